@@ -1,0 +1,1 @@
+//! What off-policy algorithms share: the Agent trait, batches, critics learning.

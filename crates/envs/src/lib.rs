@@ -1,0 +1,1 @@
+//! Gymnasium's MuJoCo tasks, stepped natively, bit for bit.

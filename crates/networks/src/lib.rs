@@ -1,0 +1,1 @@
+//! LibTorch-backed networks: MLPs, critics, optimiser, tangents.

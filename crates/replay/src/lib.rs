@@ -1,0 +1,1 @@
+//! Replay buffer: a ring of transitions with uniform sampling.

@@ -1,0 +1,2 @@
+//! The experiment runner.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Stochastic MeanFlow Policies (arXiv 2605.21282).

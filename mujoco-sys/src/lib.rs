@@ -1,0 +1,1 @@
+//! MuJoCo's batch API (mjbatch.h), raw, on mujoco-rs's types.
