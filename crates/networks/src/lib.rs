@@ -1,1 +1,24 @@
-//! LibTorch-backed networks: MLPs, critics, optimiser, tangents.
+//! LibTorch-backed networks.
+//!
+//! The plan of the house: an *architecture* ([`Mlp`], [`Critics`]) holds no
+//! numbers, only where its tensors lie in a list; the numbers are a
+//! [`Params`], one flat vector per network. A forward pass takes both, so the
+//! online network, its target, a lagged copy and a frozen view run through the
+//! same code, and the optimiser ([`Adam`]), Polyak averaging and checks for
+//! NaN are a few operations on one vector each.
+
+mod adam;
+mod critic;
+mod mlp;
+mod norm;
+mod params;
+mod random;
+mod time;
+
+pub use adam::{Adam, AdamConfig};
+pub use critic::{CriticKind, Critics, CriticsConfig, Aggregate};
+pub use mlp::{Activation, Linear, Mlp};
+pub use norm::{BatchNorm, LayerNorm, NormMode, Renorm};
+pub use params::{Params, ParamsBuilder, StateError, load_state, merge_state};
+pub use random::{normal, tensor_from, uniform};
+pub use time::TimeEmbedding;

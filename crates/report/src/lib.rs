@@ -1,1 +1,169 @@
-//! Result files: CSV schemas.
+//! Result files: the schemas of `train.csv` and `eval.csv`, and a log that
+//! appends rows to one of them.
+
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::marker::PhantomData;
+use std::path::Path;
+
+/// A row of `train.csv`. Quantities that an algorithm lacks, or that did not
+/// arise since the row before, are empty fields.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrainRow {
+    /// Environment steps so far.
+    pub step: u64,
+    /// Critic updates so far.
+    pub updates: u64,
+    /// Episodes finished so far.
+    pub episodes: u64,
+    /// Mean return of the episodes that ended since the row before.
+    pub return_mean: Option<f64>,
+    /// Their mean length in steps.
+    pub length_mean: Option<f64>,
+    /// Mean over the updates since the row before; so are the next six.
+    pub critic_loss: Option<f64>,
+    /// The actor's whole loss.
+    pub actor_loss: Option<f64>,
+    /// The mirror term.
+    pub mirror_loss: Option<f64>,
+    /// Entropy (or its surrogate) in nats.
+    pub entropy: Option<f64>,
+    /// The entropy's weight.
+    pub alpha: Option<f64>,
+    /// The critics' mean value on the batch.
+    pub q_mean: Option<f64>,
+    /// Norm of the actor's gradient.
+    pub grad_norm: Option<f64>,
+    /// Environment steps per second since the row before.
+    pub steps_per_s: f64,
+    /// Seconds since the run began.
+    pub wall_s: f64,
+}
+
+/// A row of `eval.csv`: one evaluation in one mode.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct EvalRow {
+    /// Environment steps trained so far.
+    pub step: u64,
+    /// `deterministic`, `stochastic` or `best-of-K`.
+    pub mode: String,
+    /// Episodes evaluated.
+    pub episodes: u64,
+    /// Mean return over the episodes.
+    pub return_mean: f64,
+    /// Standard deviation over the episodes (not over seeds).
+    pub return_std: f64,
+    /// Smallest return.
+    pub return_min: f64,
+    /// Largest return.
+    pub return_max: f64,
+    /// Mean length in steps.
+    pub length_mean: f64,
+    /// Seconds since the run began.
+    pub wall_s: f64,
+}
+
+impl EvalRow {
+    /// Summarises returns and lengths of episodes (at least one).
+    pub fn summarise(step: u64, mode: String, episodes: &[(f64, u32)], wall_s: f64) -> Self {
+        let n = episodes.len() as f64;
+        let returns = || episodes.iter().map(|(total, _)| *total);
+        let return_mean = returns().sum::<f64>() / n;
+        let variance = returns().map(|total| (total - return_mean).powi(2)).sum::<f64>() / n;
+        Self {
+            step,
+            mode,
+            episodes: episodes.len() as u64,
+            return_mean,
+            return_std: variance.sqrt(),
+            return_min: returns().fold(f64::INFINITY, f64::min),
+            return_max: returns().fold(f64::NEG_INFINITY, f64::max),
+            length_mean: episodes.iter().map(|(_, length)| f64::from(*length)).sum::<f64>() / n,
+            wall_s,
+        }
+    }
+}
+
+/// A CSV file that grows by a row at a time; every row reaches the system
+/// before the next step is taken.
+pub struct Log<Row> {
+    writer: csv::Writer<File>,
+    row: PhantomData<Row>,
+}
+
+impl<Row: Serialize> Log<Row> {
+    /// Begins a file, which must not exist.
+    ///
+    /// # Errors
+    /// The file exists or can't be written.
+    pub fn create(path: &Path) -> std::io::Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        Ok(Self { writer: csv::Writer::from_writer(file), row: PhantomData })
+    }
+
+    /// Appends a row (before the first, the header).
+    ///
+    /// # Errors
+    /// The file can't be written, for example because the disk is full.
+    pub fn append(&mut self, row: &Row) -> std::io::Result<()> {
+        self.writer.serialize(row).map_err(std::io::Error::from)?;
+        self.writer.flush()
+    }
+}
+
+/// Prints rows with their header to stdout.
+///
+/// # Errors
+/// stdout can't be written.
+pub fn print<Row: Serialize>(rows: &[Row]) -> std::io::Result<()> {
+    let mut writer = csv::Writer::from_writer(std::io::stdout());
+    for row in rows {
+        writer.serialize(row).map_err(std::io::Error::from)?;
+    }
+    writer.flush()
+}
+
+/// Reads all rows of a CSV file with the given schema.
+///
+/// # Errors
+/// The file can't be read or a row does not fit the schema.
+pub fn read<Row: for<'de> Deserialize<'de>>(path: &Path) -> Result<Vec<Row>, csv::Error> {
+    csv::Reader::from_path(path)?.deserialize().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_as_written_and_missing_quantities_are_empty_fields() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.csv");
+        let row = TrainRow { step: 10, critic_loss: Some(0.5), wall_s: 1.25, ..Default::default() };
+        Log::create(&path).unwrap().append(&row).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text,
+            "step,updates,episodes,return_mean,length_mean,critic_loss,actor_loss,mirror_loss,\
+             entropy,alpha,q_mean,grad_norm,steps_per_s,wall_s\n\
+             10,0,0,,,0.5,,,,,,,0.0,1.25\n"
+        );
+        assert_eq!(read::<TrainRow>(&path).unwrap(), [row]);
+    }
+
+    #[test]
+    fn a_log_never_writes_over_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("eval.csv");
+        std::fs::write(&path, "precious").unwrap();
+        assert!(Log::<EvalRow>::create(&path).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn episodes_are_summarised() {
+        let row = EvalRow::summarise(7, "stochastic".into(), &[(1.0, 10), (3.0, 20)], 0.0);
+        assert_eq!((row.return_mean, row.return_std, row.length_mean), (2.0, 1.0, 15.0));
+        assert_eq!((row.return_min, row.return_max, row.episodes), (1.0, 3.0, 2));
+    }
+}

@@ -1,0 +1,66 @@
+//! The entropy's weight as a dual variable.
+
+use networks::{Adam, AdamConfig, Params, ParamsBuilder, StateError, merge_state};
+use tch::{Device, Kind, Tensor};
+
+/// alpha = exp(x), moved so that the policy's entropy meets a target
+/// (SAC, Haarnoja et al. 2018b, equation 18).
+pub struct Temperature {
+    log_alpha: Params,
+    adam: Adam,
+}
+
+impl Temperature {
+    /// Starts at `alpha`.
+    pub fn new(alpha: f64, learning_rate: f64, device: Device) -> Self {
+        let mut builder = ParamsBuilder::new();
+        builder.constant("log_alpha", &[1], alpha.ln() as f32);
+        let log_alpha = builder.build(Kind::Float, device);
+        let config = AdamConfig { learning_rate, beta1: 0.9, beta2: 0.999 };
+        let adam = Adam::new(config, &log_alpha);
+        Self { log_alpha, adam }
+    }
+
+    /// The weight, as a tensor of shape (1) outside the graph.
+    pub fn alpha(&self) -> Tensor {
+        self.log_alpha.flat().exp()
+    }
+
+    /// One step: up while the entropy is below its target, down above.
+    pub fn update(&mut self, entropy: &Tensor, target: f64) {
+        // d/dx of exp(x) (H - H_target) with exp(x) left out, as SAC's code has it.
+        let gradient = (entropy.detach() - target).reshape([1]);
+        self.adam.step(&mut self.log_alpha, &gradient);
+    }
+
+    /// The state by name.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        merge_state([self.log_alpha.named("temperature"), self.adam.named("temperature_adam")])
+    }
+
+    /// Takes over a saved state.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape.
+    pub fn load(&mut self, saved: &[(String, Tensor)]) -> Result<(), StateError> {
+        self.log_alpha.load("temperature", saved)?;
+        self.adam.load("temperature_adam", saved)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alpha_rises_while_the_entropy_is_too_small_and_falls_while_it_is_too_large() {
+        let mut temperature = Temperature::new(0.1, 1e-2, Device::Cpu);
+        temperature.update(&Tensor::from(-5.0f32), -3.0);
+        let raised = temperature.alpha().double_value(&[0]);
+        assert!((raised / 0.1 - 0.01f64.exp()).abs() < 1e-4, "{raised}");
+        for _ in 0..50 {
+            temperature.update(&Tensor::from(2.0f32), -3.0);
+        }
+        assert!(temperature.alpha().double_value(&[0]) < 0.1);
+    }
+}

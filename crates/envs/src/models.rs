@@ -1,0 +1,83 @@
+//! Finding and checking the MJCF files, and the library that reads them.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mujoco_rs::wrappers::mj_model::MjModel;
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+use crate::ffi::xml_error;
+use crate::messages::{capture, one_line};
+
+/// The MuJoCo version whose numbers the crate reproduces.
+const MUJOCO_VERSION: &str = "3.17.0";
+
+/// The list of pinned checksums, in `sha256sum`'s format, beside the models.
+const CHECKSUMS: &str = "SHA256SUMS";
+
+/// The folder of MJCF files: `SMFP_MODELS` if set, else `models/` of the clone that the running
+/// program lies in, else `models/` of the clone that it was built in.
+pub fn models_dir() -> PathBuf {
+    if let Some(folder) = env::var_os("SMFP_MODELS") {
+        return PathBuf::from(folder);
+    }
+    let program = env::current_exe().unwrap_or_default();
+    program
+        .ancestors()
+        .map(|folder| folder.join("models"))
+        .find(|folder| folder.join(CHECKSUMS).is_file())
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models"))
+}
+
+/// Checks that `file`, a name within [`models_dir`], is the pinned model, and returns its path.
+///
+/// # Errors
+/// [`Error::MissingModel`] or [`Error::AlteredModel`].
+pub fn check_model(file: &str) -> Result<PathBuf, Error> {
+    check_in(&models_dir(), file)
+}
+
+fn check_in(folder: &Path, file: &str) -> Result<PathBuf, Error> {
+    let path = folder.join(file);
+    let list = folder.join(CHECKSUMS);
+    let checksums = fs::read_to_string(&list)
+        .map_err(|cause| Error::MissingModel { file: list.clone(), cause })?;
+    let content =
+        fs::read(&path).map_err(|cause| Error::MissingModel { file: path.clone(), cause })?;
+
+    let found: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+    // `sha256sum` writes two spaces between the columns, or a space and a star.
+    let expected = checksums
+        .lines()
+        .filter_map(|line| line.split_once(char::is_whitespace))
+        .find(|(_, name)| name.trim_start_matches([' ', '*']).trim_end() == file)
+        .map_or("nothing about it", |(sum, _)| sum);
+    if found == expected {
+        Ok(path)
+    } else {
+        Err(Error::AlteredModel { file: path, found, expected: expected.to_owned() })
+    }
+}
+
+/// The version of the loaded MuJoCo library, such as "3.17.0".
+pub fn mujoco_version() -> String {
+    mujoco_rs::mujoco_version().to_owned()
+}
+
+/// Lets MuJoCo read an MJCF file.
+pub(crate) fn load(path: &Path) -> Result<MjModel, Error> {
+    let found = mujoco_version();
+    if found != MUJOCO_VERSION {
+        return Err(Error::MujocoVersion { found, expected: MUJOCO_VERSION });
+    }
+    // MuJoCo's own message does not tell a missing file from a malformed one.
+    fs::metadata(path)
+        .map_err(|cause| Error::MissingModel { file: path.to_owned(), cause })?;
+    capture();
+    MjModel::from_xml(path).map_err(|cause| Error::Model {
+        file: path.to_owned(),
+        message: one_line(&xml_error(path).unwrap_or_else(|| cause.to_string())),
+    })
+}

@@ -1,0 +1,153 @@
+//! The list of tasks: the one place that knows their names and sizes.
+
+use std::path::Path;
+
+use mujoco_rs::wrappers::mj_model::MjModel;
+
+use crate::error::Error;
+use crate::tasks::{
+    Ant, HalfCheetah, Hopper, Humanoid, HumanoidStandup, Setting, Swimmer, Task, Version, Walker2d,
+};
+
+/// The ids of all known tasks, such as "Hopper-v4".
+pub fn ids() -> impl Iterator<Item = &'static str> {
+    TASKS.iter().map(|entry| entry.id)
+}
+
+/// What a learner has to know of a task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// Gymnasium's id, such as "Hopper-v4".
+    pub id: &'static str,
+    /// Numbers in an observation.
+    pub obs_dim: usize,
+    /// Numbers in an action.
+    pub act_dim: usize,
+    /// Lower bound of every component of an action, from the model's `ctrlrange`.
+    pub act_low: f32,
+    /// Upper bound of every component of an action, from the model's `ctrlrange`.
+    pub act_high: f32,
+    /// Steps after which an episode is truncated.
+    pub max_episode_steps: u32,
+    /// The task's own MJCF file, a name within [`models_dir`](crate::models_dir).
+    pub model_file: &'static str,
+    /// MuJoCo steps per environment step.
+    pub frame_skip: u32,
+    /// Simulated seconds per environment step.
+    pub dt: f64,
+}
+
+impl Spec {
+    /// Refuses an action that Gymnasium would refuse or that MuJoCo would silently zero.
+    pub(crate) fn check_action(&self, action: &[f32]) -> Result<(), Error> {
+        let task = self.id;
+        if action.len() != self.act_dim {
+            return Err(Error::ActionLength { task, found: action.len(), expected: self.act_dim });
+        }
+        match action.iter().position(|component| !component.is_finite()) {
+            None => Ok(()),
+            Some(index) => Err(Error::NonFiniteAction { task, index, value: action[index] }),
+        }
+    }
+}
+
+/// One line of the registry.
+pub(crate) struct Entry {
+    pub id: &'static str,
+    pub model_file: &'static str,
+    pub frame_skip: u32,
+    pub max_episode_steps: u32,
+    pub obs_dim: usize,
+    /// `[nq, nv, nu, nbody]` of the model: what the observation is made of.
+    pub sizes: [usize; 4],
+    version: Version,
+    build: fn(&Setting) -> Result<Box<dyn Task>, Error>,
+}
+
+#[rustfmt::skip]
+static TASKS: &[Entry] = {
+    use Version::{V4, V5};
+    const fn entry(
+        id: &'static str, model_file: &'static str, version: Version, frame_skip: u32,
+        max_episode_steps: u32, obs_dim: usize, sizes: [usize; 4],
+        build: fn(&Setting) -> Result<Box<dyn Task>, Error>,
+    ) -> Entry {
+        Entry { id, model_file, frame_skip, max_episode_steps, obs_dim, sizes, version, build }
+    }
+    &[
+        //    id                    model                  version skip steps obs  nq, nv, nu, nbody
+        entry("Ant-v4",             "ant.xml",             V4, 5, 1000,  27, [15, 14,  8, 14], Ant::new),
+        entry("HalfCheetah-v4",     "half_cheetah.xml",    V4, 5, 1000,  17, [ 9,  9,  6,  8], HalfCheetah::new),
+        entry("Hopper-v4",          "hopper.xml",          V4, 4, 1000,  11, [ 6,  6,  3,  5], Hopper::new),
+        entry("Humanoid-v4",        "humanoid.xml",        V4, 5, 1000, 376, [24, 23, 17, 14], Humanoid::new),
+        entry("HumanoidStandup-v4", "humanoidstandup.xml", V4, 5, 1000, 376, [24, 23, 17, 14], HumanoidStandup::new),
+        entry("Swimmer-v4",         "swimmer.xml",         V4, 4, 1000,   8, [ 5,  5,  2,  4], Swimmer::new),
+        entry("Walker2d-v4",        "walker2d.xml",        V4, 4, 1000,  17, [ 9,  9,  6,  8], Walker2d::new),
+        entry("Ant-v5",             "ant.xml",             V5, 5, 1000, 105, [15, 14,  8, 14], Ant::new),
+        entry("HalfCheetah-v5",     "half_cheetah.xml",    V5, 5, 1000,  17, [ 9,  9,  6,  8], HalfCheetah::new),
+        entry("Hopper-v5",          "hopper.xml",          V5, 4, 1000,  11, [ 6,  6,  3,  5], Hopper::new),
+        entry("Humanoid-v5",        "humanoid.xml",        V5, 5, 1000, 348, [24, 23, 17, 14], Humanoid::new),
+        entry("HumanoidStandup-v5", "humanoidstandup.xml", V5, 5, 1000, 348, [24, 23, 17, 14], HumanoidStandup::new),
+        entry("Swimmer-v5",         "swimmer.xml",         V5, 4, 1000,   8, [ 5,  5,  2,  4], Swimmer::new),
+        entry("Walker2d-v5",        "walker2d_v5.xml",     V5, 4, 1000,  17, [ 9,  9,  6,  8], Walker2d::new),
+    ]
+};
+
+impl Entry {
+    /// The task with this id.
+    pub fn find(id: &str) -> Result<&'static Self, Error> {
+        TASKS.iter().find(|entry| entry.id == id).ok_or_else(|| {
+            let likeness = |other: &str| {
+                strsim::jaro_winkler(&id.to_lowercase(), &other.to_lowercase())
+            };
+            let nearest = ids()
+                .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+                .expect("there are tasks");
+            Error::UnknownTask { name: id.to_owned(), nearest }
+        })
+    }
+
+    /// The rules and the description of the task for a model that was read from `file`.
+    pub fn build(&self, model: &MjModel, file: &Path) -> Result<(Box<dyn Task>, Spec), Error> {
+        let misfit = |what: &str, found: String, expected: String| Error::ModelSize {
+            file: file.to_owned(),
+            task: self.id,
+            what: what.to_owned(),
+            found,
+            expected,
+        };
+        let names = ["nq (positions)", "nv (velocities)", "nu (actuators)", "nbody (bodies)"];
+        let sizes = [model.nq(), model.nv(), model.nu(), model.nbody()];
+        for ((name, found), expected) in names.into_iter().zip(sizes).zip(self.sizes) {
+            if found != expected as i64 {
+                return Err(misfit(name, found.to_string(), expected.to_string()));
+            }
+        }
+
+        // Gymnasium rounds the bounds to `f32` too.
+        let bounds = model.actuator_ctrlrange().iter().map(|range| range.map(|x| x as f32));
+        let [act_low, act_high] = bounds.clone().next().expect("every task has an actuator");
+        if let Some([low, high]) = bounds.clone().find(|&bounds| bounds != [act_low, act_high]) {
+            return Err(misfit(
+                "one actuator's ctrlrange",
+                format!("[{low}, {high}]"),
+                format!("the first one's, [{act_low}, {act_high}]"),
+            ));
+        }
+
+        let dt = model.opt().timestep * f64::from(self.frame_skip);
+        let setting = Setting { id: self.id, file, model, version: self.version, dt };
+        let spec = Spec {
+            id: self.id,
+            obs_dim: self.obs_dim,
+            act_dim: self.sizes[2],
+            act_low,
+            act_high,
+            max_episode_steps: self.max_episode_steps,
+            model_file: self.model_file,
+            frame_skip: self.frame_skip,
+            dt,
+        };
+        Ok(((self.build)(&setting)?, spec))
+    }
+}

@@ -1,0 +1,72 @@
+//! Hopper: a flat, one-legged robot that is paid for hopping along x and for staying upright.
+
+use super::{Judgement, Setting, Task, Version, add_uniform, concatenate};
+use crate::error::Error;
+use crate::numpy::{Generator, sum_of_squares};
+use crate::physics::Physics;
+
+/// `hopper_v4.py` and `hopper_v5.py`: v5 does not pay for health on the step that loses it.
+pub(crate) struct Hopper {
+    version: Version,
+    dt: f64,
+}
+
+impl Hopper {
+    pub fn new(setting: &Setting) -> Result<Box<dyn Task>, Error> {
+        Ok(Box::new(Self { version: setting.version, dt: setting.dt }))
+    }
+}
+
+impl Task for Hopper {
+    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
+        add_uniform(random, 5e-3, qpos);
+        add_uniform(random, 5e-3, qvel);
+    }
+
+    fn observe(&self, physics: Physics, observation: &mut [f64]) {
+        observe_planar(physics, observation);
+    }
+
+    fn mark(&self, physics: Physics) -> [f64; 2] {
+        [physics.qpos[0], 0.0]
+    }
+
+    fn judge(&self, [x_before, _]: [f64; 2], physics: Physics, action: &[f32]) -> Judgement {
+        let healthy = is_healthy(physics);
+        let reward = planar_reward(self.version, self.dt, x_before, physics, action, healthy);
+        Judgement { reward, terminated: !healthy }
+    }
+}
+
+fn is_healthy(physics: Physics) -> bool {
+    let [z, angle] = [physics.qpos[1], physics.qpos[2]];
+    let mut state = physics.qpos[2..].iter().chain(physics.qvel);
+    // All comparisons are false for NaN, as NumPy's are.
+    state.all(|&x| -100.0 < x && x < 100.0)
+        && 0.7 < z
+        && z < f64::INFINITY
+        && -0.2 < angle
+        && angle < 0.2
+}
+
+/// What Hopper and Walker2d show: everything but x, velocities cut off at 10.
+pub(super) fn observe_planar(physics: Physics, observation: &mut [f64]) {
+    concatenate(observation, [&physics.qpos[1..], physics.qvel]);
+    let velocities = &mut observation[physics.qpos.len() - 1..];
+    velocities.iter_mut().for_each(|velocity| *velocity = velocity.clamp(-10.0, 10.0));
+}
+
+/// What Hopper and Walker2d pay: speed along x, health, less the cost of the action.
+pub(super) fn planar_reward(
+    version: Version,
+    dt: f64,
+    x_before: f64,
+    physics: Physics,
+    action: &[f32],
+    healthy: bool,
+) -> f64 {
+    let forward_reward = (physics.qpos[0] - x_before) / dt;
+    let healthy_reward = version.healthy_reward(healthy);
+    let control_cost = f64::from(1e-3 * sum_of_squares(action));
+    forward_reward + healthy_reward - control_cost
+}

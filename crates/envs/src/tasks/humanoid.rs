@@ -1,0 +1,86 @@
+//! Humanoid: a two-legged robot that is paid for walking along x and for staying upright.
+
+use super::{Judgement, Setting, Task, Version, add_uniform, concatenate};
+use crate::error::Error;
+use crate::numpy::{Generator, sum_of, sum_of_squares};
+use crate::physics::Physics;
+
+/// `humanoid_v4.py` and `humanoid_v5.py`: v4 does not charge for contacts at all; v5 does, leaves
+/// constant zeros out of the observation, and does not pay for health on the step that loses it.
+pub(crate) struct Humanoid {
+    version: Version,
+    dt: f64,
+    masses: Vec<f64>,
+    total_mass: f64,
+}
+
+impl Humanoid {
+    pub fn new(setting: &Setting) -> Result<Box<dyn Task>, Error> {
+        let masses = setting.model.body_mass().to_vec();
+        let total_mass = sum_of(&masses, |mass| mass);
+        Ok(Box::new(Self { version: setting.version, dt: setting.dt, masses, total_mass }))
+    }
+}
+
+impl Task for Humanoid {
+    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
+        add_uniform(random, 1e-2, qpos);
+        add_uniform(random, 1e-2, qvel);
+    }
+
+    fn observe(&self, physics: Physics, observation: &mut [f64]) {
+        observe_whole_body(self.version, physics, observation);
+    }
+
+    /// The centre of mass. The sum runs over the bodies in order: `numpy.einsum`'s way.
+    fn mark(&self, physics: Physics) -> [f64; 2] {
+        let mut moment = [0.0; 2];
+        for (mass, [x, y, _]) in self.masses.iter().zip(physics.xipos) {
+            moment[0] += mass * x;
+            moment[1] += mass * y;
+        }
+        moment.map(|moment| moment / self.total_mass)
+    }
+
+    fn judge(&self, [x_before, _]: [f64; 2], physics: Physics, _: &[f32]) -> Judgement {
+        let [x_after, _] = self.mark(physics);
+        let forward_reward = 1.25 * ((x_after - x_before) / self.dt);
+        let z = physics.qpos[2];
+        let healthy = 1.0 < z && z < 2.0;
+        let rewards = forward_reward + self.version.healthy_reward(healthy) * 5.0;
+        // The action as `f64`: it is taken from MuJoCo's controls.
+        let control_cost = 0.1 * sum_of_squares(physics.ctrl);
+        let costs = match self.version {
+            Version::V4 => control_cost,
+            Version::V5 => control_cost + contact_cost(5e-7, physics),
+        };
+        Judgement { reward: rewards - costs, terminated: !healthy }
+    }
+}
+
+/// The charge for contact forces of Humanoid-v5 and HumanoidStandup, at most 10.
+pub(super) fn contact_cost(weight: f64, physics: Physics) -> f64 {
+    let cost = weight * sum_of_squares(physics.cfrc_ext.as_flattened());
+    if cost > 10.0 { 10.0 } else { cost } // keeps NaN, as NumPy does
+}
+
+/// What the humanoids show: joints without x and y, inertias, velocities and forces of all bodies.
+///
+/// v5 leaves out the world's rows and the forces on the free joint, which are always zero.
+pub(super) fn observe_whole_body(version: Version, physics: Physics, observation: &mut [f64]) {
+    let (bodies, joints) = match version {
+        Version::V4 => (0.., 0..),
+        Version::V5 => (1.., 6..),
+    };
+    concatenate(
+        observation,
+        [
+            &physics.qpos[2..],
+            physics.qvel,
+            physics.cinert[bodies.clone()].as_flattened(),
+            physics.cvel[bodies.clone()].as_flattened(),
+            &physics.qfrc_actuator[joints],
+            physics.cfrc_ext[bodies].as_flattened(),
+        ],
+    );
+}

@@ -1,0 +1,123 @@
+//! The tasks: how each begins an episode, what it shows and what it pays.
+//!
+//! Facts are those of Gymnasium 1.4.0 (`gymnasium/envs/mujoco/*_v4.py`, `*_v5.py`) with the
+//! default arguments. Costs of an action are `f32` where NumPy's would be: a Python float times an
+//! `f32` scalar stays `f32` (NEP 50). Expressions keep Gymnasium's order of operations, for the
+//! last bit depends on it.
+
+mod ant;
+mod half_cheetah;
+mod hopper;
+mod humanoid;
+mod humanoid_standup;
+mod swimmer;
+mod walker2d;
+
+use std::path::Path;
+
+use mujoco_rs::wrappers::mj_model::{MjModel, MjtObjBase};
+
+pub(crate) use ant::Ant;
+pub(crate) use half_cheetah::HalfCheetah;
+pub(crate) use hopper::Hopper;
+pub(crate) use humanoid::Humanoid;
+pub(crate) use humanoid_standup::HumanoidStandup;
+pub(crate) use swimmer::Swimmer;
+pub(crate) use walker2d::Walker2d;
+
+use crate::error::Error;
+use crate::numpy::Generator;
+use crate::physics::Physics;
+
+/// The rules of one task. It holds no state of an episode, so that copies can share it.
+pub(crate) trait Task: Send + Sync {
+    /// Turns MuJoCo's default `qpos` and `qvel` into a random initial state.
+    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]);
+
+    /// Fills `observation` (`obs_dim` numbers).
+    fn observe(&self, physics: Physics, observation: &mut [f64]);
+
+    /// What the reward of the next step needs to know from before it, mostly a position.
+    fn mark(&self, physics: Physics) -> [f64; 2];
+
+    /// Judges a step that began at `mark` and ended in `physics`.
+    fn judge(&self, mark: [f64; 2], physics: Physics, action: &[f32]) -> Judgement;
+}
+
+/// What a task has to say about a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Judgement {
+    pub reward: f64,
+    pub terminated: bool,
+}
+
+/// Gymnasium's two editions of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    V4,
+    V5,
+}
+
+impl Version {
+    /// What staying healthy is worth: v4 pays even on the step that ends it.
+    fn healthy_reward(self, healthy: bool) -> f64 {
+        match self {
+            Self::V4 => 1.0,
+            Self::V5 => f64::from(healthy),
+        }
+    }
+}
+
+/// What a task may learn from the model when it is made.
+pub(crate) struct Setting<'a> {
+    /// The task's id.
+    pub id: &'static str,
+    /// The file that the model came from.
+    pub file: &'a Path,
+    pub model: &'a MjModel,
+    pub version: Version,
+    /// Seconds of simulated time per environment step.
+    pub dt: f64,
+}
+
+impl Setting<'_> {
+    /// The index of the body with this name.
+    fn body(&self, name: &str) -> Result<usize, Error> {
+        let body = self.model.name_to_id(MjtObjBase::mjOBJ_BODY, name);
+        body.ok_or_else(|| Error::ModelSize {
+            file: self.file.to_owned(),
+            task: self.id,
+            what: format!("body '{name}'"),
+            found: "missing".to_owned(),
+            expected: "present".to_owned(),
+        })
+    }
+}
+
+/// Adds uniform noise of [-scale, scale) to every number of `x`.
+fn add_uniform(random: &mut Generator, scale: f64, x: &mut [f64]) {
+    for x in x {
+        *x += random.uniform(-scale, scale);
+    }
+}
+
+/// Adds normal noise of standard deviation `scale` to every number of `x`.
+fn add_normal(random: &mut Generator, scale: f64, x: &mut [f64]) {
+    for x in x {
+        *x += scale * random.standard_normal();
+    }
+}
+
+/// Writes the parts one after the other, as `numpy.concatenate` does.
+///
+/// # Panics
+/// If they do not fill `observation` exactly, which `registry.rs` would be wrong about.
+fn concatenate<'a>(observation: &mut [f64], parts: impl IntoIterator<Item = &'a [f64]>) {
+    let mut rest = observation;
+    for part in parts {
+        let (now, later) = rest.split_at_mut(part.len());
+        now.copy_from_slice(part);
+        rest = later;
+    }
+    assert!(rest.is_empty(), "an observation has {} numbers too few", rest.len());
+}

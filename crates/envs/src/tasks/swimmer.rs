@@ -1,0 +1,38 @@
+//! Swimmer: a chain of three rods in a viscous plane that is paid for moving along x.
+
+use super::{Judgement, Setting, Task, add_uniform, concatenate};
+use crate::error::Error;
+use crate::numpy::{Generator, sum_of_squares};
+use crate::physics::Physics;
+
+/// `swimmer_v4.py` and `swimmer_v5.py`, which behave the same.
+pub(crate) struct Swimmer {
+    dt: f64,
+}
+
+impl Swimmer {
+    pub fn new(setting: &Setting) -> Result<Box<dyn Task>, Error> {
+        Ok(Box::new(Self { dt: setting.dt }))
+    }
+}
+
+impl Task for Swimmer {
+    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
+        add_uniform(random, 0.1, qpos);
+        add_uniform(random, 0.1, qvel);
+    }
+
+    fn observe(&self, physics: Physics, observation: &mut [f64]) {
+        concatenate(observation, [&physics.qpos[2..], physics.qvel]);
+    }
+
+    fn mark(&self, physics: Physics) -> [f64; 2] {
+        [physics.qpos[0], 0.0]
+    }
+
+    fn judge(&self, [x_before, _]: [f64; 2], physics: Physics, action: &[f32]) -> Judgement {
+        let forward_reward = (physics.qpos[0] - x_before) / self.dt;
+        let control_cost = f64::from(1e-4 * sum_of_squares(action));
+        Judgement { reward: forward_reward - control_cost, terminated: false }
+    }
+}

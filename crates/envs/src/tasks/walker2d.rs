@@ -1,0 +1,42 @@
+//! Walker2d: a flat, two-legged robot that is paid for walking along x and for staying upright.
+
+use super::hopper::{observe_planar, planar_reward};
+use super::{Judgement, Setting, Task, Version, add_uniform};
+use crate::error::Error;
+use crate::numpy::Generator;
+use crate::physics::Physics;
+
+/// `walker2d_v4.py` and `walker2d_v5.py`: v5 has another model, whose feet have equal friction,
+/// and does not pay for health on the step that loses it.
+pub(crate) struct Walker2d {
+    version: Version,
+    dt: f64,
+}
+
+impl Walker2d {
+    pub fn new(setting: &Setting) -> Result<Box<dyn Task>, Error> {
+        Ok(Box::new(Self { version: setting.version, dt: setting.dt }))
+    }
+}
+
+impl Task for Walker2d {
+    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
+        add_uniform(random, 5e-3, qpos);
+        add_uniform(random, 5e-3, qvel);
+    }
+
+    fn observe(&self, physics: Physics, observation: &mut [f64]) {
+        observe_planar(physics, observation);
+    }
+
+    fn mark(&self, physics: Physics) -> [f64; 2] {
+        [physics.qpos[0], 0.0]
+    }
+
+    fn judge(&self, [x_before, _]: [f64; 2], physics: Physics, action: &[f32]) -> Judgement {
+        let [z, angle] = [physics.qpos[1], physics.qpos[2]];
+        let healthy = 0.8 < z && z < 2.0 && -1.0 < angle && angle < 1.0;
+        let reward = planar_reward(self.version, self.dt, x_before, physics, action, healthy);
+        Judgement { reward, terminated: !healthy }
+    }
+}

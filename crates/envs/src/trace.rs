@@ -1,0 +1,93 @@
+//! Replaying a list of actions, for comparison with Gymnasium (`scripts/parity.py`).
+
+use std::fs::File;
+use std::path::Path;
+
+use ndarray::{Array1, Array2, ArrayView2};
+use ndarray_npy::{NpzWriter, ReadNpyExt};
+
+use crate::env::Env;
+use crate::error::Error;
+
+/// Everything that a replay of T actions gave, with E episodes begun.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trace {
+    /// Observations as the steps returned them, (T, `obs_dim`).
+    pub obs: Array2<f64>,
+    /// Observations of all resets in order, (E, `obs_dim`).
+    pub reset_obs: Array2<f64>,
+    /// Rewards, (T,).
+    pub reward: Array1<f64>,
+    /// 1 where the step ended the task, (T,).
+    pub terminated: Array1<u8>,
+    /// 1 where the step reached the time limit, (T,).
+    pub truncated: Array1<u8>,
+}
+
+/// Resets with `seed`, applies every row of `actions` (T, `act_dim`), and resets without a seed
+/// whenever an episode ends, even after the last row.
+///
+/// # Errors
+/// [`Error::ActionLength`] or [`Error::NonFiniteAction`] of the first bad row.
+pub fn replay(env: &mut Env, seed: u64, actions: ArrayView2<f32>) -> Result<Trace, Error> {
+    let width = env.spec().obs_dim;
+    let length = actions.nrows();
+    let mut trace = Trace {
+        obs: Array2::zeros((length, width)),
+        reset_obs: Array2::zeros((0, width)),
+        reward: Array1::zeros(length),
+        terminated: Array1::zeros(length),
+        truncated: Array1::zeros(length),
+    };
+    let mut observation = vec![0.0; width];
+    let mut action = vec![0.0; actions.ncols()];
+
+    let mut reset = |env: &mut Env, seed| {
+        env.reset(seed, &mut observation);
+        trace.reset_obs.push_row((&observation[..]).into()).expect("rows have one width");
+    };
+    reset(env, Some(seed));
+    for (t, row) in actions.outer_iter().enumerate() {
+        action.iter_mut().zip(row).for_each(|(to, from)| *to = *from);
+        let mut shown = trace.obs.row_mut(t);
+        let shown = shown.as_slice_mut().expect("rows are contiguous");
+        let step = env.step(&action, shown)?;
+        trace.reward[t] = step.reward;
+        trace.terminated[t] = u8::from(step.terminated);
+        trace.truncated[t] = u8::from(step.truncated);
+        if step.terminated || step.truncated {
+            reset(env, None);
+        }
+    }
+    Ok(trace)
+}
+
+/// Reads actions: a `.npy` file of `f32` of shape (T, `act_dim`).
+///
+/// # Errors
+/// [`Error::TraceFile`] when there is no such file or it holds something else.
+pub fn read_npy(file: &Path) -> Result<Array2<f32>, Error> {
+    let fail = |reason: String| Error::TraceFile { file: file.to_owned(), reason };
+    let reader = File::open(file).map_err(|cause| fail(cause.to_string()))?;
+    Array2::read_npy(reader)
+        .map_err(|cause| fail(format!("{cause}; expected a float32 array of shape (T, act_dim)")))
+}
+
+/// Writes a trace as `.npz`, with the names of [`Trace`]'s fields.
+///
+/// # Errors
+/// [`Error::TraceFile`] when the file cannot be written.
+pub fn write_npz(file: &Path, trace: &Trace) -> Result<(), Error> {
+    let fail = |cause: String| Error::TraceFile { file: file.to_owned(), reason: cause };
+    let writer = File::create(file).map_err(|cause| fail(cause.to_string()))?;
+    let mut npz = NpzWriter::new(writer);
+    let mut write = || {
+        npz.add_array("obs", &trace.obs)?;
+        npz.add_array("reset_obs", &trace.reset_obs)?;
+        npz.add_array("reward", &trace.reward)?;
+        npz.add_array("terminated", &trace.terminated)?;
+        npz.add_array("truncated", &trace.truncated)?;
+        npz.finish()
+    };
+    write().map(drop).map_err(|cause: ndarray_npy::WriteNpzError| fail(cause.to_string()))
+}

@@ -1,0 +1,253 @@
+//! The numbers of one network, as one flat vector.
+
+use rand::{Rng, RngExt};
+use tch::{Device, Kind, Tensor};
+
+/// Collects the tensors of a network while it is being laid out.
+///
+/// Each `add` answers the position at which the forward pass will find it.
+#[derive(Default)]
+pub struct ParamsBuilder {
+    names: Vec<String>,
+    shapes: Vec<Vec<i64>>,
+    values: Vec<f32>,
+}
+
+impl ParamsBuilder {
+    /// An empty list.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a tensor filled with one value.
+    pub fn constant(&mut self, name: impl Into<String>, shape: &[i64], value: f32) -> usize {
+        self.push(name.into(), shape, |_| value)
+    }
+
+    /// Appends a tensor with entries uniform in (-bound, bound).
+    pub fn uniform(
+        &mut self,
+        name: impl Into<String>,
+        shape: &[i64],
+        bound: f64,
+        rng: &mut impl Rng,
+    ) -> usize {
+        self.push(name.into(), shape, |_| ((2.0 * rng.random::<f64>() - 1.0) * bound) as f32)
+    }
+
+    fn push(&mut self, name: String, shape: &[i64], mut value: impl FnMut(usize) -> f32) -> usize {
+        let count = shape.iter().product::<i64>() as usize;
+        self.values.extend((0..count).map(&mut value));
+        self.names.push(name);
+        self.shapes.push(shape.to_vec());
+        self.names.len() - 1
+    }
+
+    /// Moves everything to `device` in the given precision (`Kind::Float`, or
+    /// `Kind::Double` where a test compares with finite differences).
+    pub fn build(self, kind: Kind, device: Device) -> Params {
+        let flat = Tensor::from_slice(&self.values).to_device(device).to_kind(kind);
+        Params::over(self.names, self.shapes, flat)
+    }
+}
+
+/// The parameters of one network: a flat vector and named views into it.
+pub struct Params {
+    names: Vec<String>,
+    shapes: Vec<Vec<i64>>,
+    flat: Tensor,
+    trainable: Vec<Tensor>,
+    frozen: Vec<Tensor>,
+}
+
+impl Params {
+    fn over(names: Vec<String>, shapes: Vec<Vec<i64>>, flat: Tensor) -> Self {
+        let mut offset = 0;
+        let frozen: Vec<Tensor> = shapes
+            .iter()
+            .map(|shape| {
+                let count = shape.iter().product::<i64>();
+                let view = flat.narrow(0, offset, count).view(shape.as_slice());
+                offset += count;
+                view
+            })
+            .collect();
+        // A detached view shares the storage but is a leaf of its own.
+        let trainable = frozen.iter().map(|view| view.detach().set_requires_grad(true)).collect();
+        Self { names, shapes, flat, trainable, frozen }
+    }
+
+    /// The tensors as leaves of the autograd graph: for the network that learns.
+    pub fn trainable(&self) -> &[Tensor] {
+        &self.trainable
+    }
+
+    /// The same numbers outside the graph: gradients pass through a network
+    /// that is called with these, but none is computed for them.
+    pub fn frozen(&self) -> &[Tensor] {
+        &self.frozen
+    }
+
+    /// All numbers as one vector that shares their storage.
+    pub fn flat(&self) -> &Tensor {
+        &self.flat
+    }
+
+    /// How many numbers there are.
+    pub fn count(&self) -> i64 {
+        self.flat.size()[0]
+    }
+
+    /// Where the numbers live.
+    pub fn device(&self) -> Device {
+        self.flat.device()
+    }
+
+    /// An independent copy: a target or a lagged network starts as one.
+    pub fn duplicate(&self) -> Self {
+        Self::over(self.names.clone(), self.shapes.clone(), self.flat.copy())
+    }
+
+    /// The gradient of a scalar with respect to all parameters, as one flat
+    /// vector; zero where the scalar does not depend on a parameter.
+    pub fn gradient(&self, loss: &Tensor) -> Tensor {
+        let grads = Tensor::run_backward(&[loss], &self.trainable, false, false);
+        let parts: Vec<Tensor> = grads
+            .iter()
+            .zip(&self.frozen)
+            .map(|(grad, view)| {
+                if grad.defined() { grad.reshape([-1]) } else { view.zeros_like().reshape([-1]) }
+            })
+            .collect();
+        Tensor::cat(&parts, 0)
+    }
+
+    /// Polyak averaging: `self <- (1 - tau) self + tau online`.
+    pub fn track(&mut self, online: &Params, tau: f64) {
+        let _guard = tch::no_grad_guard();
+        let _ = self.flat.lerp_(&online.flat, tau);
+    }
+
+    /// The tensors by name, for saving: each shares its storage with `self`.
+    pub fn named(&self, prefix: &str) -> Vec<(String, Tensor)> {
+        self.names
+            .iter()
+            .zip(&self.frozen)
+            .map(|(name, view)| (format!("{prefix}.{name}"), view.shallow_clone()))
+            .collect()
+    }
+
+    /// Takes the numbers out of a saved list.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape; nothing is changed then.
+    pub fn load(&mut self, prefix: &str, saved: &[(String, Tensor)]) -> Result<(), StateError> {
+        load_state(&self.named(prefix), saved)
+    }
+}
+
+/// Why saved tensors do not fit a network.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A tensor is not in the file.
+    #[error("tensor `{0}` is missing")]
+    Missing(String),
+    /// A tensor has another shape than the network wants.
+    #[error("tensor `{name}` has shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// The tensor's name.
+        name: String,
+        /// The shape in the file.
+        found: Vec<i64>,
+        /// The shape in the network.
+        expected: Vec<i64>,
+    },
+}
+
+/// Copies saved tensors over the wanted ones, by name.
+///
+/// # Errors
+/// A tensor that is missing or has another shape; nothing is changed then.
+pub fn load_state(
+    wanted: &[(String, Tensor)],
+    saved: &[(String, Tensor)],
+) -> Result<(), StateError> {
+    let mut pairs = Vec::with_capacity(wanted.len());
+    for (name, to) in wanted {
+        let (_, from) = saved
+            .iter()
+            .find(|(other, _)| other == name)
+            .ok_or_else(|| StateError::Missing(name.clone()))?;
+        if from.size() != to.size() {
+            return Err(StateError::Shape {
+                name: name.clone(),
+                found: from.size(),
+                expected: to.size(),
+            });
+        }
+        pairs.push((to, from));
+    }
+    let _guard = tch::no_grad_guard();
+    for (to, from) in pairs {
+        to.shallow_clone().copy_(from);
+    }
+    Ok(())
+}
+
+/// Joins several lists of named tensors into one.
+pub fn merge_state(
+    parts: impl IntoIterator<Item = Vec<(String, Tensor)>>,
+) -> Vec<(String, Tensor)> {
+    parts.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    fn two_tensors() -> Params {
+        let mut rng = rand_pcg::Pcg64::seed_from_u64(1);
+        let mut builder = ParamsBuilder::new();
+        builder.uniform("a", &[2, 3], 1.0, &mut rng);
+        builder.constant("b", &[3], 2.0);
+        builder.build(Kind::Float, Device::Cpu)
+    }
+
+    #[test]
+    fn views_share_the_flat_vector_and_gradients_come_back_in_its_order() {
+        let p = two_tensors();
+        let loss = (&p.trainable()[1] * &p.trainable()[1]).sum(Kind::Float);
+        let grad = p.gradient(&loss);
+        let expected = Tensor::from_slice(&[0f32, 0., 0., 0., 0., 0., 4., 4., 4.]);
+        assert_eq!(grad, expected);
+        let _ = p.flat().shallow_clone().fill_(7.0);
+        assert_eq!(p.trainable()[0].double_value(&[1, 2]), 7.0);
+    }
+
+    #[test]
+    fn polyak_averaging_moves_by_tau_and_leaves_the_online_network_alone() {
+        let online = two_tensors();
+        let mut target = online.duplicate();
+        let _ = target.flat().shallow_clone().zero_();
+        let before = online.flat().copy();
+        target.track(&online, 0.25);
+        assert!(target.flat().allclose(&(&before * 0.25), 1e-6, 1e-7, false));
+        assert_eq!(online.flat(), &before);
+    }
+
+    #[test]
+    fn loading_names_what_is_missing_or_misshapen_and_changes_nothing() {
+        let mut p = two_tensors();
+        let before = p.flat().copy();
+        let short = vec![("n.a".to_string(), Tensor::zeros([2, 3], (Kind::Float, Device::Cpu)))];
+        assert_eq!(p.load("n", &short).unwrap_err().to_string(), "tensor `n.b` is missing");
+        let wrong = vec![
+            ("n.a".to_string(), Tensor::zeros([2, 3], (Kind::Float, Device::Cpu))),
+            ("n.b".to_string(), Tensor::zeros([4], (Kind::Float, Device::Cpu))),
+        ];
+        let message = p.load("n", &wrong).unwrap_err().to_string();
+        assert_eq!(message, "tensor `n.b` has shape [4], expected [3]");
+        assert_eq!(p.flat(), &before);
+    }
+}

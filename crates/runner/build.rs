@@ -1,0 +1,25 @@
+//! Keeps the CUDA half of LibTorch linked, and stamps the commit.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+fn main() {
+    // Nothing of ours names a symbol of libtorch_cuda, so the linker drops it
+    // although torch-sys asks for it, and every GPU seems to be missing. Only
+    // the program's own build script can pass the flag that keeps it.
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    let lib = PathBuf::from(std::env::var_os("LIBTORCH").unwrap_or_default()).join("lib");
+    println!("cargo:rerun-if-changed={}", lib.display());
+    if lib.join("libtorch_cuda.so").exists() {
+        println!("cargo:rustc-link-search=native={}", lib.display());
+        println!("cargo:rustc-link-arg=-Wl,--no-as-needed,-ltorch_cuda,--as-needed");
+    }
+
+    println!("cargo:rerun-if-changed=../../.git/logs/HEAD");
+    let git = |args: &[&str]| {
+        let output = Command::new("git").args(args).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
+    };
+    let commit = git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".into());
+    println!("cargo:rustc-env=SMFP_COMMIT={commit}");
+}

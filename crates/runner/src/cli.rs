@@ -1,0 +1,114 @@
+//! The command line.
+
+use crate::settings;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Train and evaluate off-policy agents on MuJoCo.
+#[derive(Parser)]
+#[command(name = "runner", version, about, args_conflicts_with_subcommands = true)]
+#[command(subcommand_negates_reqs = true, after_help = "Without a command, `train` is meant.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub train: Option<TrainArgs>,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Train an agent (the default command).
+    #[command(after_long_help = settings::help())]
+    Train(TrainArgs),
+    /// Evaluate a run's checkpoint; prints a CSV table.
+    Eval(EvalArgs),
+    /// Replay actions from a file and write what the task answers.
+    Trace(TraceArgs),
+    /// Show versions and paths of all that is needed, what is wrong, and the mend.
+    Doctor,
+}
+
+#[derive(Args)]
+pub struct TrainArgs {
+    /// Task, such as Ant-v4.
+    #[arg(long, value_name = "ID")]
+    pub env: String,
+    /// Master seed of every random stream of the run.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: u64,
+    /// Algorithm.
+    #[arg(long, default_value = "smfp")]
+    pub algo: String,
+    /// Environment steps (short for --set train.steps=N).
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub steps: Option<u64>,
+    /// Where networks live: cpu, cuda or cuda:INDEX.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Threads that LibTorch may use; results are the same bytes for the same number.
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: u16,
+    /// Preset of hyperparameters.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub preset: String,
+    /// TOML file whose keys go over the preset's (a run's config.toml will do).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set one key, such as objective.lambda=0.3; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    pub set: Vec<String>,
+    /// Folder for results.
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    pub out: PathBuf,
+    /// Name of a variant, added to the algorithm's folder.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Begin anew where the folder holds a run; the old one is kept beside it.
+    #[arg(long)]
+    pub restart: bool,
+}
+
+#[derive(Args)]
+pub struct EvalArgs {
+    /// Folder of the run.
+    #[arg(long, value_name = "DIR")]
+    pub run: PathBuf,
+    /// Episodes.
+    #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub episodes: u64,
+    /// Seed of the evaluation environments and of the policy's noise; without
+    /// it, those of the run's own evaluations.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: Option<u64>,
+    /// Best of K candidates under the critics.
+    #[arg(long, value_name = "K", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u64).range(1..=1024), conflicts_with = "stochastic")]
+    pub candidates: Option<u64>,
+    /// With the head's noise.
+    #[arg(long)]
+    pub stochastic: bool,
+    /// Where networks live: cpu, cuda or cuda:INDEX.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+}
+
+#[derive(Args)]
+pub struct TraceArgs {
+    /// Task, such as Ant-v4.
+    #[arg(long, value_name = "ID")]
+    pub env: String,
+    /// Seed of the first reset.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: u64,
+    /// Actions: a .npy file of float32 of shape (T, act_dim), in the task's units.
+    #[arg(long, value_name = "A.npy")]
+    pub actions: PathBuf,
+    /// What to write: an .npz file with obs, reset_obs, reward, terminated, truncated.
+    #[arg(long, value_name = "T.npz")]
+    pub out: PathBuf,
+    /// A MJCF file of your own instead of the task's.
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+}

@@ -1,0 +1,55 @@
+//! Where networks live.
+
+use crate::failure::{Failure, Outcome};
+use tch::{Cuda, Device};
+
+/// Reads `--device`. There is no silent fall-back: CUDA that is not there is
+/// an error.
+///
+/// # Errors
+/// An unknown device, or a CUDA device that this machine does not have.
+pub fn parse(name: &str) -> Outcome<Device> {
+    let index = match name {
+        "cpu" => return Ok(Device::Cpu),
+        "cuda" => 0,
+        _ => name.strip_prefix("cuda:").and_then(|index| index.parse().ok()).ok_or_else(|| {
+            Failure::Usage(format!("--device {name}: expected cpu, cuda or cuda:INDEX"))
+        })?,
+    };
+    let refuse = |why: &str, mend: &str| {
+        Err(Failure::Usage(format!("--device {name}: {why}; {mend}, or use --device cpu")))
+    };
+    if !linked_with_cuda() {
+        return refuse(
+            "this program is linked with the CPU build of LibTorch",
+            "run `scripts/just setup-cuda` and build again",
+        );
+    }
+    if !Cuda::is_available() {
+        return refuse("LibTorch finds no GPU", "check the NVIDIA driver with `nvidia-smi`");
+    }
+    let count = Cuda::device_count();
+    if index as i64 >= count {
+        return refuse(&format!("there are {count} GPUs"), "count from 0");
+    }
+    Ok(Device::Cuda(index))
+}
+
+/// Whether the CUDA half of LibTorch is loaded into this process.
+pub fn linked_with_cuda() -> bool {
+    loaded_libraries().iter().any(|path| path.contains("libtorch_cuda.so"))
+}
+
+/// Paths of the shared libraries that this process has loaded.
+pub fn loaded_libraries() -> Vec<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let mut paths: Vec<String> = maps
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(5))
+        .filter(|path| path.contains(".so"))
+        .map(str::to_string)
+        .collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}

@@ -1,0 +1,151 @@
+//! Evaluation: whole episodes on environments of their own.
+
+use crate::cli::EvalArgs;
+use crate::failure::{Failure, Outcome};
+use crate::{checkpoint, device, settings, train};
+use agent::{ActMode, Agent, Random, stream};
+use envs::Env;
+use networks::tensor_from;
+use rand::RngExt;
+use report::EvalRow;
+use tch::{Device, Tensor};
+use toml_edit::DocumentMut;
+
+/// The environments of an evaluation, and the seeds that they always start from.
+pub struct Evaluator {
+    envs: Vec<Env>,
+    seeds: Vec<u64>,
+    seed: u64,
+    device: Device,
+}
+
+impl Evaluator {
+    /// `episodes` environments of a task. Their seeds, and the policy's noise
+    /// in every evaluation, are a function of the master seed alone, so that
+    /// evaluations of one run differ by the policy only.
+    ///
+    /// # Errors
+    /// The task can't be made.
+    pub fn new(env: &str, episodes: usize, seed: u64, device: Device) -> Outcome<Self> {
+        let mut rng = stream(seed, "evaluation environment");
+        Ok(Self {
+            envs: (0..episodes).map(|_| Env::make(env)).collect::<Result<_, _>>()?,
+            seeds: (0..episodes).map(|_| u64::from(rng.random::<u32>())).collect(),
+            seed,
+            device,
+        })
+    }
+
+    /// Plays one episode on every environment: (return, length) of each.
+    ///
+    /// # Errors
+    /// A simulation that diverged.
+    pub fn run(&mut self, agent: &dyn Agent, mode: ActMode) -> Outcome<Vec<(f64, u32)>> {
+        let mut rng: Random = stream(self.seed, "evaluation noise");
+        let spec = self.envs[0].spec().clone();
+        let scale = ActionScale::of(&spec);
+        let mut obs = vec![vec![0.0f64; spec.obs_dim]; self.envs.len()];
+        let mut totals = vec![(0.0f64, 0u32); self.envs.len()];
+        for ((env, seed), obs) in self.envs.iter_mut().zip(&self.seeds).zip(&mut obs) {
+            env.reset(Some(*seed), obs);
+        }
+        // Environments step side by side, so that one network call serves all.
+        let mut alive: Vec<usize> = (0..self.envs.len()).collect();
+        while !alive.is_empty() {
+            let rows: Vec<f32> =
+                alive.iter().flat_map(|i| obs[*i].iter().map(|x| *x as f32)).collect();
+            let shape = [alive.len() as i64, spec.obs_dim as i64];
+            let actions = agent.act(&tensor_from(&rows, &shape, self.device), mode, &mut rng);
+            let mut actions = to_rows(&actions);
+            let mut next = Vec::with_capacity(alive.len());
+            for (i, action) in alive.iter().zip(actions.chunks_exact_mut(spec.act_dim)) {
+                scale.apply(action);
+                let step = self.envs[*i].step(action, &mut obs[*i])?;
+                self.envs[*i].check()?;
+                totals[*i].0 += step.reward;
+                totals[*i].1 += 1;
+                if !(step.terminated || step.truncated) {
+                    next.push(*i);
+                }
+            }
+            alive = next;
+        }
+        Ok(totals)
+    }
+}
+
+/// From [-1, 1] to a task's bounds.
+#[derive(Clone, Copy)]
+pub struct ActionScale {
+    low: f32,
+    high: f32,
+}
+
+impl ActionScale {
+    /// The bounds of a task.
+    pub fn of(spec: &envs::Spec) -> Self {
+        Self { low: spec.act_low, high: spec.act_high }
+    }
+
+    /// Scales an action in place.
+    pub fn apply(self, action: &mut [f32]) {
+        for a in action {
+            *a = self.low + 0.5 * (*a + 1.0) * (self.high - self.low);
+        }
+    }
+}
+
+/// A tensor's numbers, row-major.
+pub fn to_rows(tensor: &Tensor) -> Vec<f32> {
+    let flat = tensor.to_device(Device::Cpu).contiguous().view([-1]);
+    Vec::<f32>::try_from(flat).expect("actions are f32")
+}
+
+/// The mode's name in `eval.csv`.
+pub fn mode_name(mode: ActMode) -> String {
+    match mode {
+        ActMode::Explore => "explore".into(),
+        ActMode::Deterministic => "deterministic".into(),
+        ActMode::Stochastic => "stochastic".into(),
+        ActMode::BestOf(k) => format!("best-of-{k}"),
+    }
+}
+
+/// The command `eval`: prints a header and a row of `eval.csv`'s schema.
+///
+/// # Errors
+/// The folder holds no run, or its checkpoint can't be used.
+pub fn eval(args: &EvalArgs) -> Outcome<()> {
+    let path = args.run.join("config.toml");
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Failure::Usage(format!("{}: {error}; --run wants the folder of a run", path.display()))
+    })?;
+    let origin = path.display().to_string();
+    let damaged = |what: &str| Failure::Usage(format!("{origin}: {what}"));
+    let record: DocumentMut = text.parse().map_err(|_| damaged("not valid TOML"))?;
+    let word = |key: &str| {
+        let item = record.get("run").and_then(|run| run.get(key));
+        item.and_then(|item| item.as_str()).ok_or_else(|| damaged(&format!("run.{key} is missing")))
+    };
+    let (algo, env) = (word("algo")?, word("env")?);
+    let number = |table: &str, key: &str| record.get(table)?.get(key)?.as_integer();
+    let run_seed = number("run", "seed").ok_or_else(|| damaged("run.seed is missing"))? as u64;
+    let settings = settings::of_run(algo, &record, &origin)?;
+
+    let device = device::parse(&args.device)?;
+    tch::set_num_threads(1);
+    let seed = args.seed.unwrap_or(run_seed);
+    let mut evaluator = Evaluator::new(env, args.episodes as usize, seed, device)?;
+    let spec = evaluator.envs[0].spec().clone();
+    let mut agent = train::make_agent(&settings.algorithm, &spec, run_seed, device);
+    let step = checkpoint::load(&args.run, agent.as_mut())?;
+    let mode = match args.candidates {
+        Some(k) => ActMode::BestOf(k as usize),
+        None if args.stochastic => ActMode::Stochastic,
+        None => ActMode::Deterministic,
+    };
+    let begun = std::time::Instant::now();
+    let episodes = evaluator.run(agent.as_ref(), mode)?;
+    let row = EvalRow::summarise(step, mode_name(mode), &episodes, begun.elapsed().as_secs_f64());
+    report::print(&[row]).map_err(|error| Failure::Failed(format!("stdout: {error}")))
+}

@@ -1,0 +1,56 @@
+//! What a person sees of a run: a bar on a terminal, lines elsewhere.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+
+/// Progress of one run, on stderr.
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    label: String,
+    steps: u64,
+}
+
+impl Progress {
+    /// Begins; without a terminal there is no bar, only [`note`](Self::note).
+    pub fn new(label: &str, steps: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template(
+                "{prefix:.bold} {bar:24} {pos}/{len} {msg} eta {eta}",
+            )
+            .expect("the template is valid");
+            ProgressBar::new(steps).with_style(style).with_prefix(label.to_string())
+        });
+        Self { bar, label: label.to_string(), steps }
+    }
+
+    /// Moves the bar.
+    pub fn at(&self, step: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(step);
+        }
+    }
+
+    /// Shows the last return and the speed beside the bar.
+    pub fn measured(&self, return_mean: Option<f64>, steps_per_s: f64) {
+        if let Some(bar) = &self.bar {
+            let shown = return_mean.map_or("-".to_string(), |value| format!("{value:.1}"));
+            bar.set_message(format!("return {shown} {steps_per_s:.0} steps/s"));
+        }
+    }
+
+    /// Prints a line that stays.
+    pub fn note(&self, step: u64, message: &str) {
+        let line = format!("{} step {step}/{}: {message}", self.label, self.steps);
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{line}")),
+            None => eprintln!("{line}"),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

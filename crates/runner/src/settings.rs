@@ -1,0 +1,418 @@
+//! From presets, files and flags to one validated configuration.
+//!
+//! Four layers, each over the one before: the preset `default` (which names
+//! every key) with its table for the task; another preset with its table;
+//! `--config FILE`; `--set KEY=VALUE`. The rest of the program sees only
+//! [`Settings`].
+
+use crate::failure::{Failure, Outcome, nearest, unknown};
+use serde::Deserialize;
+use std::path::Path;
+use toml_edit::{DocumentMut, Item, Table, Value};
+
+/// The training loop's defaults, with the meaning of each key.
+const TRAIN_DEFAULTS: &str = include_str!("../defaults.toml");
+/// Sections of a recorded `config.toml` that describe the run, not its settings.
+const RECORD_SECTIONS: [&str; 2] = ["run", "versions"];
+/// All algorithms that `--algo` knows, with their preset files.
+pub const ALGORITHMS: [(&str, &str); 1] = [("smfp", smfp::PRESETS)];
+
+/// `[train]`: the training loop. `defaults.toml` says what each key means.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    pub steps: u64,
+    pub warmup_steps: u64,
+    pub batch_size: usize,
+    pub updates_per_step: u64,
+    pub replay_capacity: usize,
+    pub eval_interval: u64,
+    pub eval_episodes: usize,
+    pub eval_modes: Vec<String>,
+    pub log_interval: u64,
+}
+
+/// The settings of an algorithm.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AlgorithmConfig {
+    Smfp(smfp::SmfpConfig),
+}
+
+/// A validated configuration, and the document that it was read from.
+pub struct Settings {
+    pub train: TrainConfig,
+    pub algorithm: AlgorithmConfig,
+    /// Every key with its resolved value and its comment.
+    pub document: DocumentMut,
+}
+
+/// Where settings come from.
+#[derive(Default)]
+pub struct Sources<'a> {
+    pub algo: &'a str,
+    pub env: &'a str,
+    pub preset: &'a str,
+    pub config: Option<&'a Path>,
+    pub set: &'a [String],
+    pub steps: Option<u64>,
+}
+
+/// The preset file of an algorithm.
+///
+/// # Errors
+/// An unknown algorithm, with the nearest name.
+pub fn presets(algo: &str) -> Outcome<DocumentMut> {
+    let names: Vec<&str> = ALGORITHMS.iter().map(|(name, _)| *name).collect();
+    let (_, text) = ALGORITHMS
+        .iter()
+        .find(|(name, _)| *name == algo)
+        .ok_or_else(|| unknown("algorithm", algo, &names))?;
+    Ok(text.parse().expect("the preset file is valid TOML"))
+}
+
+/// All keys of an algorithm with their comments: `[train]` and the preset `default`.
+fn base(algo: &str) -> Outcome<DocumentMut> {
+    let mut document: DocumentMut = TRAIN_DEFAULTS.parse().expect("defaults.toml is valid TOML");
+    let presets = presets(algo)?;
+    for (section, item) in presets["default"].as_table().expect("[default] is a table").iter() {
+        if section != "task" {
+            document.insert(section, item.clone());
+        }
+    }
+    Ok(document)
+}
+
+/// Resolves the layers.
+///
+/// # Errors
+/// An unknown algorithm, preset or key (with the nearest name), a value of
+/// the wrong type or out of range, a file that can't be read.
+pub fn resolve(sources: &Sources) -> Outcome<Settings> {
+    let mut document = base(sources.algo)?;
+    let presets = presets(sources.algo)?;
+    let names: Vec<&str> = presets.iter().map(|(name, _)| name).collect();
+    let preset = presets
+        .get(sources.preset)
+        .ok_or_else(|| unknown("preset", sources.preset, &names))?;
+    let origin = format!("preset '{}'", sources.preset);
+    for layer in [&presets["default"], preset] {
+        let layer = layer.as_table().expect("a preset is a table");
+        for (section, item) in layer.iter().filter(|(section, _)| *section != "task") {
+            overlay(&mut document, section, item, &origin)?;
+        }
+        if let Some(task) = layer.get("task").and_then(|tasks| tasks.get(sources.env)) {
+            for (section, item) in task.as_table_like().expect("a task is a table").iter() {
+                overlay(&mut document, section, item, &origin)?;
+            }
+        }
+    }
+    if let Some(path) = sources.config {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::Usage(format!("--config {}: {error}", path.display())))?;
+        let file: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
+            let message = error.to_string().replace('\n', " ");
+            Failure::Usage(format!("--config {}: {message}", path.display()))
+        })?;
+        for (section, item) in file.iter().filter(|(name, _)| !RECORD_SECTIONS.contains(name)) {
+            overlay(&mut document, section, item, &format!("--config {}", path.display()))?;
+        }
+    }
+    for assignment in sources.set {
+        let (key, value) = assignment.split_once('=').ok_or_else(|| {
+            Failure::Usage(format!(
+                "--set {assignment}: expected KEY=VALUE, for example --set actor.learning_rate=3e-4"
+            ))
+        })?;
+        // A bare word is a string, so that `--set critic.kind=mlp` needs no quotes.
+        let value: Value = value.trim().parse().unwrap_or_else(|_| value.trim().into());
+        place(&mut document, key.trim(), &value, &format!("--set {assignment}"))?;
+    }
+    if let Some(steps) = sources.steps {
+        let steps = i64::try_from(steps).unwrap_or(i64::MAX);
+        place(&mut document, "train.steps", &steps.into(), "--steps")?;
+    }
+    validate(sources.algo, document)
+}
+
+/// Reads the settings of a finished run out of its `config.toml`.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn of_run(algo: &str, record: &DocumentMut, origin: &str) -> Outcome<Settings> {
+    let mut document = base(algo)?;
+    for (section, item) in record.iter().filter(|(name, _)| !RECORD_SECTIONS.contains(name)) {
+        overlay(&mut document, section, item, origin)?;
+    }
+    validate(algo, document)
+}
+
+/// Puts a table (or a value) over the document, key by key.
+fn overlay(document: &mut DocumentMut, path: &str, item: &Item, origin: &str) -> Outcome<()> {
+    match item {
+        Item::Value(Value::InlineTable(table)) => {
+            for (key, value) in table.iter() {
+                overlay(document, &format!("{path}.{key}"), &Item::Value(value.clone()), origin)?;
+            }
+            Ok(())
+        }
+        Item::Value(value) => place(document, path, value, origin),
+        Item::Table(table) => {
+            for (key, item) in table.iter() {
+                overlay(document, &format!("{path}.{key}"), item, origin)?;
+            }
+            Ok(())
+        }
+        _ => Err(Failure::Usage(format!("{origin}: {path}: expected a value or a table"))),
+    }
+}
+
+/// Replaces the value of a known key; its comment stays.
+fn place(document: &mut DocumentMut, path: &str, value: &Value, origin: &str) -> Outcome<()> {
+    let known = keys(document);
+    let slot = path
+        .split_once('.')
+        .and_then(|(section, key)| document.get_mut(section)?.get_mut(key)?.as_value_mut());
+    let Some(slot) = slot else {
+        let hint = nearest(path, known.iter().map(String::as_str))
+            .map(|near| format!("did you mean '{near}'?"))
+            .unwrap_or_else(|| "`runner train --help` lists all keys".into());
+        return Err(Failure::Usage(format!("{origin}: unknown key '{path}': {hint}")));
+    };
+    // 1 for 1.0 is no mistake; 1.0 for 1 (or a word for a number) is.
+    let fitting = match (&*slot, value) {
+        (Value::Float(_), Value::Integer(whole)) => Some(Value::from(*whole.value() as f64)),
+        (Value::Integer(_), Value::Float(real)) => {
+            let real = *real.value();
+            (real.fract() == 0.0 && real.abs() < 9e15).then(|| Value::from(real as i64))
+        }
+        (old, new) => (old.type_name() == new.type_name()).then(|| new.clone()),
+    };
+    let Some(fitting) = fitting else {
+        let expected = slot.type_name();
+        return Err(Failure::Usage(format!(
+            "{origin}: {path} is {}, expected a value of type {expected}",
+            value.to_string().trim()
+        )));
+    };
+    *slot = fitting;
+    slot.decor_mut().set_prefix(" ");
+    Ok(())
+}
+
+/// All keys as `section.key`.
+fn keys(document: &DocumentMut) -> Vec<String> {
+    document
+        .iter()
+        .filter_map(|(section, item)| Some((section, item.as_table()?)))
+        .flat_map(|(section, table)| table.iter().map(move |(key, _)| format!("{section}.{key}")))
+        .collect()
+}
+
+fn validate(algo: &str, document: DocumentMut) -> Outcome<Settings> {
+    let train: TrainConfig = section(&document, &["train"], Some("train"))?;
+    train.validate().map_err(Failure::Usage)?;
+    let sections: Vec<&str> =
+        document.iter().map(|(name, _)| name).filter(|name| *name != "train").collect();
+    let algorithm = match algo {
+        "smfp" => AlgorithmConfig::Smfp(section(&document, &sections, None)?),
+        _ => unreachable!("`presets` knows all algorithms"),
+    };
+    match &algorithm {
+        AlgorithmConfig::Smfp(config) => config.validate(),
+    }
+    .map_err(Failure::Usage)?;
+    Ok(Settings { train, algorithm, document })
+}
+
+/// Reads some sections of the document as a struct, or one as the struct itself.
+fn section<T: for<'de> Deserialize<'de>>(
+    document: &DocumentMut,
+    sections: &[&str],
+    whole: Option<&str>,
+) -> Outcome<T> {
+    let mut part = DocumentMut::new();
+    for name in sections {
+        match whole {
+            Some(_) => *part.as_table_mut() = document[*name].as_table().cloned().unwrap_or_default(),
+            None => {
+                part.insert(name, document[*name].clone());
+            }
+        }
+    }
+    let deserializer = toml_edit::de::Deserializer::from(part);
+    serde_path_to_error::deserialize(deserializer).map_err(|error| {
+        let prefix = whole.map(|name| format!("{name}.")).unwrap_or_default();
+        let path = error.path().to_string();
+        let message = error.into_inner().message().replace('\n', " ");
+        Failure::Usage(format!("{prefix}{path}: {message}"))
+    })
+}
+
+impl TrainConfig {
+    fn validate(&self) -> Result<(), String> {
+        use agent::in_range;
+        in_range("train.steps", self.steps as f64, 1.0, 1e12)?;
+        in_range("train.warmup_steps", self.warmup_steps as f64, 1.0, 1e12)?;
+        in_range("train.batch_size", self.batch_size as f64, 2.0, 1e6)?;
+        in_range("train.updates_per_step", self.updates_per_step as f64, 0.0, 1e3)?;
+        in_range("train.replay_capacity", self.replay_capacity as f64, 2.0, 1e9)?;
+        in_range("train.eval_interval", self.eval_interval as f64, 1.0, 1e12)?;
+        in_range("train.eval_episodes", self.eval_episodes as f64, 1.0, 1e4)?;
+        in_range("train.log_interval", self.log_interval as f64, 1.0, 1e12)?;
+        if self.eval_modes.is_empty() {
+            return Err("train.eval_modes is empty, expected at least \"deterministic\"".into());
+        }
+        self.modes().map(|_| ())
+    }
+
+    /// The evaluation modes.
+    ///
+    /// # Errors
+    /// A name that is none.
+    pub fn modes(&self) -> Result<Vec<agent::ActMode>, String> {
+        use agent::ActMode::{BestOf, Deterministic, Stochastic};
+        let parse = |name: &String| match name.as_str() {
+            "deterministic" => Some(Deterministic),
+            "stochastic" => Some(Stochastic),
+            _ => {
+                let k: usize = name.strip_prefix("best-of-")?.parse().ok()?;
+                (1..=1024).contains(&k).then_some(BestOf(k))
+            }
+        };
+        self.eval_modes
+            .iter()
+            .map(|name| {
+                parse(name).ok_or(format!(
+                    "train.eval_modes has \"{name}\", expected \"deterministic\", \"stochastic\" \
+                     or \"best-of-K\" with K from 1 to 1024"
+                ))
+            })
+            .collect()
+    }
+}
+
+/// The part of `train --help` that lists every key, its default and meaning.
+pub fn help() -> String {
+    let mut text = String::from(
+        "Settings (--set SECTION.KEY=VALUE, or a TOML file for --config). Defaults are those of \
+         preset 'default':\n",
+    );
+    for (algo, _) in ALGORITHMS {
+        let document = base(algo).expect("known");
+        for (section, item) in document.iter() {
+            let Some(table) = item.as_table() else { continue };
+            text.push_str(&format!("\n[{section}]\n"));
+            for (key, value) in table.iter() {
+                let value = value.to_string();
+                text.push_str(&format!("  {section}.{key} = {}\n", value.trim()));
+                for line in comment(table, key) {
+                    text.push_str(&format!("      {line}\n"));
+                }
+            }
+        }
+        let presets = presets(algo).expect("known");
+        let names: Vec<&str> = presets.iter().map(|(name, _)| name).collect();
+        text.push_str(&format!("\nPresets of {algo} (--preset): {}\n", names.join(", ")));
+    }
+    text
+}
+
+/// The comment lines right above a key.
+fn comment(table: &Table, key: &str) -> Vec<String> {
+    let decor = table.key(key).and_then(|key| key.leaf_decor().prefix()?.as_str());
+    decor
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix('#'))
+        .map(|line| line.trim().to_string())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with<'a>(env: &'a str, preset: &'a str, set: &'a [String]) -> Sources<'a> {
+        Sources { algo: "smfp", env, preset, set, ..Default::default() }
+    }
+
+    fn lambda(settings: &Settings) -> f64 {
+        match &settings.algorithm {
+            AlgorithmConfig::Smfp(config) => config.objective.lambda,
+        }
+    }
+
+    fn refusal(set: &str) -> String {
+        match resolve(&with("Ant-v4", "default", &[set.to_string()])) {
+            Err(Failure::Usage(message)) => message,
+            Err(other) => panic!("{other:?}"),
+            Ok(_) => panic!("{set} was accepted"),
+        }
+    }
+
+    #[test]
+    fn later_layers_win_default_then_preset_then_its_task_then_flags() {
+        assert_eq!(lambda(&resolve(&with("Ant-v4", "default", &[])).unwrap()), 0.1);
+        assert_eq!(lambda(&resolve(&with("Swimmer-v4", "paper", &[])).unwrap()), 1.0);
+        assert_eq!(lambda(&resolve(&with("Ant-v4", "paper", &[])).unwrap()), 3.0);
+        let set = ["objective.lambda=7".to_string()];
+        assert_eq!(lambda(&resolve(&with("Ant-v4", "paper", &set)).unwrap()), 7.0);
+    }
+
+    #[test]
+    fn every_preset_is_valid_for_every_task() {
+        for (algo, _) in ALGORITHMS {
+            for (preset, _) in presets(algo).unwrap().iter() {
+                for env in envs::ids() {
+                    let sources = Sources { algo, env, preset, ..Default::default() };
+                    assert!(resolve(&sources).is_ok(), "{algo} {preset} {env}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_recorded_configuration_reads_back_as_the_settings_it_records() {
+        let set = ["critic.kind=mlp".to_string(), "train.batch_size=64".to_string()];
+        let settings = resolve(&with("Hopper-v4", "paper", &set)).unwrap();
+        let again = of_run("smfp", &settings.document, "config.toml").unwrap();
+        assert_eq!(again.train, settings.train);
+        assert_eq!(again.algorithm, settings.algorithm);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_what_was_expected() {
+        let cases = [
+            ("actor.lr=1", "unknown key 'actor.lr'"),
+            ("objective.lamda=1", "did you mean 'objective.lambda'?"),
+            ("lambda=1", "did you mean 'objective.lambda'?"),
+            ("actor.learning_rate=-1", "actor.learning_rate is -1, expected a number from 0 to 1"),
+            ("train.batch_size=2.5", "expected a value of type integer"),
+            ("actor.learning_rate=fast", "expected a value of type float"),
+            ("critic.kind=mpl", "critic.kind: unknown variant `mpl`"),
+            ("actor.learning_rate", "expected KEY=VALUE"),
+            ("entropy.estimate=semi-implicit", "needs entropy.mode"),
+            ("train.eval_modes=[\"best\"]", "train.eval_modes has \"best\""),
+            ("train.steps=-5", "train.steps"),
+            ("actor.learning_rate=nan", "actor.learning_rate is NaN"),
+        ];
+        for (set, expected) in cases {
+            let message = refusal(set);
+            assert!(message.contains(expected), "{set}: {message}");
+            assert!(!message.contains('\n'), "{set}: {message}");
+        }
+    }
+
+    #[test]
+    fn every_key_is_explained_in_the_help() {
+        for (algo, _) in ALGORITHMS {
+            let document = base(algo).unwrap();
+            for (section, item) in document.iter() {
+                let table = item.as_table().unwrap();
+                for (key, _) in table.iter() {
+                    assert!(!comment(table, key).is_empty(), "{section}.{key} has no comment");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The training loop: one environment, one replay, one agent.
+
+use crate::cli::TrainArgs;
+use crate::evaluate::{ActionScale, Evaluator, mode_name, to_rows};
+use crate::failure::{Failure, Outcome};
+use crate::folder::RunFolder;
+use crate::progress::Progress;
+use crate::settings::{self, AlgorithmConfig, Settings, Sources};
+use crate::{checkpoint, device, doctor};
+use agent::{ActMode, Agent, Batch, Metrics, stream};
+use envs::{Env, Spec};
+use ndarray::aview1;
+use networks::tensor_from;
+use rand::RngExt;
+use replay::{Replay, Sample};
+use report::{EvalRow, Log, TrainRow};
+use std::time::Instant;
+use tch::Device;
+use toml_edit::{DocumentMut, Item, Table, value};
+
+/// Draws the networks of an algorithm for a task.
+pub fn make_agent(
+    config: &AlgorithmConfig,
+    spec: &Spec,
+    seed: u64,
+    device: Device,
+) -> Box<dyn Agent> {
+    let mut rng = stream(seed, "network initialisation");
+    let (obs_dim, act_dim) = (spec.obs_dim as i64, spec.act_dim as i64);
+    match config {
+        AlgorithmConfig::Smfp(config) => {
+            Box::new(smfp::Smfp::new(config, obs_dim, act_dim, device, &mut rng))
+        }
+    }
+}
+
+/// The command `train`.
+///
+/// # Errors
+/// Wrong input, a folder that can't be used, a diverged run.
+pub fn train(args: &TrainArgs) -> Outcome<()> {
+    // Everything that can be wrong with the request is found before the
+    // folder is touched.
+    let env = Env::make(&args.env)?;
+    let settings = settings::resolve(&Sources {
+        algo: &args.algo,
+        env: &args.env,
+        preset: &args.preset,
+        config: args.config.as_deref(),
+        set: &args.set,
+        steps: args.steps,
+    })?;
+    if let Some(name) = &args.name {
+        check_name(name)?;
+    }
+    let device = device::parse(&args.device)?;
+    tch::set_num_threads(i32::from(args.threads));
+    tch::set_num_interop_threads(1);
+    let name = args.name.as_deref();
+    let path = RunFolder::path_of(&args.out, &args.algo, name, &args.env, args.seed);
+    let folder = RunFolder::begin(path, args.restart)?;
+    folder.write("config.toml", &record(args, &settings, device).to_string())?;
+    Run::new(args, &settings, env, device, &folder)?.all()?;
+    folder.done()
+}
+
+/// A name becomes part of a folder's name.
+fn check_name(name: &str) -> Outcome<()> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !name.is_empty() && name.chars().all(fine) && !name.starts_with('.') {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!("--name '{name}': expected letters, digits, '-', '_' and '.'")))
+}
+
+/// `config.toml`: how the run was asked for, on what, and every setting.
+fn record(args: &TrainArgs, settings: &Settings, device: Device) -> DocumentMut {
+    let mut run = Table::new();
+    let command: Vec<String> = std::env::args().collect();
+    run["algo"] = value(&args.algo);
+    run["env"] = value(&args.env);
+    run["seed"] = value(args.seed as i64);
+    run["preset"] = value(&args.preset);
+    run["device"] = value(&args.device);
+    run["threads"] = value(i64::from(args.threads));
+    run["command"] = value(command.join(" "));
+    run["commit"] = value(env!("SMFP_COMMIT"));
+    run["processor"] = value(doctor::processor());
+    run["gpu"] = value(if matches!(device, Device::Cpu) { "none" } else { &args.device });
+    let mut versions = Table::new();
+    for (name, version) in doctor::versions() {
+        versions[name] = value(version);
+    }
+    let mut document = DocumentMut::new();
+    document.insert("run", Item::Table(run));
+    document.insert("versions", Item::Table(versions));
+    for (section, item) in settings.document.iter() {
+        let mut item = item.clone();
+        if let Some(table) = item.as_table_mut() {
+            // Positions of tables from several files would shuffle sections.
+            table.set_position(None);
+        }
+        document.insert(section, item);
+    }
+    document
+}
+
+/// A run under way.
+struct Run<'a> {
+    settings: &'a Settings,
+    folder: &'a RunFolder,
+    env: Env,
+    evaluator: Evaluator,
+    agent: Box<dyn Agent>,
+    replay: Replay,
+    device: Device,
+    exploration: agent::Random,
+    sampling: agent::Random,
+    learning: agent::Random,
+    seed: u64,
+    train_log: Log<TrainRow>,
+    eval_log: Log<EvalRow>,
+    progress: Progress,
+    begun: Instant,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        args: &TrainArgs,
+        settings: &'a Settings,
+        env: Env,
+        device: Device,
+        folder: &'a RunFolder,
+    ) -> Outcome<Self> {
+        let train = &settings.train;
+        let log = |name: &str| folder.path().join(name);
+        let fail = |name: &str, error| Failure::file(&log(name), "write", error);
+        let spec = env.spec();
+        // A run of fewer steps than the capacity needs room for its own steps
+        // only: every step may end an episode, which takes a second slot.
+        let needed = usize::try_from(train.steps.saturating_mul(2) + 2).unwrap_or(usize::MAX);
+        let label = format!("{} {} seed {}", args.algo, args.env, args.seed);
+        Ok(Self {
+            settings,
+            folder,
+            evaluator: Evaluator::new(&args.env, train.eval_episodes, args.seed, device)?,
+            agent: make_agent(&settings.algorithm, spec, args.seed, device),
+            replay: Replay::new(train.replay_capacity.min(needed), spec.obs_dim, spec.act_dim),
+            env,
+            device,
+            exploration: stream(args.seed, "exploration"),
+            sampling: stream(args.seed, "replay"),
+            learning: stream(args.seed, "learning"),
+            seed: args.seed,
+            train_log: Log::create(&log("train.csv")).map_err(|error| fail("train.csv", error))?,
+            eval_log: Log::create(&log("eval.csv")).map_err(|error| fail("eval.csv", error))?,
+            progress: Progress::new(&label, train.steps),
+            begun: Instant::now(),
+        })
+    }
+
+    fn all(mut self) -> Outcome<()> {
+        let train = self.settings.train.clone();
+        let spec = self.env.spec().clone();
+        let scale = ActionScale::of(&spec);
+        let mut sample = Sample::new(train.batch_size, spec.obs_dim, spec.act_dim);
+        let mut obs = vec![0.0f64; spec.obs_dim];
+        let mut obs_f32 = vec![0.0f32; spec.obs_dim];
+        let mut interval = Interval::default();
+        let (mut updates, mut episodes) = (0, 0);
+        let (mut episode_return, mut episode_length) = (0.0, 0u32);
+
+        self.env.reset(Some(self.seed), &mut obs);
+        round(&obs, &mut obs_f32);
+        self.replay.begin(aview1(&obs_f32));
+        for step in 1..=train.steps {
+            let warm = step > train.warmup_steps;
+            let action = self.explore(&obs_f32, warm, spec.act_dim);
+            let mut controls = action.clone();
+            scale.apply(&mut controls);
+            let outcome = self.env.step(&controls, &mut obs)?;
+            self.env
+                .check()
+                .map_err(|error| Failure::Failed(format!("training step {step}: {error}")))?;
+            round(&obs, &mut obs_f32);
+            let reward = outcome.reward as f32;
+            self.replay.push(aview1(&action), reward, aview1(&obs_f32), outcome.terminated);
+            episode_return += outcome.reward;
+            episode_length += 1;
+            if outcome.terminated || outcome.truncated {
+                interval.episode(episode_return, episode_length);
+                episodes += 1;
+                (episode_return, episode_length) = (0.0, 0);
+                self.env.reset(None, &mut obs);
+                round(&obs, &mut obs_f32);
+                self.replay.begin(aview1(&obs_f32));
+            }
+            if warm {
+                for _ in 0..train.updates_per_step {
+                    self.replay.sample(&mut self.sampling, &mut sample);
+                    let batch = Batch::from_sample(&sample, self.device);
+                    let metrics = self.agent.update(&batch, &mut self.learning).map_err(|error| {
+                        Failure::Failed(format!(
+                            "training diverged at step {step}: {error}; rows up to then are in \
+                             {}; smaller learning rates are the usual mend",
+                            self.folder.path().display()
+                        ))
+                    })?;
+                    interval.update(&metrics);
+                    updates += 1;
+                }
+            }
+            self.progress.at(step);
+            if step % train.log_interval == 0 || step == train.steps {
+                let wall_s = self.begun.elapsed().as_secs_f64();
+                let row = interval.row(step, updates, episodes, wall_s);
+                self.progress.measured(row.return_mean, row.steps_per_s);
+                let file = self.folder.path().join("train.csv");
+                self.train_log.append(&row).map_err(|error| Failure::file(&file, "write", error))?;
+            }
+            if step % train.eval_interval == 0 || step == train.steps {
+                self.evaluate(step)?;
+                checkpoint::save(self.folder.path(), step, self.agent.as_ref())?;
+            }
+        }
+        self.progress.finish();
+        Ok(())
+    }
+
+    /// An action in [-1, 1]: uniform until the warm-up is over.
+    fn explore(&mut self, obs: &[f32], warm: bool, act_dim: usize) -> Vec<f32> {
+        if !warm {
+            return (0..act_dim).map(|_| self.exploration.random::<f32>() * 2.0 - 1.0).collect();
+        }
+        let obs = tensor_from(obs, &[1, obs.len() as i64], self.device);
+        to_rows(&self.agent.act(&obs, ActMode::Explore, &mut self.exploration))
+    }
+
+    fn evaluate(&mut self, step: u64) -> Outcome<()> {
+        let mut shown = Vec::new();
+        for mode in self.settings.train.modes().map_err(Failure::Usage)? {
+            let episodes = self.evaluator.run(self.agent.as_ref(), mode)?;
+            let wall_s = self.begun.elapsed().as_secs_f64();
+            let row = EvalRow::summarise(step, mode_name(mode), &episodes, wall_s);
+            shown.push(format!("{} {:.1}", row.mode, row.return_mean));
+            let file = self.folder.path().join("eval.csv");
+            self.eval_log.append(&row).map_err(|error| Failure::file(&file, "write", error))?;
+        }
+        let minutes = self.begun.elapsed().as_secs_f64() / 60.0;
+        self.progress.note(step, &format!("return {} ({minutes:.1} min)", shown.join(", ")));
+        Ok(())
+    }
+}
+
+/// Observations are `f64` from the simulator and `f32` everywhere else.
+fn round(from: &[f64], to: &mut [f32]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from as f32;
+    }
+}
+
+/// What is gathered between two rows of `train.csv`.
+#[derive(Default)]
+struct Interval {
+    returns: Vec<(f64, u32)>,
+    /// Sum and count of each metric, in the order of [`Metrics::named`].
+    metrics: [(f64, u64); 7],
+    /// Step and time of the row before.
+    since: (u64, f64),
+}
+
+impl Interval {
+    fn episode(&mut self, total: f64, length: u32) {
+        self.returns.push((total, length));
+    }
+
+    fn update(&mut self, metrics: &Metrics) {
+        for ((sum, count), (_, value)) in self.metrics.iter_mut().zip(metrics.named()) {
+            if let Some(value) = value {
+                *sum += value;
+                *count += 1;
+            }
+        }
+    }
+
+    /// The row of what was gathered; the next interval begins empty.
+    fn row(&mut self, step: u64, updates: u64, episodes: u64, wall_s: f64) -> TrainRow {
+        let mean = |sum: f64, count: u64| (count > 0).then(|| sum / count as f64);
+        let ended = self.returns.len() as u64;
+        let lengths = self.returns.iter().map(|(_, length)| f64::from(*length));
+        let [critic_loss, actor_loss, mirror_loss, entropy, alpha, q_mean, grad_norm] =
+            self.metrics.map(|(sum, count)| mean(sum, count));
+        let (step_before, wall_before) = self.since;
+        let row = TrainRow {
+            step,
+            updates,
+            episodes,
+            return_mean: mean(self.returns.iter().map(|(total, _)| total).sum(), ended),
+            length_mean: mean(lengths.sum(), ended),
+            critic_loss,
+            actor_loss,
+            mirror_loss,
+            entropy,
+            alpha,
+            q_mean,
+            grad_norm,
+            steps_per_s: (step - step_before) as f64 / (wall_s - wall_before).max(1e-9),
+            wall_s,
+        };
+        *self = Self { since: (step, wall_s), ..Self::default() };
+        row
+    }
+}

@@ -1,0 +1,148 @@
+//! Entropic mirror descent as a weighted MeanFlow regression (section 3 and
+//! equation (5)).
+
+use crate::config::{MirrorActions, MirrorConfig, TimeSampling};
+use crate::noise::MirrorNoise;
+use crate::policy::Policy;
+use agent::{CriticLearner, repeat_rows};
+use tch::{Kind, Tensor};
+
+/// Smallest deviation of the advantage that weights are scaled by.
+const MIN_STD: f64 = 1e-6;
+
+/// Actions to regress to, one a state, and their weights (mean 1).
+pub struct Regression {
+    /// b: (B, act) in [-1, 1].
+    pub action: Tensor,
+    /// w(s, b): (B).
+    pub weight: Tensor,
+}
+
+/// Chooses what the policy is drawn towards: samples of (or weights for)
+/// pi_old(a|s) exp(A(s, a) / (c std A)), equation (3).
+///
+/// `p` are the lagged policy's parameters; `obs` (B, obs), `replay` (B, act).
+pub fn regression(
+    config: &MirrorConfig,
+    policy: &Policy,
+    p: &[Tensor],
+    critic: &CriticLearner,
+    obs: &Tensor,
+    replay: &Tensor,
+    noise: &MirrorNoise,
+) -> Regression {
+    let _guard = tch::no_grad_guard();
+    let k = config.candidates;
+    let (rows, act_dim) = (obs.size()[0], policy.act_dim());
+    let drawn = policy.draw(p, &repeat_rows(obs, k), &noise.z, Some(&noise.xi)).action;
+    if config.actions == MirrorActions::Replay {
+        let value = critic.value(&repeat_rows(obs, k), &drawn).view([rows, k]);
+        let value = value.mean_dim(&[1i64][..], false, None);
+        let advantage = critic.value(obs, replay) - value;
+        let weight = (advantage_logits(config, &advantage)).exp().clamp_max(config.weight_max);
+        let weight = &weight / weight.mean(None::<Kind>);
+        return Regression { action: replay.shallow_clone(), weight };
+    }
+    let mut candidates = vec![drawn.view([rows, k, act_dim])];
+    if let Some(uniform) = &noise.uniform {
+        candidates.push(replay.unsqueeze(1));
+        candidates.push(uniform * 2.0 - 1.0);
+    }
+    let candidates = Tensor::cat(&candidates, 1);
+    let count = candidates.size()[1];
+    let flat = candidates.reshape([rows * count, act_dim]);
+    let q = critic.value(&repeat_rows(obs, count), &flat).view([rows, count]);
+    let advantage = &q - q.mean_dim(&[1i64][..], true, None);
+    let share = advantage_logits(config, &advantage).softmax(-1, None);
+    // Inverse of the cumulative distribution; the last candidate takes what
+    // rounding leaves.
+    let cumulative = share.cumsum(1, None).narrow(1, 0, count - 1);
+    let choice = cumulative.le_tensor(&noise.choice).sum_dim_intlist(&[1i64][..], true, Kind::Int64);
+    let index = choice.unsqueeze(-1).expand([rows, 1, act_dim], false);
+    let action = candidates.gather(1, &index, false).squeeze_dim(1);
+    Regression { action, weight: Tensor::ones([rows], (obs.kind(), obs.device())) }
+}
+
+/// A / (c std A), with the deviation over all entries.
+fn advantage_logits(config: &MirrorConfig, advantage: &Tensor) -> Tensor {
+    let std = advantage.std(false).clamp_min(MIN_STD);
+    advantage / (std * config.temperature)
+}
+
+/// A regression of g to its MeanFlow target: rows of (s, x_t, r, t) and g*.
+pub struct MeanFlowTarget {
+    /// x_t = (1 - t) b' + t e: (B, act).
+    pub x: Tensor,
+    /// r: (B, 1).
+    pub r: Tensor,
+    /// t: (B, 1).
+    pub t: Tensor,
+    /// g* = x_t - u*, clipped: (B, act).
+    pub map: Tensor,
+}
+
+/// The MeanFlow target for actions `b` (B, act) in the space of the flow:
+///
+/// v = e - b',  b' = b + sigma_target eps,  u* = v - (t - r) du/dt,  g* = x_t - u*
+///
+/// with the total derivative at fixed r along x' = v, t' = 1 (Geng et al.
+/// 2025, equation 6); for r = 0 this is equation (5). Rows with r = t need no
+/// derivative, so the pass with tangents runs on the others only.
+#[allow(clippy::too_many_arguments)]
+pub fn mean_flow_target(
+    config: &MirrorConfig,
+    sigma_target: f64,
+    policy: &Policy,
+    p: &[Tensor],
+    obs: &Tensor,
+    b: &Tensor,
+    noise: &MirrorNoise,
+) -> MeanFlowTarget {
+    let _guard = tch::no_grad_guard();
+    let b = b + &noise.eps * sigma_target;
+    let t = &noise.t;
+    let v = &noise.e - &b;
+    let x = (1.0 - t) * &b + t * &noise.e;
+    let rows = t.size()[0];
+    // Rows are exchangeable, so times are dealt by position.
+    let (equal, zero) = match config.time {
+        TimeSampling::General => (rows / 2, (rows - rows / 2) / 2),
+        TimeSampling::Endpoint => (0, rows),
+    };
+    let drawn = rows - equal - zero;
+    let r = Tensor::cat(
+        &[
+            t.narrow(0, 0, equal),
+            t.narrow(0, equal, zero).zeros_like(),
+            t.narrow(0, equal + zero, drawn) * noise.r.narrow(0, equal + zero, drawn),
+        ],
+        0,
+    );
+    let rest = |tensor: &Tensor| tensor.narrow(0, equal, rows - equal);
+    let (_, derivative) =
+        policy.velocity_jvp(p, &rest(obs), &rest(&x), &rest(&r), &rest(t), &rest(&v));
+    let correction = (rest(t) - rest(&r)) * derivative;
+    let velocity = Tensor::cat(&[v.narrow(0, 0, equal), rest(&v) - correction], 0);
+    let map = (&x - velocity).clamp(-config.target_clip, config.target_clip);
+    MeanFlowTarget { x, r, t: t.shallow_clone(), map }
+}
+
+/// L_mirror = mean of w ||g(s, x_t, r, t) - g*||^2, optionally with adaptive
+/// weights 1 / (||err||^2 + c)^p outside the graph. A scalar.
+pub fn loss(
+    config: &MirrorConfig,
+    policy: &Policy,
+    p: &[Tensor],
+    obs: &Tensor,
+    target: &MeanFlowTarget,
+    weight: &Tensor,
+) -> Tensor {
+    let map = &target.x - policy.velocity(p, obs, &target.x, &target.r, &target.t);
+    let error = (map - &target.map).square().sum_dim_intlist(&[1i64][..], false, None);
+    let mut weight = weight.shallow_clone();
+    if config.adaptive_power > 0.0 {
+        let adaptive = (error.detach() + config.adaptive_constant).pow_tensor_scalar(-config.adaptive_power);
+        weight = weight * adaptive;
+    }
+    (weight * error).mean(None::<Kind>)
+}

@@ -1,0 +1,76 @@
+//! All random numbers of one actor update, drawn at once.
+//!
+//! Kept apart from the update itself, so that a recorded update can be
+//! repeated number for number (`tests/recorded.rs`).
+
+use crate::config::{EntropyEstimate, MirrorActions, SmfpConfig};
+use agent::Random;
+use networks::{normal, uniform};
+use tch::{Device, Tensor};
+
+/// Noise of an actor update over a batch of B states, of which B_m take part
+/// in the mirror term.
+pub struct ActorNoise {
+    /// Latents of the actions: (B, act).
+    pub z: Tensor,
+    /// Noise of the Gaussian head: (B, act).
+    pub xi: Tensor,
+    /// Extra latents of the semi-implicit estimate: (M B, act).
+    pub latents: Option<Tensor>,
+    /// Noise of the mirror term.
+    pub mirror: Option<MirrorNoise>,
+}
+
+/// Noise of the mirror term.
+pub struct MirrorNoise {
+    /// Latents of the candidates: (B_m K, act).
+    pub z: Tensor,
+    /// Head noise of the candidates: (B_m K, act).
+    pub xi: Tensor,
+    /// Uniform candidates of `actions = "broad"`: (B_m, K, act) in [0, 1).
+    pub uniform: Option<Tensor>,
+    /// Chooses a candidate: (B_m, 1) in [0, 1).
+    pub choice: Tensor,
+    /// eps, the noise on the regressed action: (B_m, act).
+    pub eps: Tensor,
+    /// e, the flow's noise end: (B_m, act).
+    pub e: Tensor,
+    /// Flow times t: (B_m, 1) in [0, 1).
+    pub t: Tensor,
+    /// r / t where r is drawn: (B_m, 1) in [0, 1).
+    pub r: Tensor,
+}
+
+impl ActorNoise {
+    /// Draws the noise that the configuration asks for.
+    pub fn draw(
+        config: &SmfpConfig,
+        batch: i64,
+        act_dim: i64,
+        device: Device,
+        rng: &mut Random,
+    ) -> Self {
+        let semi_implicit = config.entropy.estimate == EntropyEstimate::SemiImplicit;
+        let latents = config.entropy.latents * i64::from(semi_implicit);
+        Self {
+            z: normal(rng, &[batch, act_dim], device),
+            xi: normal(rng, &[batch, act_dim], device),
+            latents: (latents > 0).then(|| normal(rng, &[latents * batch, act_dim], device)),
+            mirror: config.uses_mirror().then(|| {
+                let rows = config.mirror_rows(batch);
+                let k = config.mirror.candidates;
+                let broad = config.mirror.actions == MirrorActions::Broad;
+                MirrorNoise {
+                    z: normal(rng, &[rows * k, act_dim], device),
+                    xi: normal(rng, &[rows * k, act_dim], device),
+                    uniform: broad.then(|| uniform(rng, &[rows, k, act_dim], device)),
+                    choice: uniform(rng, &[rows, 1], device),
+                    eps: normal(rng, &[rows, act_dim], device),
+                    e: normal(rng, &[rows, act_dim], device),
+                    t: uniform(rng, &[rows, 1], device),
+                    r: uniform(rng, &[rows, 1], device),
+                }
+            }),
+        }
+    }
+}

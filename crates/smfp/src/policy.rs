@@ -1,0 +1,226 @@
+//! The policy: one network call from noise to action (sections 1 and 2).
+
+use crate::config::{ActorConfig, EntropyConfig, EntropyMode, NoiseSide, Squash};
+use agent::Random;
+use networks::{Linear, Mlp, Params, ParamsBuilder, TimeEmbedding};
+use std::f64::consts::{LN_2, PI};
+use tch::{Device, Kind, Tensor};
+
+/// Range of the head's log standard deviation.
+const LOG_STD_RANGE: (f64, f64) = (-10.0, 0.0);
+/// Replay actions are pulled this far inside the bounds before atanh.
+const TANH_MARGIN: f64 = 1e-3;
+
+/// The network u(s, x, r, t) with its two heads, and how actions come of it.
+pub struct Policy {
+    trunk: Mlp,
+    velocity: Linear,
+    std: Std,
+    /// m(s) and log sigma(s) of `noise = "source"`.
+    source: Option<Source>,
+    times: TimeEmbedding,
+    squash: Squash,
+    act_dim: i64,
+}
+
+/// Where the log standard deviation comes from.
+enum Std {
+    /// A head on the trunk, or on the source's trunk.
+    Head(Linear),
+    /// A free parameter per action dimension.
+    Free(usize),
+    /// A constant; None is a deterministic head.
+    Constant(Option<f64>),
+}
+
+struct Source {
+    trunk: Mlp,
+    mean: Linear,
+}
+
+/// Actions drawn from the policy; a row each.
+pub struct Draw {
+    /// The action in [-1, 1].
+    pub action: Tensor,
+    /// The Gaussian's mean mu before noise, clipping or squashing.
+    pub mean: Tensor,
+    /// The action before clipping or squashing.
+    pub raw: Tensor,
+    /// log sigma of the Gaussian head.
+    pub log_std: Tensor,
+    /// log pi(a | s, z): (B). Zero for a deterministic head.
+    pub log_prob: Tensor,
+}
+
+impl Policy {
+    /// Lays out the network and draws its parameters. Both heads start with
+    /// zero weights: the policy starts as mu = z, sigma = `std_init`.
+    pub fn new(
+        config: &ActorConfig,
+        entropy: &EntropyConfig,
+        obs_dim: i64,
+        act_dim: i64,
+        kind: Kind,
+        device: Device,
+        rng: &mut Random,
+    ) -> (Self, Params) {
+        let mut builder = ParamsBuilder::new();
+        let times = TimeEmbedding::new(config.frequencies);
+        let ActorConfig { width, depth, activation, .. } = *config;
+        let inputs = obs_dim + act_dim + 2 * times.dim();
+        let trunk = Mlp::new(&mut builder, "trunk", inputs, width, depth, activation, rng);
+        let velocity = Linear::constant(&mut builder, "velocity", width, act_dim, 0.0);
+        let log_std_init = config.std_init.ln();
+        let std = if entropy.mode == EntropyMode::None {
+            Std::Constant((entropy.sigma_target > 0.0).then(|| entropy.sigma_target.ln()))
+        } else if config.state_dependent_std {
+            Std::Head(Linear::constant(&mut builder, "log_std", width, act_dim, log_std_init))
+        } else {
+            Std::Free(builder.constant("log_std", &[act_dim], log_std_init as f32))
+        };
+        let source = (config.noise == NoiseSide::Source).then(|| Source {
+            trunk: Mlp::new(&mut builder, "source", obs_dim, width, depth, activation, rng),
+            mean: Linear::constant(&mut builder, "source_mean", width, act_dim, 0.0),
+        });
+        let policy = Self { trunk, velocity, std, source, times, squash: config.squash, act_dim };
+        (policy, builder.build(kind, device))
+    }
+
+    /// Size of an action, of a latent and of the head's noise.
+    pub fn act_dim(&self) -> i64 {
+        self.act_dim
+    }
+
+    /// Input of the network: [s, x, temb(t), temb(r)] for times of shape (B, 1).
+    fn input(&self, obs: &Tensor, x: &Tensor, r: &Tensor, t: &Tensor) -> Tensor {
+        Tensor::cat(&[obs, x, &self.times.forward(t), &self.times.forward(r)], 1)
+    }
+
+    /// The mean velocity u(s, x, r, t): (B, act).
+    pub fn velocity(&self, p: &[Tensor], obs: &Tensor, x: &Tensor, r: &Tensor, t: &Tensor) -> Tensor {
+        let features = self.trunk.forward(p, &self.input(obs, x, r, t));
+        self.velocity.forward(p, &features)
+    }
+
+    /// u and its total derivative du/dt along x' = v, t' = 1 at fixed s and r.
+    pub fn velocity_jvp(
+        &self,
+        p: &[Tensor],
+        obs: &Tensor,
+        x: &Tensor,
+        r: &Tensor,
+        t: &Tensor,
+        v: &Tensor,
+    ) -> (Tensor, Tensor) {
+        let (temb, temb_tangent) = self.times.jvp(t);
+        let temb_r = self.times.forward(r);
+        let input = Tensor::cat(&[obs, x, &temb, &temb_r], 1);
+        let tangent =
+            Tensor::cat(&[&obs.zeros_like(), v, &temb_tangent, &temb_r.zeros_like()], 1);
+        let (features, features_tangent) = self.trunk.jvp(p, &input, &tangent);
+        self.velocity.jvp(p, &features, &features_tangent)
+    }
+
+    /// Draws actions by equation (1) from latents `z` and head noise `xi`,
+    /// both (B, act). With `xi` left out the head's noise is zero (for
+    /// `noise = "source"`, where z is that noise, z then counts as zero).
+    pub fn draw(&self, p: &[Tensor], obs: &Tensor, z: &Tensor, xi: Option<&Tensor>) -> Draw {
+        match &self.source {
+            None => {
+                let (mean, log_std) = self.one_step(p, obs, z);
+                let raw = match xi {
+                    Some(xi) if self.stochastic() => &mean + log_std.exp() * xi,
+                    _ => mean.shallow_clone(),
+                };
+                let noise = xi.map(Tensor::shallow_clone).unwrap_or_else(|| z.zeros_like());
+                self.finish(mean, raw, log_std, &noise)
+            }
+            Some(source) => {
+                let features = source.trunk.forward(p, obs);
+                let log_std = self.log_std(p, &features);
+                let z = if xi.is_some() { z.shallow_clone() } else { z.zeros_like() };
+                let spread = if self.stochastic() { log_std.exp() * &z } else { z.zeros_like() };
+                let x = source.mean.forward(p, &features) + spread;
+                let (r, t) = self.endpoints(obs);
+                let raw = &x - self.velocity(p, obs, &x, &r, &t);
+                self.finish(raw.shallow_clone(), raw, log_std, &z)
+            }
+        }
+    }
+
+    /// mu = g(s, z, 1) and log sigma, in one call.
+    pub fn one_step(&self, p: &[Tensor], obs: &Tensor, z: &Tensor) -> (Tensor, Tensor) {
+        let (r, t) = self.endpoints(obs);
+        let features = self.trunk.forward(p, &self.input(obs, z, &r, &t));
+        let mean = z - self.velocity.forward(p, &features);
+        (mean, self.log_std(p, &features))
+    }
+
+    /// r = 0 and t = 1 for every row.
+    fn endpoints(&self, obs: &Tensor) -> (Tensor, Tensor) {
+        let shape = [obs.size()[0], 1];
+        let options = (obs.kind(), obs.device());
+        (Tensor::zeros(shape, options), Tensor::ones(shape, options))
+    }
+
+    fn stochastic(&self) -> bool {
+        !matches!(self.std, Std::Constant(None))
+    }
+
+    fn log_std(&self, p: &[Tensor], features: &Tensor) -> Tensor {
+        let rows = features.size()[0];
+        let (low, high) = LOG_STD_RANGE;
+        match &self.std {
+            Std::Head(head) => head.forward(p, features).clamp(low, high),
+            Std::Free(at) => p[*at].clamp(low, high).expand([rows, self.act_dim], false),
+            Std::Constant(value) => Tensor::full(
+                [rows, self.act_dim],
+                value.unwrap_or(low),
+                (features.kind(), features.device()),
+            ),
+        }
+    }
+
+    fn finish(&self, mean: Tensor, raw: Tensor, log_std: Tensor, noise: &Tensor) -> Draw {
+        let mut log_prob = if self.stochastic() {
+            (noise * noise * -0.5 - &log_std - 0.5 * (2.0 * PI).ln()).sum_dim_intlist(
+                &[1i64][..],
+                false,
+                None,
+            )
+        } else {
+            Tensor::zeros([raw.size()[0]], (raw.kind(), raw.device()))
+        };
+        let action = match self.squash {
+            Squash::Clip => raw.clamp(-1.0, 1.0),
+            Squash::Tanh => {
+                log_prob -= self.log_det(&raw);
+                raw.tanh()
+            }
+        };
+        Draw { action, mean, raw, log_std, log_prob }
+    }
+
+    /// log |d action / d raw|: (B). Zero for clipping, whose density is that
+    /// of the raw action.
+    pub fn log_det(&self, raw: &Tensor) -> Tensor {
+        match self.squash {
+            Squash::Clip => Tensor::zeros([raw.size()[0]], (raw.kind(), raw.device())),
+            // log (1 - tanh^2 x) = 2 (log 2 - x - softplus(-2 x)), which does
+            // not lose its digits far from zero.
+            Squash::Tanh => ((LN_2 - raw - (raw * -2.0).softplus()) * 2.0).sum_dim_intlist(
+                &[1i64][..],
+                false,
+                None,
+            ),
+        }
+    }
+
+    /// Where an action in [-1, 1] lies in the space of the flow.
+    pub fn unsquash(&self, action: &Tensor) -> Tensor {
+        match self.squash {
+            Squash::Clip => action.shallow_clone(),
+            Squash::Tanh => action.clamp(-1.0 + TANH_MARGIN, 1.0 - TANH_MARGIN).atanh(),
+        }
+    }
+}

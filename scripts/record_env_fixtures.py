@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""Records what the tests of `crates/envs` compare with, from NumPy and Gymnasium themselves.
+
+    scripts/record_env_fixtures.py              # everything
+    scripts/record_env_fixtures.py ziggurat     # src/numpy/ziggurat_tables.rs
+    scripts/record_env_fixtures.py numpy        # tests/fixtures/numpy.npz
+    scripts/record_env_fixtures.py traces       # tests/fixtures/{traces.npz,digests.txt}
+
+Versions are those of scripts/parity.py, which is also where the tasks are named.
+
+MuJoCo takes sine, cosine and their like from the C library, and glibc has two editions of them: for
+processors with FMA and for others. They differ in last bits, so whole runs differ. Digests of runs
+are therefore recorded once with each edition (glibc can be told by GLIBC_TUNABLES), and a test
+knows by a fingerprint of those functions which one it has to match.
+"""
+
+import hashlib
+import os
+import pathlib
+import subprocess
+import sys
+import warnings
+
+import parity
+
+parity.use_gymnasium()
+
+import gymnasium
+import numpy as np
+import numpy.random
+
+ENVS = parity.ROOT / "crates" / "envs"
+FIXTURES = ENVS / "tests" / "fixtures"
+WITHOUT_FMA = "glibc.cpu.hwcaps=-FMA,-AVX2,-FMA4,-FMA_Usable,-AVX2_Usable"
+
+SHORT_STEPS = 12
+LONG_STEPS = 2000
+RESETS = 4
+SEEDS = [0, 20260731]
+
+
+def record_ziggurat():
+    """Reads the tables out of NumPy's library: in memory they are 256 numbers each, and the first
+    ones of each, from `ziggurat_constants.h`, find the place."""
+    library = next(pathlib.Path(numpy.random.__path__[0]).glob("_generator.*.so")).read_bytes()
+    tables = {
+        "THRESHOLD": ("Mantissas below this lie wholly under the curve (`ki_double`).",
+                      np.array([0x000EF33D8025EF6A, 0, 0x000C08BE98FBC6A8], "<u8")),
+        "WIDTH": ("Bits of the `f64` that scales a mantissa to the layer's width (`wi_double`).",
+                  np.array([8.68362706080130616677e-16, 4.77933017572773682428e-17], "<f8")),
+        "HEIGHT": ("Bits of the `f64` height of the density at the layer's edge (`fi_double`).",
+                   np.array([1.0, 9.77101701267671596263e-01], "<f8")),
+    }
+    text = [
+        "//! The 256 layers of NumPy's ziggurat for the normal distribution.",
+        "//!",
+        "//! Written by `scripts/record_env_fixtures.py ziggurat`, which reads them out of NumPy's compiled",
+        "//! `_generator` (source: `numpy/random/src/distributions/ziggurat_constants.h`, BSD-3-Clause).",
+        "//! They cannot be computed here: NumPy's differ from the true values in the last bits, and a",
+        "//! stream is only NumPy's if its rounding errors are too.",
+    ]
+    for name, (meaning, start) in tables.items():
+        at = library.index(start.tobytes())
+        if library.find(start.tobytes(), at + 1) != -1:
+            parity.fail(f"the beginning of {name} occurs twice in NumPy's library")
+        words = np.frombuffer(library, "<u8", 256, at)
+        text += ["", f"/// {meaning}", f"pub(super) static {name}: [u64; 256] = ["]
+        text += ["    " + " ".join(f"0x{word:016x}," for word in row) for row in words.reshape(-1, 4)]
+        text += ["];"]
+    (ENVS / "src/numpy/ziggurat_tables.rs").write_text("\n".join(text) + "\n")
+
+
+def record_numpy():
+    """Streams of several seeds; normal numbers enough to meet the tail; sums of every length."""
+    seeds = np.array([0, 1, 42, 2**32 - 1, 2**32, 12345678901234567890, 2**64 - 1], np.uint64)
+    rngs = lambda: [np.random.default_rng(int(seed)) for seed in seeds]
+    normal = np.random.default_rng(7).standard_normal(1_000_000)
+    tail = np.abs(normal) > 3.6541528853610088
+    x = np.random.default_rng(3).uniform(-2, 2, 300)
+    lengths = range(1, 301)
+    FIXTURES.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        FIXTURES / "numpy.npz",
+        seeds=seeds,
+        sequence=np.array([np.random.SeedSequence(int(s)).generate_state(4, np.uint64) for s in seeds]),
+        bits=np.array([rng.bit_generator.random_raw(8) for rng in rngs()]),
+        uniform=np.array([rng.uniform(-0.1, 0.1, 8) for rng in rngs()]),
+        normal=np.array([rng.standard_normal(200) for rng in rngs()]),
+        tail_at=np.flatnonzero(tail).astype(np.uint64),
+        tail=normal[tail],
+        body_sha256=np.frombuffer(hashlib.sha256(normal[~tail].tobytes()).digest(), np.uint8),
+        x=x,
+        squares_f64=np.array([np.sum(np.square(x[:n])) for n in lengths]),
+        squares_f32=np.array([np.sum(np.square(x.astype(np.float32)[:n])) for n in lengths]),
+    )
+
+
+def draw_actions(space, seed, steps):
+    """Actions (steps, act_dim) from one stream, every second stretch of 50 thrice the bounds."""
+    wide = np.where(np.arange(steps) // 50 % 2 == 1, 3.0, 1.0)[:, None]
+    unit = np.random.default_rng(seed).uniform(-1.0, 1.0, (steps, *space.shape))
+    return (unit * wide * space.high.astype(np.float64)).astype(np.float32)
+
+
+def digest(trace):
+    names = ["obs", "reset_obs", "reward", "terminated", "truncated"]
+    return hashlib.sha256(b"".join(trace[name].tobytes() for name in names)).hexdigest()
+
+
+def record_digests():
+    """One line for every task and seed, printed: the parent process collects them."""
+    for task in parity.TASKS:
+        for seed in SEEDS:
+            actions = draw_actions(gymnasium.make(task).action_space, seed, LONG_STEPS)
+            trace = parity.replay(task, seed, actions)
+            print("DIGEST", task, seed, len(trace["reset_obs"]) - 1, digest(trace), flush=True)
+
+
+def record_traces():
+    arrays = {}
+    for task in parity.TASKS:
+        env = gymnasium.make(task)
+        resets = [env.reset(seed=SEEDS[1])[0]] + [env.reset()[0] for _ in range(RESETS - 1)]
+        arrays[f"{task}/resets"] = np.array(resets)
+        actions = draw_actions(env.action_space, SEEDS[1], SHORT_STEPS)
+        trace = parity.replay(task, SEEDS[1], actions)
+        arrays[f"{task}/obs"], arrays[f"{task}/reward"] = trace["obs"], trace["reward"]
+    np.savez_compressed(FIXTURES / "traces.npz", **arrays)
+
+    lines = [
+        "# SHA-256 of whole runs under Gymnasium, written by scripts/record_env_fixtures.py.",
+        f"# {LONG_STEPS} steps; see `draw_actions` and `digest` there.",
+        "# libm     task                     seed     episodes digest",
+    ]
+    for libm, tunables in [("fma", ""), ("no-fma", WITHOUT_FMA)]:
+        environment = dict(os.environ, GLIBC_TUNABLES=tunables)
+        done = subprocess.run(
+            [sys.executable, __file__, "digests"], env=environment, stdout=subprocess.PIPE, text=True,
+            check=True,
+        )
+        rows = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("DIGEST")]
+        lines += [f"{libm:10} {task:24} {seed:8} {ended:>8} {sha}" for task, seed, ended, sha in rows]
+    (FIXTURES / "digests.txt").write_text("\n".join(lines) + "\n")
+
+
+def main():
+    parts = {"ziggurat": record_ziggurat, "numpy": record_numpy, "traces": record_traces,
+             "digests": record_digests}
+    wanted = sys.argv[1:] or ["ziggurat", "numpy", "traces"]
+    if unknown := set(wanted) - set(parts):
+        parity.fail(f"unknown part {', '.join(unknown)}: expected some of {', '.join(parts)}")
+    warnings.filterwarnings("ignore")
+    gymnasium.logger.min_level = gymnasium.logger.ERROR
+    for part in wanted:
+        parts[part]()
+
+
+if __name__ == "__main__":
+    main()
