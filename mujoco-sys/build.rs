@@ -78,7 +78,8 @@ mod bindings {
         let include = library.join("../include");
         let header = include.join("mujoco/mjbatch.h");
         let content = fs::read(&header).expect("mjbatch.h lies beside the library");
-        let sum: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sum: String =
+            Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
 
         bindgen::Builder::default()
             .header(header.display().to_string())

@@ -15,6 +15,7 @@ knows by a fingerprint of those functions which one it has to match.
 """
 
 import hashlib
+import math
 import os
 import pathlib
 import subprocess
@@ -64,7 +65,7 @@ def record_ziggurat():
         if library.find(start.tobytes(), at + 1) != -1:
             parity.fail(f"the beginning of {name} occurs twice in NumPy's library")
         words = np.frombuffer(library, "<u8", 256, at)
-        text += ["", f"/// {meaning}", f"pub(super) static {name}: [u64; 256] = ["]
+        text += ["", f"/// {meaning}", "#[rustfmt::skip]", f"pub(super) static {name}: [u64; 256] = ["]
         text += ["    " + " ".join(f"0x{word:016x}," for word in row) for row in words.reshape(-1, 4)]
         text += ["];"]
     (ENVS / "src/numpy/ziggurat_tables.rs").write_text("\n".join(text) + "\n")
@@ -107,8 +108,20 @@ def digest(trace):
     return hashlib.sha256(b"".join(trace[name].tobytes() for name in names)).hexdigest()
 
 
+def fingerprint():
+    """SHA-256 of what the C library's functions give on a grid: which edition of them this is."""
+    values = []
+    for k in range(1, 20_001):
+        x = k * 0.00078539
+        y = x / 16.0
+        values += [math.sin(x), math.cos(x), math.tan(x), math.exp(x), math.log(x), math.log1p(x)]
+        values += [math.asin(y), math.acos(y), math.atan2(x, 3.0), math.pow(x, y)]
+    return hashlib.sha256(np.array(values).tobytes()).hexdigest()
+
+
 def record_digests():
     """One line for every task and seed, printed: the parent process collects them."""
+    print("DIGEST fingerprint - -", fingerprint(), flush=True)
     for task in parity.TASKS:
         for seed in SEEDS:
             actions = draw_actions(gymnasium.make(task).action_space, seed, LONG_STEPS)
@@ -130,6 +143,7 @@ def record_traces():
     lines = [
         "# SHA-256 of whole runs under Gymnasium, written by scripts/record_env_fixtures.py.",
         f"# {LONG_STEPS} steps; see `draw_actions` and `digest` there.",
+        "# `fingerprint` tells which edition of the C library's functions a machine has.",
         "# libm     task                     seed     episodes digest",
     ]
     for libm, tunables in [("fma", ""), ("no-fma", WITHOUT_FMA)]:

@@ -9,7 +9,7 @@ use mujoco_rs::wrappers::mj_data::{MjData, MjtState};
 use mujoco_rs::wrappers::mj_model::MjModel;
 use mujoco_sys::{
     HEADER_SHA256, mjBatchConfig, mjb_apply, mjb_deleteBatch, mjb_error, mjb_makeBatch, mjb_nsim,
-    mjb_nstate, mjb_nthread, mjb_state, mjb_status, mjb_step, mjb_stateComponent,
+    mjb_nstate, mjb_nthread, mjb_state, mjb_stateComponent, mjb_status, mjb_step,
 };
 use sha2::{Digest, Sha256};
 

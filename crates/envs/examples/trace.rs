@@ -25,7 +25,9 @@ fn run(arguments: &[String]) -> Result<(), String> {
     };
     let seed = value("--seed")?.parse().map_err(|cause| format!("--seed: {cause}"))?;
     let mut env = Env::make(value("--env")?).map_err(|cause| cause.to_string())?;
-    let actions = trace::read_npy(Path::new(value("--actions")?)).map_err(|cause| cause.to_string())?;
-    let replayed = trace::replay(&mut env, seed, actions.view()).map_err(|cause| cause.to_string())?;
+    let actions =
+        trace::read_npy(Path::new(value("--actions")?)).map_err(|cause| cause.to_string())?;
+    let replayed =
+        trace::replay(&mut env, seed, actions.view()).map_err(|cause| cause.to_string())?;
     trace::write_npz(Path::new(value("--out")?), &replayed).map_err(|cause| cause.to_string())
 }

@@ -173,3 +173,26 @@ impl Env {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_simulation_that_diverges_goes_on_as_mujoco_does_and_says_so_until_the_reset() {
+        let mut env = Env::make("HalfCheetah-v4").unwrap();
+        let mut observation = vec![0.0; env.spec().obs_dim];
+        env.reset(Some(0), &mut observation);
+        env.step(&[0.0; 6], &mut observation).unwrap();
+        assert!(env.check().is_ok());
+
+        env.simulation.qvel_mut()[3] = 1e11;
+        let step = env.step(&[0.0; 6], &mut observation).unwrap();
+        assert!(step.reward.is_finite() && !step.terminated);
+        let message = env.check().unwrap_err().to_string();
+        assert!(message.contains("HalfCheetah-v4") && message.contains("qvel"), "{message}");
+
+        env.reset(None, &mut observation);
+        assert!(env.check().is_ok());
+    }
+}

@@ -14,8 +14,8 @@ use crate::messages::{capture, one_line};
 /// The MuJoCo version whose numbers the crate reproduces.
 const MUJOCO_VERSION: &str = "3.17.0";
 
-/// The list of pinned checksums, in `sha256sum`'s format, beside the models.
-const CHECKSUMS: &str = "SHA256SUMS";
+/// The pinned checksums, in `sha256sum`'s format. Compiled in: a run means these very models.
+const CHECKSUMS: &str = include_str!("../../../models/SHA256SUMS");
 
 /// The folder of MJCF files: `SMFP_MODELS` if set, else `models/` of the clone that the running
 /// program lies in, else `models/` of the clone that it was built in.
@@ -27,7 +27,7 @@ pub fn models_dir() -> PathBuf {
     program
         .ancestors()
         .map(|folder| folder.join("models"))
-        .find(|folder| folder.join(CHECKSUMS).is_file())
+        .find(|folder| folder.join("SHA256SUMS").is_file())
         .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models"))
 }
 
@@ -41,18 +41,13 @@ pub fn check_model(file: &str) -> Result<PathBuf, Error> {
 
 fn check_in(folder: &Path, file: &str) -> Result<PathBuf, Error> {
     let path = folder.join(file);
-    let list = folder.join(CHECKSUMS);
-    let checksums = fs::read_to_string(&list)
-        .map_err(|cause| Error::MissingModel { file: list.clone(), cause })?;
     let content =
         fs::read(&path).map_err(|cause| Error::MissingModel { file: path.clone(), cause })?;
-
     let found: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
-    // `sha256sum` writes two spaces between the columns, or a space and a star.
-    let expected = checksums
+    let expected = CHECKSUMS
         .lines()
-        .filter_map(|line| line.split_once(char::is_whitespace))
-        .find(|(_, name)| name.trim_start_matches([' ', '*']).trim_end() == file)
+        .filter_map(|line| line.split_once("  "))
+        .find(|(_, name)| *name == file)
         .map_or("nothing about it", |(sum, _)| sum);
     if found == expected {
         Ok(path)
@@ -73,11 +68,32 @@ pub(crate) fn load(path: &Path) -> Result<MjModel, Error> {
         return Err(Error::MujocoVersion { found, expected: MUJOCO_VERSION });
     }
     // MuJoCo's own message does not tell a missing file from a malformed one.
-    fs::metadata(path)
-        .map_err(|cause| Error::MissingModel { file: path.to_owned(), cause })?;
+    fs::metadata(path).map_err(|cause| Error::MissingModel { file: path.to_owned(), cause })?;
     capture();
     MjModel::from_xml(path).map_err(|cause| Error::Model {
         file: path.to_owned(),
         message: one_line(&xml_error(path).unwrap_or_else(|| cause.to_string())),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_is_missing_or_altered_is_refused_with_the_mend() {
+        let folder = tempfile::tempdir().unwrap();
+        let refusal = || check_in(folder.path(), "hopper.xml").unwrap_err();
+        assert!(matches!(refusal(), Error::MissingModel { .. }));
+        assert!(refusal().to_string().contains("scripts/just setup"));
+
+        let mut content = fs::read(check_model("hopper.xml").unwrap()).unwrap();
+        fs::write(folder.path().join("hopper.xml"), &content).unwrap();
+        assert!(check_in(folder.path(), "hopper.xml").is_ok());
+
+        content.push(b'\n');
+        fs::write(folder.path().join("hopper.xml"), &content).unwrap();
+        assert!(matches!(refusal(), Error::AlteredModel { .. }));
+        assert_eq!(refusal().to_string().lines().count(), 1);
+    }
 }

@@ -97,12 +97,10 @@ impl Entry {
     /// The task with this id.
     pub fn find(id: &str) -> Result<&'static Self, Error> {
         TASKS.iter().find(|entry| entry.id == id).ok_or_else(|| {
-            let likeness = |other: &str| {
-                strsim::jaro_winkler(&id.to_lowercase(), &other.to_lowercase())
-            };
-            let nearest = ids()
-                .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
-                .expect("there are tasks");
+            let likeness =
+                |other: &str| strsim::jaro_winkler(&id.to_lowercase(), &other.to_lowercase());
+            let nearest =
+                ids().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).expect("there are tasks");
             Error::UnknownTask { name: id.to_owned(), nearest }
         })
     }

@@ -57,7 +57,8 @@ impl Env {
         }
         let mut read = || {
             let [seeded] = reader.array()?;
-            let words = [u128::from_le_bytes(reader.array()?), u128::from_le_bytes(reader.array()?)];
+            let words =
+                [u128::from_le_bytes(reader.array()?), u128::from_le_bytes(reader.array()?)];
             let [begun] = reader.array()?;
             let episode = Episode {
                 steps: u32::from_le_bytes(reader.array()?),

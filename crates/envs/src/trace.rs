@@ -81,7 +81,7 @@ pub fn write_npz(file: &Path, trace: &Trace) -> Result<(), Error> {
     let fail = |cause: String| Error::TraceFile { file: file.to_owned(), reason: cause };
     let writer = File::create(file).map_err(|cause| fail(cause.to_string()))?;
     let mut npz = NpzWriter::new(writer);
-    let mut write = || {
+    let write = || {
         npz.add_array("obs", &trace.obs)?;
         npz.add_array("reset_obs", &trace.reset_obs)?;
         npz.add_array("reward", &trace.reward)?;

@@ -84,8 +84,9 @@ mod tests {
 
         let store = nn::VarStore::new(Device::Cpu);
         let theirs = store.root().ones("x", &[4]);
-        let mut optimiser =
-            nn::Adam { beta1: 0.5, beta2: 0.999, ..Default::default() }.build(&store, 3e-2).unwrap();
+        let mut optimiser = nn::Adam { beta1: 0.5, beta2: 0.999, ..Default::default() }
+            .build(&store, 3e-2)
+            .unwrap();
 
         let target = Tensor::from_slice(&[3f32, -2.0, 1.5, 0.2]);
         let loss = |x: &Tensor| ((x - &target) * (x - &target) * x).sum(Kind::Float);

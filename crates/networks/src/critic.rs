@@ -97,11 +97,8 @@ impl Critics {
     /// In `NormMode::Batch` the running statistics move.
     pub fn forward(&self, p: &[Tensor], obs: &Tensor, action: &Tensor, mode: NormMode) -> Tensor {
         let input = Tensor::cat(&[obs, action], 1);
-        let values: Vec<Tensor> = self
-            .members
-            .iter()
-            .map(|member| self.value(member, p, &input, mode))
-            .collect();
+        let values: Vec<Tensor> =
+            self.members.iter().map(|member| self.value(member, p, &input, mode)).collect();
         Tensor::cat(&values, 1).transpose(0, 1)
     }
 
@@ -152,11 +149,9 @@ fn member(
             let linear = Linear::new(params, &format!("{name}.{i}"), inputs, config.width, rng);
             let norm = match config.kind {
                 CriticKind::Mlp => Norm::None,
-                CriticKind::LayerNorm => Norm::Layer(LayerNorm::new(
-                    params,
-                    &format!("{name}.norm_{i}"),
-                    config.width,
-                )),
+                CriticKind::LayerNorm => {
+                    Norm::Layer(LayerNorm::new(params, &format!("{name}.norm_{i}"), config.width))
+                }
                 CriticKind::CrossQ => {
                     Norm::Batch(batch_norm(params, &format!("norm_{i}"), config.width))
                 }

@@ -16,7 +16,7 @@ mod random;
 mod time;
 
 pub use adam::{Adam, AdamConfig};
-pub use critic::{CriticKind, Critics, CriticsConfig, Aggregate};
+pub use critic::{Aggregate, CriticKind, Critics, CriticsConfig};
 pub use mlp::{Activation, Linear, Mlp};
 pub use norm::{BatchNorm, LayerNorm, NormMode, Renorm};
 pub use params::{Params, ParamsBuilder, StateError, load_state, merge_state};

@@ -86,8 +86,8 @@ fn correction(x: &Tensor, mean: &Tensor, var: &Tensor, limits: Renorm) -> (Tenso
     let _guard = tch::no_grad_guard();
     let (batch_var, batch_mean) = x.var_mean_dim(&[0i64][..], false, false);
     let running_std = (var + BATCH_EPSILON).sqrt();
-    let r = ((batch_var + BATCH_EPSILON).sqrt() / &running_std)
-        .clamp(1.0 / limits.r_max, limits.r_max);
+    let r =
+        ((batch_var + BATCH_EPSILON).sqrt() / &running_std).clamp(1.0 / limits.r_max, limits.r_max);
     let d = ((batch_mean - mean) / running_std).clamp(-limits.d_max, limits.d_max);
     (r, d)
 }

@@ -112,13 +112,18 @@ impl Params {
     /// vector; zero where the scalar does not depend on a parameter.
     pub fn gradient(&self, loss: &Tensor) -> Tensor {
         let grads = Tensor::run_backward(&[loss], &self.trainable, false, false);
-        let parts: Vec<Tensor> = grads
-            .iter()
-            .zip(&self.frozen)
-            .map(|(grad, view)| {
-                if grad.defined() { grad.reshape([-1]) } else { view.zeros_like().reshape([-1]) }
-            })
-            .collect();
+        let parts: Vec<Tensor> =
+            grads
+                .iter()
+                .zip(&self.frozen)
+                .map(|(grad, view)| {
+                    if grad.defined() {
+                        grad.reshape([-1])
+                    } else {
+                        view.zeros_like().reshape([-1])
+                    }
+                })
+                .collect();
         Tensor::cat(&parts, 0)
     }
 

@@ -24,8 +24,8 @@ impl TimeEmbedding {
     }
 
     fn angles(&self, t: &Tensor) -> (Tensor, Tensor) {
-        let rates = Tensor::arange_start(1, self.frequencies + 1, (t.kind(), t.device()))
-            * FRAC_PI_2;
+        let rates =
+            Tensor::arange_start(1, self.frequencies + 1, (t.kind(), t.device())) * FRAC_PI_2;
         (t * &rates, rates)
     }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 #[derive(Parser)]
 #[command(name = "runner", version, about, args_conflicts_with_subcommands = true)]
 #[command(subcommand_negates_reqs = true, after_help = "Without a command, `train` is meant.")]
+#[command(after_long_help = settings::help())]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,

@@ -50,9 +50,12 @@ pub fn doctor() -> Outcome<()> {
         }
     }
     let models = envs::models_dir();
-    line("models", models_hash().map(|hash| {
-        format!("{} tasks from {}, list {}", envs::ids().count(), models.display(), &hash[..12])
-    }));
+    line(
+        "models",
+        models_hash().map(|hash| {
+            format!("{} tasks from {}, list {}", envs::ids().count(), models.display(), &hash[..12])
+        }),
+    );
     if wrong == 0 {
         Ok(())
     } else {
@@ -76,7 +79,9 @@ fn path_of(library: &str) -> String {
 
 fn cuda() -> Result<String, String> {
     if !linked_with_cuda() {
-        return Ok("not linked (the CPU build of LibTorch); `scripts/just setup-cuda` adds it".into());
+        return Ok(
+            "not linked (the CPU build of LibTorch); `scripts/just setup-cuda` adds it".into()
+        );
     }
     if !tch::Cuda::is_available() {
         return Err("linked, but LibTorch finds no GPU; check the driver with `nvidia-smi`".into());
@@ -100,7 +105,8 @@ fn libraries() -> Result<String, String> {
             .ok_or_else(|| format!("{}: bad line '{entry}'", list.display()))?;
         let path = root.join(name.trim_start().trim_start_matches('*'));
         let mend = "delete it and run `scripts/just setup`";
-        let found = sha256(&path).map_err(|error| format!("{}: {error}; {mend}", path.display()))?;
+        let found =
+            sha256(&path).map_err(|error| format!("{}: {error}; {mend}", path.display()))?;
         if found != expected {
             return Err(format!("{} was altered (its SHA-256 is {found}); {mend}", path.display()));
         }

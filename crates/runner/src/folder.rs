@@ -25,7 +25,8 @@ impl RunFolder {
     /// The folder holds a run, another process is at work on it, or it can't
     /// be written.
     pub fn begin(path: PathBuf, restart: bool) -> Outcome<Self> {
-        fs::create_dir_all(&path).map_err(|error| Failure::file(&path, "make this folder", error))?;
+        fs::create_dir_all(&path)
+            .map_err(|error| Failure::file(&path, "make this folder", error))?;
         let mut lock = lock(&path)?;
         let state = [("DONE", "a finished run"), ("config.toml", "an unfinished run")]
             .into_iter()

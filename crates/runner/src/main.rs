@@ -51,7 +51,8 @@ fn run(cli: Cli) -> Outcome<()> {
         (Some(Command::Trace(args)), _) => trace(&args),
         (Some(Command::Doctor), _) => doctor::doctor(),
         (None, None) => Err(Failure::Usage(
-            "no task given: `runner --env Ant-v4 --seed 3` trains, `runner --help` shows more".into(),
+            "no task given: `runner --env Ant-v4 --seed 3` trains, `runner --help` shows more"
+                .into(),
         )),
     }
 }

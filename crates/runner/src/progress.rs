@@ -14,10 +14,9 @@ impl Progress {
     /// Begins; without a terminal there is no bar, only [`note`](Self::note).
     pub fn new(label: &str, steps: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template(
-                "{prefix:.bold} {bar:24} {pos}/{len} {msg} eta {eta}",
-            )
-            .expect("the template is valid");
+            let style =
+                ProgressStyle::with_template("{prefix:.bold} {bar:24} {pos}/{len} {msg} eta {eta}")
+                    .expect("the template is valid");
             ProgressBar::new(steps).with_style(style).with_prefix(label.to_string())
         });
         Self { bar, label: label.to_string(), steps }

@@ -79,6 +79,13 @@ fn base(algo: &str) -> Outcome<DocumentMut> {
             document.insert(section, item.clone());
         }
     }
+    // The head of a preset file is for readers of that file only.
+    for (_, item) in document.iter_mut() {
+        if let Some(table) = item.as_table_mut() {
+            table.decor_mut().set_prefix("\n");
+            table.set_position(None);
+        }
+    }
     Ok(document)
 }
 
@@ -91,9 +98,8 @@ pub fn resolve(sources: &Sources) -> Outcome<Settings> {
     let mut document = base(sources.algo)?;
     let presets = presets(sources.algo)?;
     let names: Vec<&str> = presets.iter().map(|(name, _)| name).collect();
-    let preset = presets
-        .get(sources.preset)
-        .ok_or_else(|| unknown("preset", sources.preset, &names))?;
+    let preset =
+        presets.get(sources.preset).ok_or_else(|| unknown("preset", sources.preset, &names))?;
     let origin = format!("preset '{}'", sources.preset);
     for layer in [&presets["default"], preset] {
         let layer = layer.as_table().expect("a preset is a table");
@@ -233,7 +239,9 @@ fn section<T: for<'de> Deserialize<'de>>(
     let mut part = DocumentMut::new();
     for name in sections {
         match whole {
-            Some(_) => *part.as_table_mut() = document[*name].as_table().cloned().unwrap_or_default(),
+            Some(_) => {
+                *part.as_table_mut() = document[*name].as_table().cloned().unwrap_or_default()
+            }
             None => {
                 part.insert(name, document[*name].clone());
             }

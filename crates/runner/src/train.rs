@@ -95,12 +95,7 @@ fn record(args: &TrainArgs, settings: &Settings, device: Device) -> DocumentMut 
     document.insert("run", Item::Table(run));
     document.insert("versions", Item::Table(versions));
     for (section, item) in settings.document.iter() {
-        let mut item = item.clone();
-        if let Some(table) = item.as_table_mut() {
-            // Positions of tables from several files would shuffle sections.
-            table.set_position(None);
-        }
-        document.insert(section, item);
+        document.insert(section, item.clone());
     }
     document
 }
@@ -199,13 +194,14 @@ impl<'a> Run<'a> {
                 for _ in 0..train.updates_per_step {
                     self.replay.sample(&mut self.sampling, &mut sample);
                     let batch = Batch::from_sample(&sample, self.device);
-                    let metrics = self.agent.update(&batch, &mut self.learning).map_err(|error| {
-                        Failure::Failed(format!(
-                            "training diverged at step {step}: {error}; rows up to then are in \
+                    let metrics =
+                        self.agent.update(&batch, &mut self.learning).map_err(|error| {
+                            Failure::Failed(format!(
+                                "training diverged at step {step}: {error}; rows up to then are in \
                              {}; smaller learning rates are the usual mend",
-                            self.folder.path().display()
-                        ))
-                    })?;
+                                self.folder.path().display()
+                            ))
+                        })?;
                     interval.update(&metrics);
                     updates += 1;
                 }
@@ -216,7 +212,9 @@ impl<'a> Run<'a> {
                 let row = interval.row(step, updates, episodes, wall_s);
                 self.progress.measured(row.return_mean, row.steps_per_s);
                 let file = self.folder.path().join("train.csv");
-                self.train_log.append(&row).map_err(|error| Failure::file(&file, "write", error))?;
+                self.train_log
+                    .append(&row)
+                    .map_err(|error| Failure::file(&file, "write", error))?;
             }
             if step % train.eval_interval == 0 || step == train.steps {
                 self.evaluate(step)?;

@@ -248,9 +248,11 @@ impl SmfpConfig {
                     .into());
             }
             if actor.noise == NoiseSide::Source {
-                return Err("entropy.estimate = \"semi-implicit\" needs actor.noise = \"output\": \
+                return Err(
+                    "entropy.estimate = \"semi-implicit\" needs actor.noise = \"output\": \
                             behind the map there is no density given the latent"
-                    .into());
+                        .into(),
+                );
             }
         }
         if entropy.mode != EntropyMode::None && entropy.sigma_target == 0.0 {

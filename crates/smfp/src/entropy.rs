@@ -57,7 +57,8 @@ pub fn penalty(config: &EntropyConfig, alpha: &Tensor, draw: &Draw, log_prob: &T
     }
     let below = (config.std_low.ln() - &draw.log_std).relu();
     let above = (&draw.log_std - config.std_high.ln()).relu();
-    bound + (below + above).sum_dim_intlist(&[1i64][..], false, None).mean(kind) * config.std_penalty
+    bound
+        + (below + above).sum_dim_intlist(&[1i64][..], false, None).mean(kind) * config.std_penalty
 }
 
 /// The weight after some actor updates: falls geometrically from its initial
@@ -78,4 +79,3 @@ pub fn scheduled_alpha(config: &EntropyConfig, updates: i64) -> f64 {
 pub(crate) fn scalar(value: f64, like: &Tensor) -> Tensor {
     Tensor::full([1], value, (like.kind(), like.device()))
 }
-

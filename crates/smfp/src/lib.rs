@@ -16,6 +16,6 @@ mod policy;
 mod smfp;
 
 pub use config::*;
-pub use noise::{ActorNoise, MirrorNoise};
+pub use noise::{ActorNoise, MirrorNoise, UpdateNoise};
 pub use policy::{Draw, Policy};
 pub use smfp::Smfp;

@@ -57,7 +57,8 @@ pub fn regression(
     // Inverse of the cumulative distribution; the last candidate takes what
     // rounding leaves.
     let cumulative = share.cumsum(1, None).narrow(1, 0, count - 1);
-    let choice = cumulative.le_tensor(&noise.choice).sum_dim_intlist(&[1i64][..], true, Kind::Int64);
+    let choice =
+        cumulative.le_tensor(&noise.choice).sum_dim_intlist(&[1i64][..], true, Kind::Int64);
     let index = choice.unsqueeze(-1).expand([rows, 1, act_dim], false);
     let action = candidates.gather(1, &index, false).squeeze_dim(1);
     Regression { action, weight: Tensor::ones([rows], (obs.kind(), obs.device())) }
@@ -141,7 +142,8 @@ pub fn loss(
     let error = (map - &target.map).square().sum_dim_intlist(&[1i64][..], false, None);
     let mut weight = weight.shallow_clone();
     if config.adaptive_power > 0.0 {
-        let adaptive = (error.detach() + config.adaptive_constant).pow_tensor_scalar(-config.adaptive_power);
+        let adaptive =
+            (error.detach() + config.adaptive_constant).pow_tensor_scalar(-config.adaptive_power);
         weight = weight * adaptive;
     }
     (weight * error).mean(None::<Kind>)

@@ -1,4 +1,4 @@
-//! All random numbers of one actor update, drawn at once.
+//! All random numbers of one update, drawn at once.
 //!
 //! Kept apart from the update itself, so that a recorded update can be
 //! repeated number for number (`tests/recorded.rs`).
@@ -7,6 +7,35 @@ use crate::config::{EntropyEstimate, MirrorActions, SmfpConfig};
 use agent::Random;
 use networks::{normal, uniform};
 use tch::{Device, Tensor};
+
+/// Noise of an update over a batch of B transitions.
+pub struct UpdateNoise {
+    /// Latents of the K_t candidates for the next action: (B K_t, act).
+    pub next_z: Tensor,
+    /// Head noise of those candidates: (B K_t, act).
+    pub next_xi: Tensor,
+    /// Noise of the actor's update, where one is due.
+    pub actor: Option<ActorNoise>,
+}
+
+impl UpdateNoise {
+    /// Draws the noise that the configuration asks for.
+    pub fn draw(
+        config: &SmfpConfig,
+        batch: i64,
+        act_dim: i64,
+        with_actor: bool,
+        device: Device,
+        rng: &mut Random,
+    ) -> Self {
+        let next = [batch * config.candidates.target, act_dim];
+        Self {
+            next_z: normal(rng, &next, device),
+            next_xi: normal(rng, &next, device),
+            actor: with_actor.then(|| ActorNoise::draw(config, batch, act_dim, device, rng)),
+        }
+    }
+}
 
 /// Noise of an actor update over a batch of B states, of which B_m take part
 /// in the mirror term.
@@ -42,8 +71,7 @@ pub struct MirrorNoise {
 }
 
 impl ActorNoise {
-    /// Draws the noise that the configuration asks for.
-    pub fn draw(
+    fn draw(
         config: &SmfpConfig,
         batch: i64,
         act_dim: i64,

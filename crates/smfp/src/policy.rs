@@ -97,7 +97,14 @@ impl Policy {
     }
 
     /// The mean velocity u(s, x, r, t): (B, act).
-    pub fn velocity(&self, p: &[Tensor], obs: &Tensor, x: &Tensor, r: &Tensor, t: &Tensor) -> Tensor {
+    pub fn velocity(
+        &self,
+        p: &[Tensor],
+        obs: &Tensor,
+        x: &Tensor,
+        r: &Tensor,
+        t: &Tensor,
+    ) -> Tensor {
         let features = self.trunk.forward(p, &self.input(obs, x, r, t));
         self.velocity.forward(p, &features)
     }
@@ -115,8 +122,7 @@ impl Policy {
         let (temb, temb_tangent) = self.times.jvp(t);
         let temb_r = self.times.forward(r);
         let input = Tensor::cat(&[obs, x, &temb, &temb_r], 1);
-        let tangent =
-            Tensor::cat(&[&obs.zeros_like(), v, &temb_tangent, &temb_r.zeros_like()], 1);
+        let tangent = Tensor::cat(&[&obs.zeros_like(), v, &temb_tangent, &temb_r.zeros_like()], 1);
         let (features, features_tangent) = self.trunk.jvp(p, &input, &tangent);
         self.velocity.jvp(p, &features, &features_tangent)
     }
@@ -125,27 +131,29 @@ impl Policy {
     /// both (B, act). With `xi` left out the head's noise is zero (for
     /// `noise = "source"`, where z is that noise, z then counts as zero).
     pub fn draw(&self, p: &[Tensor], obs: &Tensor, z: &Tensor, xi: Option<&Tensor>) -> Draw {
-        match &self.source {
-            None => {
-                let (mean, log_std) = self.one_step(p, obs, z);
-                let raw = match xi {
-                    Some(xi) if self.stochastic() => &mean + log_std.exp() * xi,
-                    _ => mean.shallow_clone(),
-                };
-                let noise = xi.map(Tensor::shallow_clone).unwrap_or_else(|| z.zeros_like());
-                self.finish(mean, raw, log_std, &noise)
-            }
-            Some(source) => {
-                let features = source.trunk.forward(p, obs);
-                let log_std = self.log_std(p, &features);
-                let z = if xi.is_some() { z.shallow_clone() } else { z.zeros_like() };
-                let spread = if self.stochastic() { log_std.exp() * &z } else { z.zeros_like() };
-                let x = source.mean.forward(p, &features) + spread;
-                let (r, t) = self.endpoints(obs);
-                let raw = &x - self.velocity(p, obs, &x, &r, &t);
-                self.finish(raw.shallow_clone(), raw, log_std, &z)
-            }
-        }
+        let Some(source) = &self.source else {
+            let (mean, log_std) = self.one_step(p, obs, z);
+            return self.finish(mean, log_std, xi);
+        };
+        let features = source.trunk.forward(p, obs);
+        let log_std = self.log_std(p, &features);
+        let z = if xi.is_some() { z.shallow_clone() } else { z.zeros_like() };
+        let x = self.spread(&source.mean.forward(p, &features), &log_std, &z);
+        let (r, t) = self.endpoints(obs);
+        let raw = &x - self.velocity(p, obs, &x, &r, &t);
+        self.squashed(raw.shallow_clone(), raw, log_std, &z)
+    }
+
+    /// The Gaussian head's action for a mean, a log deviation and noise.
+    pub fn finish(&self, mean: Tensor, log_std: Tensor, xi: Option<&Tensor>) -> Draw {
+        let xi = xi.map_or_else(|| mean.zeros_like(), Tensor::shallow_clone);
+        let raw = self.spread(&mean, &log_std, &xi);
+        self.squashed(mean, raw, log_std, &xi)
+    }
+
+    /// mean + sigma noise; the mean itself for a deterministic head.
+    fn spread(&self, mean: &Tensor, log_std: &Tensor, noise: &Tensor) -> Tensor {
+        if self.stochastic() { mean + log_std.exp() * noise } else { mean.shallow_clone() }
     }
 
     /// mu = g(s, z, 1) and log sigma, in one call.
@@ -181,7 +189,7 @@ impl Policy {
         }
     }
 
-    fn finish(&self, mean: Tensor, raw: Tensor, log_std: Tensor, noise: &Tensor) -> Draw {
+    fn squashed(&self, mean: Tensor, raw: Tensor, log_std: Tensor, noise: &Tensor) -> Draw {
         let mut log_prob = if self.stochastic() {
             (noise * noise * -0.5 - &log_std - 0.5 * (2.0 * PI).ln()).sum_dim_intlist(
                 &[1i64][..],

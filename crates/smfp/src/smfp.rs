@@ -5,7 +5,7 @@ use crate::config::{
 };
 use crate::entropy::{penalty, scalar, scheduled_alpha, semi_implicit_log_prob, surrogate, target};
 use crate::mirror;
-use crate::noise::{ActorNoise, MirrorNoise};
+use crate::noise::{ActorNoise, MirrorNoise, UpdateNoise};
 use crate::policy::{Draw, Policy};
 use agent::{
     ActMode, Agent, Batch, CriticLearner, Diverged, Metrics, Random, Temperature, best_of,
@@ -82,12 +82,12 @@ impl Smfp {
         (&self.policy, &self.actor)
     }
 
-    /// The best of K stochastic proposals per state under the critics.
-    fn propose(&self, obs: &Tensor, k: i64, under_target: bool, rng: &mut Random) -> Draw {
+    /// The best of K stochastic proposals per state under the critics, or
+    /// under their targets. The noise is (B K, act).
+    fn propose(&self, obs: &Tensor, z: &Tensor, xi: &Tensor, under_target: bool) -> Draw {
+        let k = z.size()[0] / obs.size()[0];
         let rows = repeat_rows(obs, k);
-        let shape = [rows.size()[0], self.policy.act_dim()];
-        let (z, xi) = (normal(rng, &shape, self.device), normal(rng, &shape, self.device));
-        let draw = self.policy.draw(self.actor.frozen(), &rows, &z, Some(&xi));
+        let draw = self.policy.draw(self.actor.frozen(), &rows, z, Some(xi));
         if k == 1 {
             return draw;
         }
@@ -102,7 +102,7 @@ impl Smfp {
             mean: pick(&draw.mean),
             raw: pick(&draw.raw),
             log_std: pick(&draw.log_std),
-            log_prob: best_of(&draw.log_prob.unsqueeze(1), &q, k).squeeze_dim(1),
+            log_prob: pick(&draw.log_prob.unsqueeze(1)).squeeze_dim(1),
         }
     }
 
@@ -118,10 +118,10 @@ impl Smfp {
     }
 
     /// One step of the critics on equation (6).
-    fn update_critics(&mut self, batch: &Batch, rng: &mut Random) -> (Tensor, Tensor) {
+    fn update_critics(&mut self, batch: &Batch, z: &Tensor, xi: &Tensor) -> (Tensor, Tensor) {
         let (next_action, bonus) = {
             let _guard = tch::no_grad_guard();
-            let next = self.propose(&batch.next_obs, self.config.candidates.target, true, rng);
+            let next = self.propose(&batch.next_obs, z, xi, true);
             let target = match self.config.entropy.in_target {
                 TargetEntropy::None => None,
                 TargetEntropy::Plain => Some(0.0),
@@ -139,8 +139,20 @@ impl Smfp {
         (outcome.loss, outcome.q_mean)
     }
 
-    /// One step of the actor on equation (4) with the given noise.
-    pub fn update_actor(&mut self, batch: &Batch, noise: &ActorNoise) -> Metrics {
+    /// One update with the given noise: the critics, and the actor where there
+    /// is noise for it.
+    pub fn update_with(&mut self, batch: &Batch, noise: &UpdateNoise) -> Metrics {
+        let (critic_loss, q_mean) = self.update_critics(batch, &noise.next_z, &noise.next_xi);
+        let actor = noise.actor.as_ref().map(|noise| self.update_actor(batch, noise));
+        Metrics {
+            critic_loss: Some(critic_loss.double_value(&[])),
+            q_mean: Some(q_mean.double_value(&[])),
+            ..actor.unwrap_or_default()
+        }
+    }
+
+    /// One step of the actor on equation (4).
+    fn update_actor(&mut self, batch: &Batch, noise: &ActorNoise) -> Metrics {
         let config = &self.config;
         let p = self.actor.trainable();
         let (draw, log_prob) = self.draw_with_log_prob(p, &batch.obs, noise);
@@ -187,31 +199,21 @@ impl Smfp {
     }
 
     /// Actions for every state, with log pi(a|s) by the configured estimate.
-    fn draw_with_log_prob(
-        &self,
-        p: &[Tensor],
-        obs: &Tensor,
-        noise: &ActorNoise,
-    ) -> (Draw, Tensor) {
+    fn draw_with_log_prob(&self, p: &[Tensor], obs: &Tensor, noise: &ActorNoise) -> (Draw, Tensor) {
         let Some(latents) = &noise.latents else {
             let draw = self.policy.draw(p, obs, &noise.z, Some(&noise.xi));
             let log_prob = draw.log_prob.shallow_clone();
             return (draw, log_prob);
         };
         // The action's own latent and the fresh ones share one pass.
-        let batch = obs.size()[0];
-        let draw = self.policy.draw(p, obs, &noise.z, Some(&noise.xi));
+        let (batch, act_dim) = (obs.size()[0], self.policy.act_dim());
+        let all = Tensor::cat(&[&noise.z, latents], 0);
+        let count = all.size()[0] / batch;
+        let (means, log_stds) = self.policy.one_step(p, &obs.repeat([count, 1]), &all);
         let (means, log_stds) =
-            self.policy.one_step(p, &obs.repeat([latents.size()[0] / batch, 1]), latents);
-        let stack = |own: &Tensor, fresh: &Tensor| {
-            Tensor::cat(&[own, fresh], 0).view([-1, batch, self.policy.act_dim()])
-        };
-        let log_prob = semi_implicit_log_prob(
-            &self.policy,
-            &draw.raw,
-            &stack(&draw.mean, &means),
-            &stack(&draw.log_std, &log_stds),
-        );
+            (means.view([count, batch, act_dim]), log_stds.view([count, batch, act_dim]));
+        let draw = self.policy.finish(means.get(0), log_stds.get(0), Some(&noise.xi));
+        let log_prob = semi_implicit_log_prob(&self.policy, &draw.raw, &means, &log_stds);
         (draw, log_prob)
     }
 
@@ -275,28 +277,25 @@ impl Smfp {
 impl Agent for Smfp {
     fn act(&self, obs: &Tensor, mode: ActMode, rng: &mut Random) -> Tensor {
         let _guard = tch::no_grad_guard();
-        match mode {
-            ActMode::Explore => self.propose(obs, self.config.candidates.act, false, rng).action,
-            ActMode::Stochastic => self.propose(obs, 1, false, rng).action,
-            ActMode::BestOf(k) => self.propose(obs, k as i64, false, rng).action,
-            ActMode::Deterministic => {
-                let z = normal(rng, &[obs.size()[0], self.policy.act_dim()], self.device);
-                self.policy.draw(self.actor.frozen(), obs, &z, None).action
-            }
+        let k = match mode {
+            ActMode::Explore => self.config.candidates.act,
+            ActMode::BestOf(k) => k as i64,
+            ActMode::Deterministic | ActMode::Stochastic => 1,
+        };
+        let shape = [obs.size()[0] * k, self.policy.act_dim()];
+        let z = normal(rng, &shape, self.device);
+        if mode == ActMode::Deterministic {
+            return self.policy.draw(self.actor.frozen(), obs, &z, None).action;
         }
+        let xi = normal(rng, &shape, self.device);
+        self.propose(obs, &z, &xi, false).action
     }
 
     fn update(&mut self, batch: &Batch, rng: &mut Random) -> Result<Metrics, Diverged> {
-        let (critic_loss, q_mean) = self.update_critics(batch, rng);
-        let mut metrics = Metrics::default();
-        if self.critic.updates() % self.config.actor.update_every == 0 {
-            let act_dim = self.policy.act_dim();
-            let noise = ActorNoise::draw(&self.config, batch.len(), act_dim, self.device, rng);
-            metrics = self.update_actor(batch, &noise);
-        }
-        metrics.critic_loss = Some(critic_loss.double_value(&[]));
-        metrics.q_mean = Some(q_mean.double_value(&[]));
-        metrics.finite()
+        let due = (self.critic.updates() + 1) % self.config.actor.update_every == 0;
+        let act_dim = self.policy.act_dim();
+        let noise = UpdateNoise::draw(&self.config, batch.len(), act_dim, due, self.device, rng);
+        self.update_with(batch, &noise).finite()
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -6,6 +6,7 @@
 //! stream is only NumPy's if its rounding errors are too.
 
 /// Mantissas below this lie wholly under the curve (`ki_double`).
+#[rustfmt::skip]
 pub(super) static THRESHOLD: [u64; 256] = [
     0x000ef33d8025ef6a, 0x0000000000000000, 0x000c08be98fbc6a8, 0x000da354fabd8142,
     0x000e51f67ec1eeea, 0x000eb255e9d3f77e, 0x000eef4b817ecab9, 0x000f19470afa44aa,
@@ -74,6 +75,7 @@ pub(super) static THRESHOLD: [u64; 256] = [
 ];
 
 /// Bits of the `f64` that scales a mantissa to the layer's width (`wi_double`).
+#[rustfmt::skip]
 pub(super) static WIDTH: [u64; 256] = [
     0x3ccf493b7815d979, 0x3c8b8d0be3fdf6c6, 0x3c9250af3c2c5bb4, 0x3c957cb938443b61,
     0x3c9801fce82fa70c, 0x3c9a230c2e4cd0bc, 0x3c9c004d2f3861f7, 0x3c9dac2f5a747274,
@@ -142,6 +144,7 @@ pub(super) static WIDTH: [u64; 256] = [
 ];
 
 /// Bits of the `f64` height of the density at the layer's edge (`fi_double`).
+#[rustfmt::skip]
 pub(super) static HEIGHT: [u64; 256] = [
     0x3ff0000000000000, 0x3fef446ac979f087, 0x3feeb7545b6ca915, 0x3fee3f11e027f077,
     0x3fedd36fa704de95, 0x3fed70920657bcf2, 0x3fed144978a119dc, 0x3fecbd33a8a72deb,

@@ -1,0 +1,62 @@
+# Run `scripts/just` where `just` isn't installed: it fetches it.
+
+set positional-arguments
+
+# Show this list
+[private]
+default:
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} --list --unsorted
+
+# Put LibTorch, MuJoCo and the models in place (does nothing when they are)
+[no-exit-message]
+setup:
+    @python3 scripts/setup.py
+
+# The same with what CUDA needs: 2.5 GB to fetch
+[no-exit-message]
+setup-cuda:
+    @python3 scripts/setup.py --cuda
+
+# Compile everything
+build: setup
+    cargo build --workspace
+
+# Train: `just train --env Hopper-v4 --seed 0 --steps 20000`
+[no-exit-message]
+train *ARGS: setup
+    @cargo run -p runner -- train "$@"
+
+# Evaluate a trained policy: `just eval --run results/smfp/Hopper-v4/seed-0`
+[no-exit-message]
+eval *ARGS: setup
+    @cargo run -p runner -- eval "$@"
+
+# Train on the seven tasks in turn: `just bench-all --steps 20000 --seeds 0-2 --jobs 1`
+[no-exit-message]
+bench-all *ARGS: setup
+    @python3 scripts/bench_all.py "$@"
+
+# Say which libraries and models are found, and what is wrong with them
+[no-exit-message]
+doctor:
+    @python3 scripts/setup.py || true # what set-up can't mend, the doctor explains
+    @cargo run -p runner -- doctor
+
+# Check formatting and lints, and run all tests
+test: setup
+    python3 scripts/test_setup.py
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo test --workspace
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# For maintainers: make the MuJoCo bindings anew (needs libclang)
+regenerate-bindings: setup
+    scripts/regenerate-bindings.sh
+
+# For maintainers: make scripts/native.lock anew from the versions it names
+lock:
+    python3 scripts/setup.py --lock

@@ -1,0 +1,48 @@
+//! Resets and steps do not allocate. A file of its own: it replaces the allocator.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use envs::{Env, ids};
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn resets_and_steps_do_not_allocate() {
+    for id in ids() {
+        let mut env = Env::make(id).unwrap();
+        let mut observation = vec![0.0; env.spec().obs_dim];
+        let action = vec![0.3; env.spec().act_dim];
+        env.reset(Some(0), &mut observation);
+
+        let before = ALLOCATIONS.get();
+        for _ in 0..200 {
+            let step = env.step(&action, &mut observation).unwrap();
+            if step.terminated || step.truncated {
+                env.reset(None, &mut observation);
+            }
+        }
+        assert_eq!(ALLOCATIONS.get() - before, 0, "{id}");
+    }
+}

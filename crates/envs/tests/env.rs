@@ -1,0 +1,246 @@
+//! Environments from the outside: lives of episodes, bad input, saved states.
+
+use std::fs;
+use std::path::PathBuf;
+
+use envs::{Env, Error, Spec, Step, check_model, ids, take_messages};
+
+fn make(id: &str) -> (Env, Vec<f64>) {
+    let env = Env::make(id).unwrap();
+    let observation = vec![f64::NAN; env.spec().obs_dim];
+    (env, observation)
+}
+
+/// An action within the bounds that changes from step to step.
+fn wave(spec: &Spec, t: u32) -> Vec<f32> {
+    let phase = |i: usize| (t as f32 * 0.7 + i as f32).sin();
+    (0..spec.act_dim).map(|i| spec.act_high * phase(i)).collect()
+}
+
+/// Steps with [`wave`], resetting when episodes end: all that was seen, as bits.
+fn run(env: &mut Env, steps: std::ops::Range<u32>) -> Vec<u64> {
+    let mut observation = vec![0.0; env.spec().obs_dim];
+    let mut seen = Vec::new();
+    for t in steps {
+        let Step { reward, terminated, truncated } =
+            env.step(&wave(env.spec(), t), &mut observation).unwrap();
+        seen.extend(observation.iter().map(|x| x.to_bits()));
+        seen.extend([reward.to_bits(), u64::from(terminated), u64::from(truncated)]);
+        if terminated || truncated {
+            env.reset(None, &mut observation);
+            seen.extend(observation.iter().map(|x| x.to_bits()));
+        }
+    }
+    seen
+}
+
+#[test]
+fn an_unknown_task_is_refused_with_the_nearest_name() {
+    for (asked, expected) in [
+        ("hoper-v4", "Hopper-v4"),
+        ("halfcheetah-v4", "HalfCheetah-v4"),
+        ("Walker-v5", "Walker2d-v5"),
+        ("HumanoidStandUp-v4", "HumanoidStandup-v4"),
+    ] {
+        match Env::make(asked) {
+            Err(Error::UnknownTask { name, nearest }) => {
+                assert_eq!((name.as_str(), nearest), (asked, expected));
+            }
+            other => panic!("{:?}", other.map(|_| ())),
+        }
+    }
+}
+
+#[test]
+fn every_task_steps_within_its_spec() {
+    for id in ids() {
+        let (mut env, mut observation) = make(id);
+        env.reset(Some(1), &mut observation);
+        assert!(observation.iter().all(|x| x.is_finite()), "{id}");
+        let step = env.step(&wave(env.spec(), 0), &mut observation).unwrap();
+        assert!(observation.iter().all(|x| x.is_finite()) && step.reward.is_finite(), "{id}");
+        let spec = env.spec();
+        assert_eq!((spec.id, spec.act_low), (id, -spec.act_high));
+    }
+}
+
+#[test]
+fn bad_actions_are_refused_and_change_nothing() {
+    let (mut env, mut observation) = make("Hopper-v4");
+    let action = [0.5, -0.5, 0.1];
+    assert!(matches!(env.step(&action, &mut observation), Err(Error::NotReset { .. })));
+
+    env.reset(Some(3), &mut observation);
+    let before = (env.save_state(), observation.clone());
+    for bad in [&[0.0; 2][..], &[0.0; 4], &[]] {
+        let refusal = env.step(bad, &mut observation).unwrap_err();
+        assert!(matches!(refusal, Error::ActionLength { expected: 3, .. }), "{refusal}");
+    }
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let refusal = env.step(&[0.0, bad, 0.0], &mut observation).unwrap_err();
+        assert!(matches!(refusal, Error::NonFiniteAction { index: 1, .. }), "{refusal}");
+    }
+    assert_eq!((env.save_state(), observation.clone()), before);
+    env.step(&[f32::MAX, f32::MIN, 0.0], &mut observation).unwrap();
+}
+
+#[test]
+fn an_episode_is_truncated_at_its_last_step_and_not_before() {
+    let (mut env, mut observation) = make("HalfCheetah-v4");
+    let limit = env.spec().max_episode_steps;
+    for seed in [Some(0), None] {
+        env.reset(seed, &mut observation);
+        for t in 1..=limit {
+            let step = env.step(&[0.0; 6], &mut observation).unwrap();
+            assert_eq!(step.truncated, t == limit, "step {t}");
+        }
+    }
+}
+
+#[test]
+fn a_seed_determines_the_run_and_environments_do_not_disturb_each_other() {
+    let (mut alone, mut observation) = make("Ant-v4");
+    alone.reset(Some(5), &mut observation);
+    let expected = run(&mut alone, 0..150);
+
+    let (mut first, _) = make("Ant-v4");
+    let (mut second, _) = make("Ant-v4");
+    first.reset(Some(5), &mut observation);
+    second.reset(Some(6), &mut observation);
+    let mut seen = [Vec::new(), Vec::new()];
+    for t in 0..150 {
+        seen[0].extend(run(&mut first, t..t + 1));
+        seen[1].extend(run(&mut second, t..t + 1));
+    }
+    assert!(seen[0] == expected);
+    assert!(seen[1] != expected);
+}
+
+#[test]
+fn resets_without_a_seed_go_on_in_the_stream_that_begins_at_seed_zero() {
+    let (mut seeded, mut expected) = make("Swimmer-v4");
+    let (mut unseeded, mut found) = make("Swimmer-v4");
+    let mut last = Vec::new();
+    for seed in [Some(0), None, None] {
+        seeded.reset(seed, &mut expected);
+        unseeded.reset(None, &mut found);
+        assert_eq!(found, expected);
+        assert_ne!(found, last);
+        last.clone_from(&found);
+    }
+}
+
+#[test]
+fn a_restored_environment_goes_on_to_the_last_bit() {
+    for id in ids() {
+        let (mut env, mut observation) = make(id);
+        env.reset(Some(9), &mut observation);
+        run(&mut env, 0..37);
+        let state = env.save_state();
+        let expected = run(&mut env, 37..140);
+
+        let (mut fresh, _) = make(id);
+        fresh.load_state(&state).unwrap();
+        assert!(run(&mut fresh, 37..140) == expected, "{id}: a fresh environment");
+        env.load_state(&state).unwrap();
+        assert!(run(&mut env, 37..140) == expected, "{id}: the same environment, gone back");
+        assert_eq!(env.save_state(), fresh.save_state(), "{id}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_state_of_the_task_are_refused_and_change_nothing() {
+    let (mut env, mut observation) = make("Hopper-v4");
+    env.reset(Some(2), &mut observation);
+    let state = env.save_state();
+    let other = make("Walker2d-v4").0.save_state();
+    let long = [&state[..], &[0]].concat();
+    for bad in [&[][..], &state[..state.len() - 1], &state[..3], &other, &long] {
+        let refusal = env.load_state(bad).unwrap_err();
+        assert!(matches!(refusal, Error::State { .. }), "{refusal}");
+        assert_eq!(env.save_state(), state);
+    }
+}
+
+#[test]
+fn an_environment_can_move_to_another_thread() {
+    let (mut env, mut observation) = make("Hopper-v4");
+    env.reset(Some(0), &mut observation);
+    let here = env.save_state();
+    let there = std::thread::spawn(move || env.save_state()).join().unwrap();
+    assert_eq!(here, there);
+}
+
+/// A model of the user's: a pinned one with some text replaced.
+fn altered(model: &str, from: &str, to: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(check_model(model).unwrap()).unwrap();
+    assert!(text.contains(from), "{model} does not contain {from}");
+    let file = folder.path().join("mine.xml");
+    fs::write(&file, text.replacen(from, to, 1)).unwrap();
+    (folder, file)
+}
+
+#[test]
+fn a_users_model_that_fits_is_stepped() {
+    let (_folder, file) = altered("hopper.xml", "gear=\"200.0\"", "gear=\"100.0\"");
+    let mut env = Env::make_with_model("Hopper-v4", &file).unwrap();
+    let (mut pinned, mut expected) = make("Hopper-v4");
+    let mut found = expected.clone();
+    env.reset(Some(0), &mut found);
+    pinned.reset(Some(0), &mut expected);
+    assert_eq!(found, expected);
+    env.step(&[1.0; 3], &mut found).unwrap();
+    pinned.step(&[1.0; 3], &mut expected).unwrap();
+    assert_ne!(found, expected);
+}
+
+#[test]
+fn a_users_model_that_does_not_fit_is_refused_with_what_differs() {
+    let refusal = |id: &str, (_folder, file): (tempfile::TempDir, PathBuf)| {
+        let refusal = Env::make_with_model(id, &file).err().expect("it does not fit");
+        assert!(matches!(refusal, Error::ModelSize { .. }), "{refusal}");
+        refusal.to_string()
+    };
+    let walker = altered("walker2d.xml", "x", "x");
+    let message = refusal("Hopper-v4", walker);
+    assert!(message.contains("nq (positions) is 9, expected 6"), "{message}");
+
+    let uneven = altered("hopper.xml", "ctrlrange=\"-1.0 1.0\"", "ctrlrange=\"-2 2\"");
+    let message = refusal("Hopper-v4", uneven);
+    assert!(
+        message.contains("ctrlrange is [-1, 1], expected the first one's, [-2, 2]"),
+        "{message}"
+    );
+
+    let nameless = altered("ant.xml", "name=\"torso\"", "name=\"trunk\"");
+    let message = refusal("Ant-v4", nameless);
+    assert!(message.contains("body 'torso' is missing"), "{message}");
+}
+
+#[test]
+fn a_model_that_does_not_parse_shows_mujocos_message_with_the_line() {
+    let name = "a_joint_with_a_name_so_long_that_the_message_has_more_than_a_hundred_characters";
+    for (from, to, expected) in [
+        ("<worldbody>", "<worldbody><wheel/>", "Element 'wheel', line 17"),
+        ("joint=\"thigh_joint\"", &format!("joint=\"{name}\""), "line 41"),
+        ("</worldbody>", "</worldbod>", "Line number=17"),
+    ] {
+        let (_folder, file) = altered("hopper.xml", from, to);
+        let refusal = Env::make_with_model("Hopper-v4", &file).err().expect("it does not parse");
+        assert!(matches!(refusal, Error::Model { .. }), "{refusal}");
+        let message = refusal.to_string();
+        assert!(message.contains(expected) && message.contains("mine.xml"), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+    let missing = Env::make_with_model("Hopper-v4", "nowhere/mine.xml".as_ref()).err().unwrap();
+    assert!(matches!(missing, Error::MissingModel { .. }), "{missing}");
+}
+
+#[test]
+fn mujocos_messages_are_kept_and_leave_no_log_file() {
+    make("HalfCheetah-v4");
+    let messages = take_messages();
+    assert!(messages.iter().any(|message| message.text.contains("settotalmass")), "{messages:?}");
+    assert!(!std::path::Path::new("MUJOCO_LOG.TXT").exists());
+}

@@ -1,0 +1,142 @@
+//! The tasks against what Gymnasium gave (`scripts/record_env_fixtures.py traces`).
+//!
+//! MuJoCo takes sine, cosine and their like from the C library, whose last bits depend on the
+//! processor (glibc has editions with and without FMA) and in a run every bit counts. So the runs
+//! were recorded with both editions, and `fingerprint` tells which one this machine has to match.
+//! With an edition that is neither, only short runs are compared, with a tolerance;
+//! `scripts/parity.py` compares whole runs on any machine.
+
+use std::fs::File;
+use std::sync::LazyLock;
+
+use envs::numpy::Generator;
+use envs::trace::{Trace, replay};
+use envs::{Env, ids};
+use ndarray::{Array1, Array2};
+use ndarray_npy::NpzReader;
+use sha2::{Digest, Sha256};
+
+const SEED: u64 = 20260731;
+
+/// Actions of one stream, every second stretch of 50 thrice the bounds.
+fn draw_actions(env: &Env, seed: u64, steps: usize) -> Array2<f32> {
+    let mut random = Generator::new(seed);
+    let high = f64::from(env.spec().act_high);
+    Array2::from_shape_fn((steps, env.spec().act_dim), |(t, _)| {
+        let wide = if t / 50 % 2 == 1 { 3.0 } else { 1.0 };
+        (random.uniform(-1.0, 1.0) * wide * high) as f32
+    })
+}
+
+fn hex(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn digest(trace: &Trace) -> String {
+    let floats = [trace.obs.as_slice(), trace.reset_obs.as_slice(), trace.reward.as_slice()];
+    let mut hash = Sha256::new();
+    for x in floats.into_iter().flat_map(Option::unwrap) {
+        hash.update(x.to_le_bytes());
+    }
+    hash.update(trace.terminated.as_slice().unwrap());
+    hash.update(trace.truncated.as_slice().unwrap());
+    hex(hash.finalize())
+}
+
+/// SHA-256 of what the C library's functions give on a grid.
+fn fingerprint() -> String {
+    let mut hash = Sha256::new();
+    for k in 1..=20_000 {
+        let x = f64::from(k) * 0.00078539;
+        let y = x / 16.0;
+        let values = [
+            [x.sin(), x.cos(), x.tan(), x.exp(), x.ln()],
+            [x.ln_1p(), y.asin(), y.acos(), x.atan2(3.0), x.powf(y)],
+        ];
+        values.as_flattened().iter().for_each(|value| hash.update(value.to_le_bytes()));
+    }
+    hex(hash.finalize())
+}
+
+/// The lines of `digests.txt`: libm, task, seed, episodes, digest.
+fn digests() -> Vec<[&'static str; 5]> {
+    let text = include_str!("fixtures/digests.txt");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.split_whitespace().collect::<Vec<_>>().try_into().unwrap()).collect()
+}
+
+/// The name of this machine's edition of the C library's functions, if it is a recorded one.
+fn libm() -> Option<&'static str> {
+    static LIBM: LazyLock<Option<&str>> = LazyLock::new(|| {
+        let found = fingerprint();
+        let known = digests().into_iter().find(|line| line[1] == "fingerprint" && line[4] == found);
+        if known.is_none() {
+            eprintln!("this C library's functions are unknown to the fixtures ({found})");
+        }
+        known.map(|line| line[0])
+    });
+    *LIBM
+}
+
+/// Compares bits where the runs were recorded with this machine's functions, else numbers.
+fn assert_same(what: &str, found: &[f64], expected: &[f64]) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let exact = libm() == Some("fma");
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let same = if exact {
+            found.to_bits() == expected.to_bits()
+        } else {
+            (found - expected).abs() <= 1e-6 * expected.abs().max(1.0)
+        };
+        assert!(same, "{what}, number {i}: {found:?}, Gymnasium's {expected:?}");
+    }
+}
+
+fn archive() -> NpzReader<File> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/traces.npz");
+    NpzReader::new(File::open(file).unwrap()).unwrap()
+}
+
+#[test]
+fn resets_draw_gymnasiums_initial_states_and_go_on_in_one_stream() {
+    let mut archive = archive();
+    for id in ids() {
+        let expected: Array2<f64> = archive.by_name(&format!("{id}/resets")).unwrap();
+        let mut env = Env::make(id).unwrap();
+        let mut found = Array2::zeros(expected.dim());
+        for (i, mut row) in found.outer_iter_mut().enumerate() {
+            env.reset((i == 0).then_some(SEED), row.as_slice_mut().unwrap());
+        }
+        assert_same(id, found.as_slice().unwrap(), expected.as_slice().unwrap());
+    }
+}
+
+#[test]
+fn the_first_steps_are_gymnasiums() {
+    let mut archive = archive();
+    for id in ids() {
+        let obs: Array2<f64> = archive.by_name(&format!("{id}/obs")).unwrap();
+        let reward: Array1<f64> = archive.by_name(&format!("{id}/reward")).unwrap();
+        let mut env = Env::make(id).unwrap();
+        let actions = draw_actions(&env, SEED, obs.nrows());
+        let trace = replay(&mut env, SEED, actions.view()).unwrap();
+        assert_same(id, trace.reward.as_slice().unwrap(), reward.as_slice().unwrap());
+        assert_same(id, trace.obs.as_slice().unwrap(), obs.as_slice().unwrap());
+    }
+}
+
+#[test]
+fn whole_runs_over_many_episodes_are_gymnasiums_to_the_last_bit() {
+    let Some(libm) = libm() else { return };
+    let expected: Vec<_> =
+        digests().into_iter().filter(|line| line[0] == libm && line[1] != "fingerprint").collect();
+    assert!(ids().all(|id| expected.iter().any(|line| line[1] == id)), "a task is not recorded");
+    for [_, id, seed, episodes, digest_expected] in expected {
+        let seed = seed.parse().unwrap();
+        let mut env = Env::make(id).unwrap();
+        let actions = draw_actions(&env, seed, 2000);
+        let trace = replay(&mut env, seed, actions.view()).unwrap();
+        assert_eq!((trace.reset_obs.nrows() - 1).to_string(), episodes, "{id}, seed {seed}");
+        assert_eq!(digest(&trace), digest_expected, "{id}, seed {seed}");
+    }
+}
