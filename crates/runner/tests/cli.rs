@@ -1,0 +1,342 @@
+//! The real program, driven from outside as its users drive it.
+
+use report::{EvalRow, TrainRow};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+const TASKS: [&str; 7] = [
+    "Ant-v4",
+    "HalfCheetah-v4",
+    "Hopper-v4",
+    "Humanoid-v4",
+    "HumanoidStandup-v4",
+    "Swimmer-v4",
+    "Walker2d-v4",
+];
+
+/// Settings that make a run take a second: the whole path, on small networks.
+const SMALL: [&str; 14] = [
+    "--set",
+    "train.warmup_steps=150",
+    "--set",
+    "train.batch_size=16",
+    "--set",
+    "train.log_interval=100",
+    "--set",
+    "train.eval_episodes=2",
+    "--set",
+    "train.eval_modes=[\"deterministic\"]",
+    "--set",
+    "critic.width=32",
+    "--set",
+    "actor.width=32",
+];
+
+fn runner() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
+    command.env_remove("SMFP_MODELS").stdin(Stdio::null());
+    command
+}
+
+fn train(out: &Path, env: &str, seed: u64, more: &[&str]) -> Output {
+    let mut command = runner();
+    command.args(["--env", env, "--seed", &seed.to_string(), "--out"]).arg(out);
+    command.args(["--steps", "300"]).args(SMALL).args(more).output().unwrap()
+}
+
+fn folder(out: &Path, env: &str, seed: u64) -> PathBuf {
+    out.join("smfp").join(env).join(format!("seed-{seed}"))
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Checks that a command was refused in one line that holds all of `words`.
+fn refused(output: &Output, code: i32, words: &[&str]) {
+    let text = stderr(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.starts_with("error: "), "{text}");
+    for word in words {
+        assert!(text.contains(word), "'{word}' is not in: {text}");
+    }
+}
+
+/// All that must repeat from run to run: CSV rows without the columns of time,
+/// and the weights.
+fn repeatable(run: &Path) -> (Vec<TrainRow>, Vec<EvalRow>, Vec<u8>) {
+    let mut train: Vec<TrainRow> = report::read(&run.join("train.csv")).unwrap();
+    for row in &mut train {
+        (row.steps_per_s, row.wall_s) = (0.0, 0.0);
+    }
+    let mut eval: Vec<EvalRow> = report::read(&run.join("eval.csv")).unwrap();
+    for row in &mut eval {
+        row.wall_s = 0.0;
+    }
+    (train, eval, fs::read(run.join("checkpoint/agent.safetensors")).unwrap())
+}
+
+#[test]
+fn every_task_trains_from_the_command_line_and_its_checkpoint_evaluates_to_what_was_logged() {
+    for env in TASKS {
+        let out = tempfile::tempdir().unwrap();
+        let output = train(out.path(), env, 3, &[]);
+        assert!(output.status.success(), "{env}: {}", stderr(&output));
+        assert!(output.stdout.is_empty(), "progress belongs on stderr");
+        let run = folder(out.path(), env, 3);
+        assert!(run.join("DONE").is_file());
+
+        let (train, eval, _) = repeatable(&run);
+        let steps: Vec<u64> = train.iter().map(|row| row.step).collect();
+        assert_eq!(steps, [100, 200, 300], "{env}");
+        let last = train.last().unwrap();
+        assert_eq!(last.updates, 150, "{env}");
+        for (name, value) in [
+            ("critic_loss", last.critic_loss),
+            ("actor_loss", last.actor_loss),
+            ("mirror_loss", last.mirror_loss),
+            ("entropy", last.entropy),
+            ("q_mean", last.q_mean),
+            ("grad_norm", last.grad_norm),
+        ] {
+            assert!(value.is_some_and(f64::is_finite), "{env}: {name} is {value:?}");
+        }
+        let config = fs::read_to_string(run.join("config.toml")).unwrap();
+        for key in ["command", "commit", "processor", "mujoco", "libtorch", "sigma_target"] {
+            assert!(config.contains(&format!("{key} = ")), "{env}: no {key} in config.toml");
+        }
+
+        let evaluation =
+            runner().args(["eval", "--episodes", "2", "--run"]).arg(&run).output().unwrap();
+        assert!(evaluation.status.success(), "{}", stderr(&evaluation));
+        let copy = out.path().join("printed.csv");
+        fs::write(&copy, &evaluation.stdout).unwrap();
+        let mut printed: Vec<EvalRow> = report::read(&copy).unwrap();
+        printed[0].wall_s = 0.0;
+        assert_eq!(printed, eval, "{env}");
+    }
+}
+
+#[test]
+fn one_seed_gives_the_same_bytes_and_another_seed_others() {
+    let out = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    for out in &out {
+        assert!(train(out.path(), "Hopper-v4", 1, &[]).status.success());
+    }
+    assert!(train(out[0].path(), "Hopper-v4", 2, &[]).status.success());
+    let of = |out: &Path, seed| repeatable(&folder(out, "Hopper-v4", seed));
+    let (first, second) = (of(out[0].path(), 1), of(out[1].path(), 1));
+    assert_eq!(first.0, second.0);
+    assert_eq!(first.1, second.1);
+    assert!(first.2 == second.2, "the weights differ");
+    let other = of(out[0].path(), 2);
+    assert!(first.0 != other.0 && first.2 != other.2, "two seeds gave one run");
+}
+
+#[test]
+fn an_evaluation_changes_no_number_of_the_training() {
+    let out = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    assert!(train(out[0].path(), "Hopper-v4", 1, &[]).status.success());
+    let more = ["--set", "train.eval_interval=50", "--set", "train.eval_episodes=3"];
+    assert!(train(out[1].path(), "Hopper-v4", 1, &more).status.success());
+    let [rare, often] = out.each_ref().map(|out| repeatable(&folder(out.path(), "Hopper-v4", 1)));
+    assert_eq!(often.1.len(), 6);
+    assert_eq!(rare.0, often.0);
+    assert!(rare.2 == often.2, "the weights differ");
+}
+
+#[test]
+fn a_recorded_configuration_repeats_its_run() {
+    let out = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let sets = ["--set", "objective.lambda=0.7", "--set", "critic.kind=layernorm"];
+    assert!(train(out[0].path(), "Hopper-v4", 1, &sets).status.success());
+    let record = folder(out[0].path(), "Hopper-v4", 1).join("config.toml");
+    let output = runner()
+        .args(["train", "--env", "Hopper-v4", "--seed", "1", "--config"])
+        .arg(record)
+        .arg("--out")
+        .arg(out[1].path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let [first, second] = out.each_ref().map(|out| repeatable(&folder(out.path(), "Hopper-v4", 1)));
+    assert!(first == second, "the runs differ");
+}
+
+#[test]
+fn a_finished_run_is_never_overwritten_and_restart_keeps_it_beside_the_new_one() {
+    let out = tempfile::tempdir().unwrap();
+    assert!(train(out.path(), "Swimmer-v4", 5, &[]).status.success());
+    let run = folder(out.path(), "Swimmer-v4", 5);
+    let before = fs::read(run.join("train.csv")).unwrap();
+    refused(&train(out.path(), "Swimmer-v4", 5, &[]), 2, &["holds a finished run", "--restart"]);
+    assert_eq!(fs::read(run.join("train.csv")).unwrap(), before);
+
+    assert!(train(out.path(), "Swimmer-v4", 5, &["--restart"]).status.success());
+    let old = run.with_file_name("seed-5.old-1");
+    assert_eq!(fs::read(old.join("train.csv")).unwrap(), before);
+    assert!(run.join("DONE").is_file());
+}
+
+#[test]
+fn wrong_input_is_one_line_that_names_the_nearest_name_and_touches_nothing() {
+    let out = tempfile::tempdir().unwrap();
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["--env", "Hoper-v4", "--seed", "1"], &["Hoper-v4", "'Hopper-v4'"]),
+        (&["--env", "Ant-v4", "--seed", "1", "--algo", "smpf"], &["smpf", "'smfp'"]),
+        (&["--env", "Ant-v4", "--seed", "1", "--preset", "papr"], &["papr", "'paper'"]),
+        (
+            &["--env", "Ant-v4", "--seed", "1", "--set", "mirror.candidats=2"],
+            &["mirror.candidats", "'mirror.candidates'"],
+        ),
+        (
+            &["--env", "Ant-v4", "--seed", "1", "--set", "actor.learning_rate=-0.1"],
+            &["actor.learning_rate is -0.1", "expected a number from 0 to 1"],
+        ),
+        (&["--env", "Ant-v4", "--seed", "-3"], &["-3", "--seed"]),
+        (&["--env", "Ant-v4", "--seed", "1", "--steps", "-3"], &["-3", "--steps"]),
+        (&["--env", "Ant-v4", "--seed", "1", "--steps", "0"], &["train.steps is 0"]),
+        (&["--env", "Ant-v4", "--seed", "1", "--threads", "0"], &["--threads"]),
+        (&["--env", "Ant-v4", "--seed", "1", "--device", "gpu"], &["--device gpu", "cuda"]),
+        (&["--env", "Ant-v4", "--seed", "1", "--name", "../x"], &["--name '../x'"]),
+        (&["--env", "Ant-v4", "--seed", "1", "--config", "/no/such"], &["--config /no/such"]),
+        (&["--env", "Ant-v4"], &["--seed"]),
+        (&["train"], &["--env", "--seed"]),
+        (&["eval", "--run", "/no/such"], &["/no/such", "folder of a run"]),
+        (&["trian"], &["trian", "train"]),
+        (&[], &["--env", "--seed", "runner --help"]),
+    ];
+    for (args, words) in cases {
+        let output = runner().args(*args).current_dir(out.path()).output().unwrap();
+        refused(&output, 2, words);
+    }
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0, "something was written");
+}
+
+#[test]
+fn cuda_that_is_not_there_is_an_error_and_never_a_silent_fall_back() {
+    if tch::Cuda::is_available() {
+        return; // Then there is nothing to refuse.
+    }
+    let out = tempfile::tempdir().unwrap();
+    let output = train(out.path(), "Hopper-v4", 1, &["--device", "cuda"]);
+    refused(&output, 2, &["--device cuda", "--device cpu"]);
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_missing_or_altered_model_is_named_with_the_mend() {
+    let models = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(envs::models_dir()).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), models.path().join(file.file_name())).unwrap();
+    }
+    let hopper = models.path().join("hopper.xml");
+    let out = tempfile::tempdir().unwrap();
+    let attempt = || {
+        let mut command = runner();
+        command.env("SMFP_MODELS", models.path()).args(["--env", "Hopper-v4", "--seed", "1"]);
+        command.arg("--out").arg(out.path()).output().unwrap()
+    };
+    let text = fs::read_to_string(&hopper).unwrap();
+    fs::write(&hopper, text.replace("0.05", "0.06")).unwrap();
+    refused(&attempt(), 2, &["hopper.xml was altered", "setup"]);
+    fs::remove_file(&hopper).unwrap();
+    refused(&attempt(), 2, &["hopper.xml", "setup"]);
+}
+
+#[test]
+fn an_output_folder_that_cannot_be_made_is_one_line() {
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("file");
+    fs::write(&file, "").unwrap();
+    refused(&train(&file, "Hopper-v4", 1, &[]), 1, &["file", "can't make this folder"]);
+}
+
+#[test]
+fn a_disk_that_runs_full_stops_the_run_with_the_file_that_did_not_fit() {
+    // A limit on the size of files stands for the full disk: the write fails
+    // in the same place. The signal that comes with it is ignored, as a full
+    // disk sends none.
+    let out = tempfile::tempdir().unwrap();
+    let script = "trap '' XFSZ; ulimit -f 12; exec \"$0\" \"$@\"";
+    let mut command = Command::new("bash");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_runner")]);
+    command.args(["--env", "Hopper-v4", "--seed", "1", "--steps", "300", "--out"]).arg(out.path());
+    let output = command.args(SMALL).output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let last = text.lines().last().unwrap();
+    assert!(last.starts_with("error: ") && last.contains("checkpoint: can't write"), "{text}");
+    assert!(!folder(out.path(), "Hopper-v4", 1).join("DONE").exists());
+}
+
+#[test]
+fn a_run_that_leaves_the_finite_numbers_stops_with_the_step_and_the_quantity() {
+    let out = tempfile::tempdir().unwrap();
+    let absurd = ["--set", "actor.learning_rate=1", "--set", "actor.activation=relu"];
+    let more = ["--set", "actor.depth=30", "--steps", "3000"];
+    let mut command = runner();
+    command.args(["--env", "Hopper-v4", "--seed", "1", "--out"]).arg(out.path());
+    let output = command.args(SMALL).args(absurd).args(more).output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let last = text.lines().last().unwrap();
+    assert!(last.contains("training diverged at step") && last.contains("grad_norm is"), "{last}");
+    assert!(!folder(out.path(), "Hopper-v4", 1).join("DONE").exists());
+}
+
+#[test]
+fn two_processes_never_work_on_one_run() {
+    let out = tempfile::tempdir().unwrap();
+    let mut command = runner();
+    command.args(["--env", "Hopper-v4", "--seed", "1", "--steps", "1000000", "--out"]);
+    let mut first = command.arg(out.path()).args(SMALL).stderr(Stdio::null()).spawn().unwrap();
+    let record = folder(out.path(), "Hopper-v4", 1).join("config.toml");
+    while !record.exists() {
+        assert!(first.try_wait().unwrap().is_none(), "the first process ended early");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let second = train(out.path(), "Hopper-v4", 1, &["--restart"]);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    refused(&second, 2, &["another process"]);
+}
+
+#[test]
+fn trace_replays_actions_into_an_archive_of_the_documented_shapes() {
+    use ndarray::{Array1, Array2};
+    let out = tempfile::tempdir().unwrap();
+    let (actions, trace) = (out.path().join("actions.npy"), out.path().join("trace.npz"));
+    ndarray_npy::write_npy(&actions, &Array2::<f32>::from_elem((50, 3), 0.3)).unwrap();
+    let mut command = runner();
+    command.args(["trace", "--env", "Hopper-v4", "--seed", "7", "--actions"]).arg(&actions);
+    let output = command.arg("--out").arg(&trace).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let mut archive = ndarray_npy::NpzReader::new(fs::File::open(&trace).unwrap()).unwrap();
+    let obs: Array2<f64> = archive.by_name("obs").unwrap();
+    let resets: Array2<f64> = archive.by_name("reset_obs").unwrap();
+    let reward: Array1<f64> = archive.by_name("reward").unwrap();
+    let terminated: Array1<u8> = archive.by_name("terminated").unwrap();
+    let truncated: Array1<u8> = archive.by_name("truncated").unwrap();
+    assert_eq!((obs.dim(), reward.len(), truncated.len()), ((50, 11), 50, 50));
+    assert_eq!(resets.dim(), (1 + terminated.iter().filter(|t| **t == 1).count(), 11));
+
+    let wide = out.path().join("wide.npy");
+    ndarray_npy::write_npy(&wide, &Array2::<f32>::zeros((2, 4))).unwrap();
+    let mut command = runner();
+    command.args(["trace", "--env", "Hopper-v4", "--seed", "7", "--actions"]).arg(&wide);
+    refused(&command.arg("--out").arg(&trace).output().unwrap(), 2, &["4 numbers", "expected 3"]);
+}
+
+#[test]
+fn help_explains_every_switch() {
+    let output = runner().args(["train", "--help"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for key in ["critic.kind", "entropy.estimate", "mirror.actions", "train.eval_interval"] {
+        assert!(text.contains(&format!("{key} = ")), "{key}");
+    }
+    assert!(text.contains("semi-implicit"));
+}
