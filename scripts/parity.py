@@ -29,6 +29,9 @@ PINS = ["gymnasium==1.4.0", "mujoco==3.17.0", "numpy==2.4.6", "imageio", "packag
 
 ROBOTS = ["Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "Swimmer", "Walker2d"]
 TASKS = [f"{robot}-{version}" for version in ("v4", "v5") for robot in ROBOTS]
+# Pusher-v4's model is not valid with MuJoCo 3.
+TASKS += ["InvertedPendulum-v4", "InvertedPendulum-v5", "InvertedDoublePendulum-v4"]
+TASKS += ["InvertedDoublePendulum-v5", "Reacher-v4", "Reacher-v5", "Pusher-v5"]
 
 
 def use_gymnasium():

@@ -6,7 +6,8 @@ use mujoco_rs::wrappers::mj_model::MjModel;
 
 use crate::error::Error;
 use crate::tasks::{
-    Ant, HalfCheetah, Hopper, Humanoid, HumanoidStandup, Setting, Swimmer, Task, Version, Walker2d,
+    Ant, HalfCheetah, Hopper, Humanoid, HumanoidStandup, InvertedDoublePendulum, InvertedPendulum,
+    Pusher, Reacher, Setting, Swimmer, Task, Version, Walker2d,
 };
 
 /// The ids of all known tasks, such as "Hopper-v4".
@@ -90,6 +91,13 @@ static TASKS: &[Entry] = {
         entry("HumanoidStandup-v5", "humanoidstandup.xml", V5, 5, 1000, 348, [24, 23, 17, 14], HumanoidStandup::new),
         entry("Swimmer-v5",         "swimmer.xml",         V5, 4, 1000,   8, [ 5,  5,  2,  4], Swimmer::new),
         entry("Walker2d-v5",        "walker2d_v5.xml",     V5, 4, 1000,  17, [ 9,  9,  6,  8], Walker2d::new),
+        entry("InvertedPendulum-v4",       "inverted_pendulum.xml",        V4, 2, 1000,  4, [ 2,  2, 1,  3], InvertedPendulum::new),
+        entry("InvertedPendulum-v5",       "inverted_pendulum.xml",        V5, 2, 1000,  4, [ 2,  2, 1,  3], InvertedPendulum::new),
+        entry("InvertedDoublePendulum-v4", "inverted_double_pendulum.xml", V4, 5, 1000, 11, [ 3,  3, 1,  4], InvertedDoublePendulum::new),
+        entry("InvertedDoublePendulum-v5", "inverted_double_pendulum.xml", V5, 5, 1000,  9, [ 3,  3, 1,  4], InvertedDoublePendulum::new),
+        entry("Reacher-v4",                "reacher.xml",                  V4, 2,   50, 11, [ 4,  4, 2,  5], Reacher::new),
+        entry("Reacher-v5",                "reacher.xml",                  V5, 2,   50, 10, [ 4,  4, 2,  5], Reacher::new),
+        entry("Pusher-v5",                 "pusher_v5.xml",                V5, 5,  100, 23, [11, 11, 7, 13], Pusher::new),
     ]
 };
 
@@ -107,34 +115,28 @@ impl Entry {
 
     /// The rules and the description of the task for a model that was read from `file`.
     pub fn build(&self, model: &MjModel, file: &Path) -> Result<(Box<dyn Task>, Spec), Error> {
-        let misfit = |what: &str, found: String, expected: String| Error::ModelSize {
-            file: file.to_owned(),
-            task: self.id,
-            what: what.to_owned(),
-            found,
-            expected,
-        };
+        let dt = model.opt().timestep * f64::from(self.frame_skip);
+        let setting = Setting { id: self.id, file, model, version: self.version, dt };
+
         let names = ["nq (positions)", "nv (velocities)", "nu (actuators)", "nbody (bodies)"];
         let sizes = [model.nq(), model.nv(), model.nu(), model.nbody()];
         for ((name, found), expected) in names.into_iter().zip(sizes).zip(self.sizes) {
             if found != expected as i64 {
-                return Err(misfit(name, found.to_string(), expected.to_string()));
+                return Err(setting.misfit(name, &found.to_string(), &expected.to_string()));
             }
         }
 
         // Gymnasium rounds the bounds to `f32` too.
-        let bounds = model.actuator_ctrlrange().iter().map(|range| range.map(|x| x as f32));
-        let [act_low, act_high] = bounds.clone().next().expect("every task has an actuator");
-        if let Some([low, high]) = bounds.clone().find(|&bounds| bounds != [act_low, act_high]) {
-            return Err(misfit(
+        let mut bounds = model.actuator_ctrlrange().iter().map(|range| range.map(|x| x as f32));
+        let [act_low, act_high] = bounds.next().expect("every task has an actuator");
+        if let Some([low, high]) = bounds.find(|&other| other != [act_low, act_high]) {
+            return Err(setting.misfit(
                 "one actuator's ctrlrange",
-                format!("[{low}, {high}]"),
-                format!("the first one's, [{act_low}, {act_high}]"),
+                &format!("[{low}, {high}]"),
+                &format!("the first one's, [{act_low}, {act_high}]"),
             ));
         }
 
-        let dt = model.opt().timestep * f64::from(self.frame_skip);
-        let setting = Setting { id: self.id, file, model, version: self.version, dt };
         let spec = Spec {
             id: self.id,
             obs_dim: self.obs_dim,

@@ -7,10 +7,12 @@
 //! tests compare with recorded output of the version that `scripts/parity.py` installs.
 
 mod generator;
+mod scalar;
 mod seed_sequence;
 mod sum;
 mod ziggurat;
 
 pub use generator::Generator;
+pub use scalar::{norm, squared};
 pub use seed_sequence::SeedSequence;
 pub use sum::{Float, sum_of, sum_of_squares};

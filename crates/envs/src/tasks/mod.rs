@@ -10,6 +10,10 @@ mod half_cheetah;
 mod hopper;
 mod humanoid;
 mod humanoid_standup;
+mod inverted_double_pendulum;
+mod inverted_pendulum;
+mod pusher;
+mod reacher;
 mod swimmer;
 mod walker2d;
 
@@ -22,6 +26,10 @@ pub(crate) use half_cheetah::HalfCheetah;
 pub(crate) use hopper::Hopper;
 pub(crate) use humanoid::Humanoid;
 pub(crate) use humanoid_standup::HumanoidStandup;
+pub(crate) use inverted_double_pendulum::InvertedDoublePendulum;
+pub(crate) use inverted_pendulum::InvertedPendulum;
+pub(crate) use pusher::Pusher;
+pub(crate) use reacher::Reacher;
 pub(crate) use swimmer::Swimmer;
 pub(crate) use walker2d::Walker2d;
 
@@ -84,13 +92,18 @@ impl Setting<'_> {
     /// The index of the body with this name.
     fn body(&self, name: &str) -> Result<usize, Error> {
         let body = self.model.name_to_id(MjtObjBase::mjOBJ_BODY, name);
-        body.ok_or_else(|| Error::ModelSize {
+        body.ok_or_else(|| self.misfit(&format!("body '{name}'"), "missing", "present"))
+    }
+
+    /// The complaint that `what` is `found` in the model and ought to be `expected`.
+    pub fn misfit(&self, what: &str, found: &str, expected: &str) -> Error {
+        Error::ModelSize {
             file: self.file.to_owned(),
             task: self.id,
-            what: format!("body '{name}'"),
-            found: "missing".to_owned(),
-            expected: "present".to_owned(),
-        })
+            what: what.to_owned(),
+            found: found.to_owned(),
+            expected: expected.to_owned(),
+        }
     }
 }
 
@@ -120,4 +133,9 @@ fn concatenate<'a>(observation: &mut [f64], parts: impl IntoIterator<Item = &'a 
         rest = later;
     }
     assert!(rest.is_empty(), "an observation has {} numbers too few", rest.len());
+}
+
+/// `a - b`, component by component.
+fn difference(a: [f64; 3], b: [f64; 3]) -> [f64; 3] {
+    std::array::from_fn(|i| a[i] - b[i])
 }

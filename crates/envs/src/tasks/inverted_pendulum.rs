@@ -1,0 +1,39 @@
+//! InvertedPendulum: a cart that is paid for every step on which its pole stands.
+
+use super::{Judgement, Setting, Task, Version, add_uniform, concatenate};
+use crate::error::Error;
+use crate::numpy::Generator;
+use crate::physics::Physics;
+
+/// `inverted_pendulum_v4.py` and `inverted_pendulum_v5.py`: v5 does not pay for the step on which
+/// the pole falls.
+pub(crate) struct InvertedPendulum {
+    version: Version,
+}
+
+impl InvertedPendulum {
+    pub fn new(setting: &Setting) -> Result<Box<dyn Task>, Error> {
+        Ok(Box::new(Self { version: setting.version }))
+    }
+}
+
+impl Task for InvertedPendulum {
+    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
+        add_uniform(random, 0.01, qpos);
+        add_uniform(random, 0.01, qvel);
+    }
+
+    fn observe(&self, physics: Physics, observation: &mut [f64]) {
+        concatenate(observation, [physics.qpos, physics.qvel]);
+    }
+
+    fn mark(&self, _: Physics) -> [f64; 2] {
+        [0.0; 2]
+    }
+
+    fn judge(&self, _: [f64; 2], physics: Physics, _: &[f32]) -> Judgement {
+        let finite = physics.qpos.iter().chain(physics.qvel).all(|x| x.is_finite());
+        let stands = finite && physics.qpos[1].abs() <= 0.2;
+        Judgement { reward: self.version.healthy_reward(stands), terminated: !stands }
+    }
+}

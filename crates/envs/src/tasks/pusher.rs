@@ -1,0 +1,58 @@
+//! Pusher: an arm of seven joints that is charged for a cylinder's distance to its goal.
+
+use super::{Judgement, Setting, Task, add_uniform, concatenate, difference};
+use crate::error::Error;
+use crate::numpy::{Generator, norm, sum_of_squares};
+use crate::physics::Physics;
+
+/// `pusher_v5.py`. (Pusher-v4's model is not valid with MuJoCo 3.)
+pub(crate) struct Pusher {
+    tips_arm: usize,
+    object: usize,
+    goal: usize,
+}
+
+impl Pusher {
+    pub fn new(setting: &Setting) -> Result<Box<dyn Task>, Error> {
+        Ok(Box::new(Self {
+            tips_arm: setting.body("tips_arm")?,
+            object: setting.body("object")?,
+            goal: setting.body("goal")?,
+        }))
+    }
+}
+
+impl Task for Pusher {
+    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
+        // The arm begins at rest; the cylinder anywhere but close to the goal, which is at 0.
+        let cylinder = loop {
+            let cylinder = [random.uniform(-0.3, 0.0), random.uniform(-0.2, 0.2)];
+            if norm(&cylinder) > 0.17 {
+                break cylinder;
+            }
+        };
+        qpos[7..9].copy_from_slice(&cylinder);
+        qpos[9..].fill(0.0);
+        add_uniform(random, 0.005, qvel);
+        qvel[7..].fill(0.0);
+    }
+
+    fn observe(&self, physics: Physics, observation: &mut [f64]) {
+        let [tips_arm, object, goal] =
+            [self.tips_arm, self.object, self.goal].map(|body| &physics.xpos[body][..]);
+        let arm = [&physics.qpos[..7], &physics.qvel[..7]];
+        concatenate(observation, arm.into_iter().chain([tips_arm, object, goal]));
+    }
+
+    fn mark(&self, _: Physics) -> [f64; 2] {
+        [0.0; 2]
+    }
+
+    fn judge(&self, _: [f64; 2], physics: Physics, action: &[f32]) -> Judgement {
+        let object = physics.xpos[self.object];
+        let near = norm(&difference(object, physics.xpos[self.tips_arm])) * 0.5;
+        let distance = norm(&difference(object, physics.xpos[self.goal]));
+        let control_cost = f64::from(sum_of_squares(action) * 0.1);
+        Judgement { reward: -distance - control_cost - near, terminated: false }
+    }
+}

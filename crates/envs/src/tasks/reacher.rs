@@ -1,0 +1,75 @@
+//! Reacher: an arm of two links in a plane that is charged for its fingertip's distance to a
+//! target.
+
+use super::{Judgement, Setting, Task, Version, add_uniform, difference};
+use crate::error::Error;
+use crate::numpy::{Generator, norm, sum_of_squares};
+use crate::physics::Physics;
+
+/// `reacher_v4.py` and `reacher_v5.py`: v4 charges for the distance before the step, v5 for the
+/// distance after it; v5 leaves the height difference, always zero, out of the observation.
+pub(crate) struct Reacher {
+    version: Version,
+    fingertip: usize,
+    target: usize,
+}
+
+impl Reacher {
+    pub fn new(setting: &Setting) -> Result<Box<dyn Task>, Error> {
+        Ok(Box::new(Self {
+            version: setting.version,
+            fingertip: setting.body("fingertip")?,
+            target: setting.body("target")?,
+        }))
+    }
+
+    fn gap(&self, physics: Physics) -> [f64; 3] {
+        difference(physics.xpos[self.fingertip], physics.xpos[self.target])
+    }
+}
+
+impl Task for Reacher {
+    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
+        add_uniform(random, 0.1, qpos);
+        let goal = loop {
+            let goal = [random.uniform(-0.2, 0.2), random.uniform(-0.2, 0.2)];
+            if norm(&goal) < 0.2 {
+                break goal;
+            }
+        };
+        qpos[2..].copy_from_slice(&goal);
+        add_uniform(random, 0.005, qvel);
+        qvel[2..].fill(0.0);
+    }
+
+    fn observe(&self, physics: Physics, observation: &mut [f64]) {
+        let angles = &physics.qpos[..2];
+        let gap = self.gap(physics);
+        let gap = match self.version {
+            Version::V4 => &gap[..],
+            Version::V5 => &gap[..2],
+        };
+        let numbers = angles
+            .iter()
+            .map(|angle| angle.cos())
+            .chain(angles.iter().map(|angle| angle.sin()))
+            .chain(physics.qpos[2..].iter().copied())
+            .chain(physics.qvel[..2].iter().copied())
+            .chain(gap.iter().copied());
+        observation.iter_mut().zip(numbers).for_each(|(shown, x)| *shown = x);
+    }
+
+    /// The distance, for v4.
+    fn mark(&self, physics: Physics) -> [f64; 2] {
+        [norm(&self.gap(physics)), 0.0]
+    }
+
+    fn judge(&self, mark: [f64; 2], physics: Physics, action: &[f32]) -> Judgement {
+        let [distance, _] = match self.version {
+            Version::V4 => mark,
+            Version::V5 => self.mark(physics),
+        };
+        let control_cost = f64::from(sum_of_squares(action));
+        Judgement { reward: -distance - control_cost, terminated: false }
+    }
+}
