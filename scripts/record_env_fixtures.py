@@ -8,10 +8,11 @@
 
 Versions are those of scripts/parity.py, which is also where the tasks are named.
 
-MuJoCo takes sine, cosine and their like from the C library, and glibc has two editions of them: for
-processors with FMA and for others. They differ in last bits, so whole runs differ. Digests of runs
-are therefore recorded once with each edition (glibc can be told by GLIBC_TUNABLES), and a test
-knows by a fingerprint of those functions which one it has to match.
+Two libraries are not the same on every processor in the last bits, and in a run every bit counts:
+the C library, from which MuJoCo takes sine, cosine and their like (glibc has editions with and
+without FMA), and OpenBLAS, from which NumPy takes norms (with AVX-512 or not). Whole runs are
+therefore recorded with each edition, chosen by environment variables, and a test finds out which
+one it has to match. Record on a machine with FMA.
 """
 
 import hashlib
@@ -32,7 +33,16 @@ import numpy.random
 
 ENVS = parity.ROOT / "crates" / "envs"
 FIXTURES = ENVS / "tests" / "fixtures"
-WITHOUT_FMA = "glibc.cpu.hwcaps=-FMA,-AVX2,-FMA4,-FMA_Usable,-AVX2_Usable"
+
+# What makes a process compute as on another processor.
+EDITIONS = {
+    "fma": {"GLIBC_TUNABLES": "", "OPENBLAS_CORETYPE": "Haswell"},
+    "fma-avx512": {"GLIBC_TUNABLES": "", "OPENBLAS_CORETYPE": "SkylakeX"},
+    "no-fma": {
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-AVX2,-FMA4,-FMA_Usable,-AVX2_Usable",
+        "OPENBLAS_CORETYPE": "Haswell",
+    },
+}
 
 SHORT_STEPS = 12
 LONG_STEPS = 2000
@@ -130,6 +140,7 @@ def record_digests():
 
 
 def record_traces():
+    """Beginnings of runs, number by number, and digests of whole runs."""
     arrays = {}
     for task in parity.TASKS:
         env = gymnasium.make(task)
@@ -143,17 +154,17 @@ def record_traces():
     lines = [
         "# SHA-256 of whole runs under Gymnasium, written by scripts/record_env_fixtures.py.",
         f"# {LONG_STEPS} steps; see `draw_actions` and `digest` there.",
-        "# `fingerprint` tells which edition of the C library's functions a machine has.",
-        "# libm     task                     seed     episodes digest",
+        "# `fingerprint` tells which edition of the C library a machine has.",
+        "# edition  task                           seed episodes digest",
     ]
-    for libm, tunables in [("fma", ""), ("no-fma", WITHOUT_FMA)]:
-        environment = dict(os.environ, GLIBC_TUNABLES=tunables)
+    for edition, variables in EDITIONS.items():
+        environment = os.environ | variables
         done = subprocess.run(
             [sys.executable, __file__, "digests"], env=environment, stdout=subprocess.PIPE, text=True,
             check=True,
         )
         rows = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("DIGEST")]
-        lines += [f"{libm:10} {task:24} {seed:8} {ended:>8} {sha}" for task, seed, ended, sha in rows]
+        lines += [f"{edition:10} {task:26} {seed:>8} {ended:>8} {sha}" for task, seed, ended, sha in rows]
     (FIXTURES / "digests.txt").write_text("\n".join(lines) + "\n")
 
 
@@ -163,6 +174,8 @@ def main():
     wanted = sys.argv[1:] or ["ziggurat", "numpy", "traces"]
     if unknown := set(wanted) - set(parts):
         parity.fail(f"unknown part {', '.join(unknown)}: expected some of {', '.join(parts)}")
+    if "OPENBLAS_CORETYPE" not in os.environ:  # read when NumPy is loaded
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | EDITIONS["fma"])
     warnings.filterwarnings("ignore")
     gymnasium.logger.min_level = gymnasium.logger.ERROR
     for part in wanted:

@@ -1,4 +1,4 @@
-//! Keeps the CUDA half of LibTorch linked, and stamps the commit.
+//! Keeps the CUDA half of LibTorch linked, and stamps commit and pinned version.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,6 +14,17 @@ fn main() {
         println!("cargo:rustc-link-search=native={}", lib.display());
         println!("cargo:rustc-link-arg=-Wl,--no-as-needed,-ltorch_cuda,--as-needed");
     }
+
+    // The version that start-up compares LibTorch with is named in the lock only.
+    let lock = "../../scripts/native.lock";
+    println!("cargo:rerun-if-changed={lock}");
+    let text =
+        std::fs::read_to_string(lock).expect("scripts/native.lock is part of the repository");
+    let columns = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let torch =
+        columns.into_iter().find(|columns| columns.get(1) == Some(&"torch") && columns[0] == "cpu");
+    let version = torch.expect("scripts/native.lock pins torch")[2].to_string();
+    println!("cargo:rustc-env=SMFP_TORCH_VERSION={version}");
 
     println!("cargo:rerun-if-changed=../../.git/logs/HEAD");
     let git = |args: &[&str]| {

@@ -1,9 +1,10 @@
 //! The tasks against what Gymnasium gave (`scripts/record_env_fixtures.py traces`).
 //!
-//! MuJoCo takes sine, cosine and their like from the C library, whose last bits depend on the
-//! processor (glibc has editions with and without FMA) and in a run every bit counts. So the runs
-//! were recorded with both editions, and `fingerprint` tells which one this machine has to match.
-//! With an edition that is neither, only short runs are compared, with a tolerance;
+//! Two libraries are not the same on every processor in the last bits, and in a run every bit
+//! counts: the C library, from which MuJoCo takes sine, cosine and their like (glibc has editions
+//! with and without FMA), and OpenBLAS, from which NumPy takes norms (with AVX-512 or not). So whole
+//! runs were recorded with each edition, and `edition` finds out which one this machine has to
+//! match. If it is none of them, only beginnings are compared, with a tolerance;
 //! `scripts/parity.py` compares whole runs on any machine.
 
 use std::fs::File;
@@ -58,30 +59,35 @@ fn fingerprint() -> String {
     hex(hash.finalize())
 }
 
-/// The lines of `digests.txt`: libm, task, seed, episodes, digest.
+/// The lines of `digests.txt`: edition, task, seed, episodes, digest.
 fn digests() -> Vec<[&'static str; 5]> {
     let text = include_str!("fixtures/digests.txt");
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines.map(|line| line.split_whitespace().collect::<Vec<_>>().try_into().unwrap()).collect()
 }
 
-/// The name of this machine's edition of the C library's functions, if it is a recorded one.
-fn libm() -> Option<&'static str> {
-    static LIBM: LazyLock<Option<&str>> = LazyLock::new(|| {
+/// Which recorded edition of the libraries this machine has, if any.
+fn edition() -> Option<&'static str> {
+    static EDITION: LazyLock<Option<&str>> = LazyLock::new(|| {
         let found = fingerprint();
-        let known = digests().into_iter().find(|line| line[1] == "fingerprint" && line[4] == found);
-        if known.is_none() {
-            eprintln!("this C library's functions are unknown to the fixtures ({found})");
+        let lines = digests();
+        let known = lines.iter().find(|line| line[1] == "fingerprint" && line[4] == found);
+        match known.map(|line| line[0]) {
+            Some("fma") if std::arch::is_x86_feature_detected!("avx512vl") => Some("fma-avx512"),
+            None => {
+                eprintln!("this C library is unknown to the fixtures (fingerprint {found})");
+                None
+            }
+            known => known,
         }
-        known.map(|line| line[0])
     });
-    *LIBM
+    *EDITION
 }
 
-/// Compares bits where the runs were recorded with this machine's functions, else numbers.
+/// Compares bits where the runs were recorded with this machine's libraries, else numbers.
 fn assert_same(what: &str, found: &[f64], expected: &[f64]) {
     assert_eq!(found.len(), expected.len(), "{what}");
-    let exact = libm() == Some("fma");
+    let exact = edition() == Some("fma");
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
         let same = if exact {
             found.to_bits() == expected.to_bits()
@@ -127,9 +133,11 @@ fn the_first_steps_are_gymnasiums() {
 
 #[test]
 fn whole_runs_over_many_episodes_are_gymnasiums_to_the_last_bit() {
-    let Some(libm) = libm() else { return };
-    let expected: Vec<_> =
-        digests().into_iter().filter(|line| line[0] == libm && line[1] != "fingerprint").collect();
+    let Some(edition) = edition() else { return };
+    let expected: Vec<_> = digests()
+        .into_iter()
+        .filter(|line| line[0] == edition && line[1] != "fingerprint")
+        .collect();
     assert!(ids().all(|id| expected.iter().any(|line| line[1] == id)), "a task is not recorded");
     for [_, id, seed, episodes, digest_expected] in expected {
         let seed = seed.parse().unwrap();

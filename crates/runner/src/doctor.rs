@@ -43,7 +43,7 @@ pub fn doctor() -> Outcome<()> {
     line("mujoco", Ok(format!("{} from {}", envs::mujoco_version(), path_of("libmujoco.so"))));
     line("libtorch", Ok(format!("{} from {}", libtorch_version(), path_of("libtorch_cpu.so"))));
     line("cuda", cuda());
-    line("libraries", libraries());
+    line("libraries", check_libraries());
     for id in envs::ids() {
         if let Err(error) = envs::Env::make(id) {
             line(id, Err(error.to_string()));
@@ -90,8 +90,19 @@ fn cuda() -> Result<String, String> {
     Ok(format!("{} devices, {cudnn} cuDNN", tch::Cuda::device_count()))
 }
 
-/// Compares the native libraries in use with the checksums that set-up wrote.
-fn libraries() -> Result<String, String> {
+/// Compares the native libraries in use with the checksums that set-up wrote,
+/// and LibTorch's version with the pinned one.
+///
+/// # Errors
+/// One line: the file, what is wrong with it, the mend.
+pub fn check_libraries() -> Result<String, String> {
+    let (found, pinned) = (libtorch_version(), env!("SMFP_TORCH_VERSION"));
+    if found != pinned {
+        let file = path_of("libtorch_cpu.so");
+        return Err(format!(
+            "{file} is version {found}, expected {pinned}; run `scripts/just setup`"
+        ));
+    }
     let root = PathBuf::from(path_of("libmujoco.so"));
     // third_party/mujoco/lib/libmujoco.so.X
     let root = root.ancestors().nth(3).unwrap_or(Path::new("")).to_path_buf();

@@ -8,6 +8,8 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     label: String,
     steps: u64,
+    /// Mean return of the episodes that ended last.
+    last_return: Option<f64>,
 }
 
 impl Progress {
@@ -19,7 +21,7 @@ impl Progress {
                     .expect("the template is valid");
             ProgressBar::new(steps).with_style(style).with_prefix(label.to_string())
         });
-        Self { bar, label: label.to_string(), steps }
+        Self { bar, label: label.to_string(), steps, last_return: None }
     }
 
     /// Moves the bar.
@@ -30,9 +32,10 @@ impl Progress {
     }
 
     /// Shows the last return and the speed beside the bar.
-    pub fn measured(&self, return_mean: Option<f64>, steps_per_s: f64) {
+    pub fn measured(&mut self, return_mean: Option<f64>, steps_per_s: f64) {
+        self.last_return = return_mean.or(self.last_return);
         if let Some(bar) = &self.bar {
-            let shown = return_mean.map_or("-".to_string(), |value| format!("{value:.1}"));
+            let shown = self.last_return.map_or("-".to_string(), |value| format!("{value:.1}"));
             bar.set_message(format!("return {shown} {steps_per_s:.0} steps/s"));
         }
     }

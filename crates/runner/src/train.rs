@@ -54,6 +54,8 @@ pub fn train(args: &TrainArgs) -> Outcome<()> {
         check_name(name)?;
     }
     let device = device::parse(&args.device)?;
+    // Hours may hang on these files: a third of a second to read them is little.
+    doctor::check_libraries().map_err(Failure::Failed)?;
     tch::set_num_threads(i32::from(args.threads));
     tch::set_num_interop_threads(1);
     let name = args.name.as_deref();
