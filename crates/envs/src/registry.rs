@@ -68,6 +68,7 @@ pub(crate) struct Entry {
 #[rustfmt::skip]
 static TASKS: &[Entry] = {
     use Version::{V4, V5};
+    #[expect(clippy::too_many_arguments, reason = "a row of the table")]
     const fn entry(
         id: &'static str, model_file: &'static str, version: Version, frame_skip: u32,
         max_episode_steps: u32, obs_dim: usize, sizes: [usize; 4],
@@ -77,27 +78,27 @@ static TASKS: &[Entry] = {
     }
     &[
         //    id                    model                  version skip steps obs  nq, nv, nu, nbody
-        entry("Ant-v4",             "ant.xml",             V4, 5, 1000,  27, [15, 14,  8, 14], Ant::new),
-        entry("HalfCheetah-v4",     "half_cheetah.xml",    V4, 5, 1000,  17, [ 9,  9,  6,  8], HalfCheetah::new),
-        entry("Hopper-v4",          "hopper.xml",          V4, 4, 1000,  11, [ 6,  6,  3,  5], Hopper::new),
-        entry("Humanoid-v4",        "humanoid.xml",        V4, 5, 1000, 376, [24, 23, 17, 14], Humanoid::new),
-        entry("HumanoidStandup-v4", "humanoidstandup.xml", V4, 5, 1000, 376, [24, 23, 17, 14], HumanoidStandup::new),
-        entry("Swimmer-v4",         "swimmer.xml",         V4, 4, 1000,   8, [ 5,  5,  2,  4], Swimmer::new),
-        entry("Walker2d-v4",        "walker2d.xml",        V4, 4, 1000,  17, [ 9,  9,  6,  8], Walker2d::new),
-        entry("Ant-v5",             "ant.xml",             V5, 5, 1000, 105, [15, 14,  8, 14], Ant::new),
-        entry("HalfCheetah-v5",     "half_cheetah.xml",    V5, 5, 1000,  17, [ 9,  9,  6,  8], HalfCheetah::new),
-        entry("Hopper-v5",          "hopper.xml",          V5, 4, 1000,  11, [ 6,  6,  3,  5], Hopper::new),
-        entry("Humanoid-v5",        "humanoid.xml",        V5, 5, 1000, 348, [24, 23, 17, 14], Humanoid::new),
-        entry("HumanoidStandup-v5", "humanoidstandup.xml", V5, 5, 1000, 348, [24, 23, 17, 14], HumanoidStandup::new),
-        entry("Swimmer-v5",         "swimmer.xml",         V5, 4, 1000,   8, [ 5,  5,  2,  4], Swimmer::new),
-        entry("Walker2d-v5",        "walker2d_v5.xml",     V5, 4, 1000,  17, [ 9,  9,  6,  8], Walker2d::new),
-        entry("InvertedPendulum-v4",       "inverted_pendulum.xml",        V4, 2, 1000,  4, [ 2,  2, 1,  3], InvertedPendulum::new),
-        entry("InvertedPendulum-v5",       "inverted_pendulum.xml",        V5, 2, 1000,  4, [ 2,  2, 1,  3], InvertedPendulum::new),
-        entry("InvertedDoublePendulum-v4", "inverted_double_pendulum.xml", V4, 5, 1000, 11, [ 3,  3, 1,  4], InvertedDoublePendulum::new),
-        entry("InvertedDoublePendulum-v5", "inverted_double_pendulum.xml", V5, 5, 1000,  9, [ 3,  3, 1,  4], InvertedDoublePendulum::new),
-        entry("Reacher-v4",                "reacher.xml",                  V4, 2,   50, 11, [ 4,  4, 2,  5], Reacher::new),
-        entry("Reacher-v5",                "reacher.xml",                  V5, 2,   50, 10, [ 4,  4, 2,  5], Reacher::new),
-        entry("Pusher-v5",                 "pusher_v5.xml",                V5, 5,  100, 23, [11, 11, 7, 13], Pusher::new),
+        entry("Ant-v4",             "ant.xml",             V4, 5, 1000,  27, [15, 14,  8, 14], Ant::build),
+        entry("HalfCheetah-v4",     "half_cheetah.xml",    V4, 5, 1000,  17, [ 9,  9,  6,  8], HalfCheetah::build),
+        entry("Hopper-v4",          "hopper.xml",          V4, 4, 1000,  11, [ 6,  6,  3,  5], Hopper::build),
+        entry("Humanoid-v4",        "humanoid.xml",        V4, 5, 1000, 376, [24, 23, 17, 14], Humanoid::build),
+        entry("HumanoidStandup-v4", "humanoidstandup.xml", V4, 5, 1000, 376, [24, 23, 17, 14], HumanoidStandup::build),
+        entry("Swimmer-v4",         "swimmer.xml",         V4, 4, 1000,   8, [ 5,  5,  2,  4], Swimmer::build),
+        entry("Walker2d-v4",        "walker2d.xml",        V4, 4, 1000,  17, [ 9,  9,  6,  8], Walker2d::build),
+        entry("Ant-v5",             "ant.xml",             V5, 5, 1000, 105, [15, 14,  8, 14], Ant::build),
+        entry("HalfCheetah-v5",     "half_cheetah.xml",    V5, 5, 1000,  17, [ 9,  9,  6,  8], HalfCheetah::build),
+        entry("Hopper-v5",          "hopper.xml",          V5, 4, 1000,  11, [ 6,  6,  3,  5], Hopper::build),
+        entry("Humanoid-v5",        "humanoid.xml",        V5, 5, 1000, 348, [24, 23, 17, 14], Humanoid::build),
+        entry("HumanoidStandup-v5", "humanoidstandup.xml", V5, 5, 1000, 348, [24, 23, 17, 14], HumanoidStandup::build),
+        entry("Swimmer-v5",         "swimmer.xml",         V5, 4, 1000,   8, [ 5,  5,  2,  4], Swimmer::build),
+        entry("Walker2d-v5",        "walker2d_v5.xml",     V5, 4, 1000,  17, [ 9,  9,  6,  8], Walker2d::build),
+        entry("InvertedPendulum-v4",       "inverted_pendulum.xml",        V4, 2, 1000,  4, [ 2,  2, 1,  3], InvertedPendulum::build),
+        entry("InvertedPendulum-v5",       "inverted_pendulum.xml",        V5, 2, 1000,  4, [ 2,  2, 1,  3], InvertedPendulum::build),
+        entry("InvertedDoublePendulum-v4", "inverted_double_pendulum.xml", V4, 5, 1000, 11, [ 3,  3, 1,  4], InvertedDoublePendulum::build),
+        entry("InvertedDoublePendulum-v5", "inverted_double_pendulum.xml", V5, 5, 1000,  9, [ 3,  3, 1,  4], InvertedDoublePendulum::build),
+        entry("Reacher-v4",                "reacher.xml",                  V4, 2,   50, 11, [ 4,  4, 2,  5], Reacher::build),
+        entry("Reacher-v5",                "reacher.xml",                  V5, 2,   50, 10, [ 4,  4, 2,  5], Reacher::build),
+        entry("Pusher-v5",                 "pusher_v5.xml",                V5, 5,  100, 23, [11, 11, 7, 13], Pusher::build),
     ]
 };
 

@@ -2,12 +2,14 @@
 //! (`scripts/record_smfp_update.py`): critics, actor, lagged policy,
 //! temperature and running scale, for every switch of the presets.
 
+mod common;
+
 use agent::{Agent, Batch, stream};
-use serde::Deserialize;
+use common::configuration;
 use smfp::{ActorNoise, MirrorNoise, Smfp, SmfpConfig, UpdateNoise};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
-use toml_edit::{DocumentMut, Item};
+use toml_edit::DocumentMut;
 
 /// The recording is computed in f64. An update in f32 is a few dozen
 /// operations deep, each good to 6e-8 of its largest term.
@@ -21,32 +23,10 @@ fn fixtures() -> PathBuf {
 
 /// The cases of `cases.toml` as configurations.
 fn cases() -> Vec<(String, SmfpConfig)> {
-    let presets: DocumentMut = smfp::PRESETS.parse().unwrap();
     let text = std::fs::read_to_string(fixtures().join("cases.toml")).unwrap();
     let cases: DocumentMut = text.parse().unwrap();
-    let set = |config: &mut Item, key: &str, value: &Item| {
-        let (section, key) = key.split_once('.').unwrap();
-        assert!(config[section].get(key).is_some(), "{section}.{key} is no key of the preset");
-        config[section][key] = value.clone();
-    };
-    let tables = cases.iter().filter(|(_, item)| item.is_table());
-    tables
-        .map(|(name, own)| {
-            let mut config = presets["default"].clone();
-            config.as_table_mut().unwrap().remove("task");
-            for (key, value) in cases.iter().filter(|(_, item)| item.is_value()) {
-                set(&mut config, key, value);
-            }
-            for (key, value) in own.as_table().unwrap() {
-                set(&mut config, key, value);
-            }
-            let document = DocumentMut::from(config.into_table().unwrap());
-            let config =
-                SmfpConfig::deserialize(toml_edit::de::Deserializer::from(document)).unwrap();
-            config.validate().unwrap_or_else(|message| panic!("{name}: {message}"));
-            (name.to_string(), config)
-        })
-        .collect()
+    let own = cases.iter().filter_map(|(name, item)| Some((name, item.as_table()?)));
+    own.map(|(name, own)| (name.to_string(), configuration(&[cases.as_table(), own]))).collect()
 }
 
 /// The tensors of a recording.

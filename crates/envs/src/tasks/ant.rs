@@ -14,7 +14,7 @@ pub(crate) struct Ant {
 }
 
 impl Ant {
-    pub fn new(setting: &Setting) -> Result<Box<dyn Task>, Error> {
+    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
         let Setting { version, dt, .. } = *setting;
         let torso = match version {
             Version::V4 => setting.body("torso")?,

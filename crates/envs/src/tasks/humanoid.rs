@@ -15,7 +15,7 @@ pub(crate) struct Humanoid {
 }
 
 impl Humanoid {
-    pub fn new(setting: &Setting) -> Result<Box<dyn Task>, Error> {
+    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
         let masses = setting.model.body_mass().to_vec();
         let total_mass = sum_of(&masses, |mass| mass);
         Ok(Box::new(Self { version: setting.version, dt: setting.dt, masses, total_mass }))

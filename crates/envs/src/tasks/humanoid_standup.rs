@@ -14,7 +14,7 @@ pub(crate) struct HumanoidStandup {
 }
 
 impl HumanoidStandup {
-    pub fn new(setting: &Setting) -> Result<Box<dyn Task>, Error> {
+    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
         let timestep = setting.model.opt().timestep;
         Ok(Box::new(Self { version: setting.version, timestep }))
     }

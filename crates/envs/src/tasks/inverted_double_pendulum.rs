@@ -12,7 +12,7 @@ pub(crate) struct InvertedDoublePendulum {
 }
 
 impl InvertedDoublePendulum {
-    pub fn new(setting: &Setting) -> Result<Box<dyn Task>, Error> {
+    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
         if setting.model.nsite() < 1 {
             return Err(setting.misfit("nsite (sites, the first is the tip)", "0", "1"));
         }

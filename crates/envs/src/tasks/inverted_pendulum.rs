@@ -12,7 +12,7 @@ pub(crate) struct InvertedPendulum {
 }
 
 impl InvertedPendulum {
-    pub fn new(setting: &Setting) -> Result<Box<dyn Task>, Error> {
+    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
         Ok(Box::new(Self { version: setting.version }))
     }
 }

@@ -13,7 +13,7 @@ pub(crate) struct Pusher {
 }
 
 impl Pusher {
-    pub fn new(setting: &Setting) -> Result<Box<dyn Task>, Error> {
+    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
         Ok(Box::new(Self {
             tips_arm: setting.body("tips_arm")?,
             object: setting.body("object")?,

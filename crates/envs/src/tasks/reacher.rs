@@ -15,7 +15,7 @@ pub(crate) struct Reacher {
 }
 
 impl Reacher {
-    pub fn new(setting: &Setting) -> Result<Box<dyn Task>, Error> {
+    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
         Ok(Box::new(Self {
             version: setting.version,
             fingertip: setting.body("fingertip")?,

@@ -11,7 +11,7 @@ pub(crate) struct Swimmer {
 }
 
 impl Swimmer {
-    pub fn new(setting: &Setting) -> Result<Box<dyn Task>, Error> {
+    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
         Ok(Box::new(Self { dt: setting.dt }))
     }
 }

@@ -14,7 +14,7 @@ pub(crate) struct Walker2d {
 }
 
 impl Walker2d {
-    pub fn new(setting: &Setting) -> Result<Box<dyn Task>, Error> {
+    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
         Ok(Box::new(Self { version: setting.version, dt: setting.dt }))
     }
 }
