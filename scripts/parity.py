@@ -138,7 +138,9 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--env", nargs="+", default=TASKS, metavar="ID", help="default: all")
+    parser.add_argument(
+        "--env", nargs="+", default=TASKS, choices=TASKS, metavar="ID", help="default: all"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
     parser.add_argument("--steps", type=int, default=3000, help="steps per task and seed")
     parser.add_argument("--runner", default=str(ROOT / "target/debug/runner"), help="the program")

@@ -135,6 +135,8 @@ def draw_params(rng, shapes):
         elif name.startswith("log_std"):
             # Deviations from 0.03 to 0.5: on both sides of sigma_target, std_low and std_high.
             value = rng.uniform(math.log(0.03), math.log(0.5), shape)
+            if name == "log_std":
+                value[0] = 0.4  # beyond the range that it is clamped to
         elif ".norm_" in name and name.endswith("weight"):
             value = rng.uniform(0.7, 1.3, shape)
         else:
@@ -169,7 +171,8 @@ def draw_state(rng, name, c):
     if c["critic"]["kind"] != "crossq":
         put("critic_target", {k: v + 0.1 * rng.normal(size=v.shape) for k, v in critic.items()})
     for key, shape in stats:
-        spread = rng.normal(size=shape) * 0.3 if key.endswith("mean") else rng.uniform(0.3, 1.5, shape)
+        mean = key.endswith("mean")
+        spread = rng.normal(size=shape) * 0.3 if mean else rng.uniform(0.3, 1.5, shape)
         # Far enough from the batch's in places that renormalisation meets its limits.
         if key == "0.norm_in.mean":
             spread[0] += 4.0

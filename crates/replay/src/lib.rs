@@ -3,7 +3,8 @@
 //! An observation is stored once. A slot holds an observation and, unless it
 //! is the last of its episode, the action taken there with its outcome; the
 //! next observation is the next slot's. The last observation of an episode
-//! costs a slot of its own, from which no transition starts.
+//! costs a slot of its own, from which no transition starts. Environments that
+//! step side by side have a ring each, so that "the next slot" stays true.
 
 use ndarray::{Array1, Array2, ArrayView1, s};
 use rand::{Rng, RngExt};
@@ -19,15 +20,18 @@ enum Slot {
     Terminated,
 }
 
-/// A ring of transitions. Memory is touched as it fills.
+/// Rings of transitions, one per environment. Memory is touched as it fills.
 pub struct Replay {
     obs: Array2<f32>,
     action: Array2<f32>,
     reward: Array1<f32>,
     slots: Vec<Slot>,
-    /// The slot that holds the current observation, once there is one.
-    head: Option<usize>,
-    /// Slots ever written: the ring fills from slot 0 up.
+    /// Per environment, the slot of its ring that holds the current
+    /// observation, once there is one.
+    heads: Vec<Option<usize>>,
+    /// Slots in a ring. Environment e has those from e * ring on.
+    ring: usize,
+    /// Slots of the fullest ring ever written: rings fill from their first slot up.
     filled: usize,
     transitions: usize,
 }
@@ -62,18 +66,21 @@ impl Sample {
 }
 
 impl Replay {
-    /// A ring of `capacity` slots (at least 2).
+    /// Room for `capacity` observations of `envs` environments, in equal shares.
     ///
     /// # Panics
-    /// If `capacity` is below 2: a transition spans two slots.
-    pub fn new(capacity: usize, obs_dim: usize, act_dim: usize) -> Self {
-        assert!(capacity >= 2, "replay capacity is {capacity}, expected at least 2");
+    /// If a share is below 2 observations: a transition spans two slots.
+    pub fn new(capacity: usize, envs: usize, obs_dim: usize, act_dim: usize) -> Self {
+        let ring = capacity / envs;
+        assert!(ring >= 2, "replay: {capacity} slots for {envs} environments, expected 2 for each");
+        let slots = ring * envs;
         Self {
-            obs: Array2::zeros((capacity, obs_dim)),
-            action: Array2::zeros((capacity, act_dim)),
-            reward: Array1::zeros(capacity),
-            slots: vec![Slot::ObservationOnly; capacity],
-            head: None,
+            obs: Array2::zeros((slots, obs_dim)),
+            action: Array2::zeros((slots, act_dim)),
+            reward: Array1::zeros(slots),
+            slots: vec![Slot::ObservationOnly; slots],
+            heads: vec![None; envs],
+            ring,
             filled: 0,
             transitions: 0,
         }
@@ -89,49 +96,48 @@ impl Replay {
         self.transitions == 0
     }
 
-    /// Begins an episode with the observation of a reset.
-    pub fn begin(&mut self, obs: ArrayView1<f32>) {
-        self.place(obs);
+    /// Begins an episode of an environment with the observation of a reset.
+    pub fn begin(&mut self, env: usize, obs: ArrayView1<f32>) {
+        self.place(env, obs);
     }
 
-    /// Appends what followed the current observation: the action taken, its
-    /// reward, the observation it led to, and whether that state is terminal.
+    /// Appends what followed an environment's current observation: the action
+    /// taken, its reward, the observation it led to, and whether that state is
+    /// terminal.
     ///
     /// After the last step of an episode (terminated or truncated) the next
-    /// call is `begin`.
+    /// call for this environment is `begin`.
     ///
     /// # Panics
     /// If no episode was begun.
     pub fn push(
         &mut self,
+        env: usize,
         action: ArrayView1<f32>,
         reward: f32,
         next_obs: ArrayView1<f32>,
         terminated: bool,
     ) {
-        let at = self.head.expect("`begin` comes before `push`");
+        let at = env * self.ring + self.heads[env].expect("`begin` comes before `push`");
         self.action.row_mut(at).assign(&action);
         self.reward[at] = reward;
         self.slots[at] = if terminated { Slot::Terminated } else { Slot::Transition };
         self.transitions += 1;
-        self.place(next_obs);
+        self.place(env, next_obs);
     }
 
-    /// Writes an observation into the next slot of the ring. The transition
-    /// that began there is lost; the one before it was overwritten earlier.
-    fn place(&mut self, obs: ArrayView1<f32>) {
-        let at = self.head.map_or(0, |head| self.after(head));
+    /// Writes an observation into the next slot of a ring. The transition that
+    /// began there is lost; the one before it was overwritten earlier.
+    fn place(&mut self, env: usize, obs: ArrayView1<f32>) {
+        let head = self.heads[env].map_or(0, |head| (head + 1) % self.ring);
+        let at = env * self.ring + head;
         if self.slots[at] != Slot::ObservationOnly {
             self.transitions -= 1;
         }
         self.slots[at] = Slot::ObservationOnly;
         self.obs.row_mut(at).assign(&obs);
-        self.head = Some(at);
-        self.filled = self.filled.max(at + 1);
-    }
-
-    fn after(&self, slot: usize) -> usize {
-        (slot + 1) % self.slots.len()
+        self.heads[env] = Some(head);
+        self.filled = self.filled.max(head + 1);
     }
 
     /// Fills `sample` with transitions drawn uniformly, with replacement.
@@ -142,13 +148,14 @@ impl Replay {
         assert!(!self.is_empty(), "nothing to sample from an empty replay");
         for row in 0..sample.reward.len() {
             // Slots without a transition are few (one an episode): redraw.
-            let at = loop {
-                let at = rng.random_range(0..self.filled);
-                if self.slots[at] != Slot::ObservationOnly {
-                    break at;
+            let (start, at) = loop {
+                let draw = rng.random_range(0..self.filled * self.heads.len());
+                let (start, at) = (draw / self.filled * self.ring, draw % self.filled);
+                if self.slots[start + at] != Slot::ObservationOnly {
+                    break (start, at);
                 }
             };
-            let next = self.after(at);
+            let (at, next) = (start + at, start + (at + 1) % self.ring);
             sample.obs.row_mut(row).assign(&self.obs.slice(s![at, ..]));
             sample.action.row_mut(row).assign(&self.action.slice(s![at, ..]));
             sample.reward[row] = self.reward[at];
@@ -167,11 +174,11 @@ mod tests {
 
     /// Observations count up along an episode; its first is `start`.
     fn episode(replay: &mut Replay, start: f32, steps: usize, terminated: bool) {
-        replay.begin(aview1(&[start]));
+        replay.begin(0, aview1(&[start]));
         for i in 0..steps {
             let next = start + i as f32 + 1.0;
             let last = i + 1 == steps;
-            replay.push(aview1(&[next / 1000.0]), next, aview1(&[next]), last && terminated);
+            replay.push(0, aview1(&[next / 1000.0]), next, aview1(&[next]), last && terminated);
         }
     }
 
@@ -183,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_transition_never_crosses_an_episodes_end_even_when_the_ring_wraps() {
-        let mut replay = Replay::new(64, 1, 1);
+        let mut replay = Replay::new(64, 1, 1, 1);
         for i in 0..200 {
             episode(&mut replay, 100.0 * i as f32, 1 + i % 7, i % 2 == 0);
             let sample = draw(&replay, 256);
@@ -197,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_time_limit_is_not_a_terminal_state() {
-        let mut replay = Replay::new(64, 1, 1);
+        let mut replay = Replay::new(64, 1, 1, 1);
         episode(&mut replay, 0.0, 3, true);
         episode(&mut replay, 100.0, 3, false);
         let sample = draw(&replay, 512);
@@ -210,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_oldest_transitions_make_room_and_the_count_stays_true() {
-        let mut replay = Replay::new(8, 1, 1);
+        let mut replay = Replay::new(8, 1, 1, 1);
         episode(&mut replay, 0.0, 5, false);
         assert_eq!(replay.len(), 5);
         episode(&mut replay, 100.0, 5, false);
@@ -221,8 +228,35 @@ mod tests {
     }
 
     #[test]
+    fn environments_side_by_side_keep_their_episodes_apart_and_are_drawn_alike() {
+        let mut replay = Replay::new(90, 3, 1, 1);
+        let mut counts = [0; 3];
+        for (env, start) in [(0, 0.0), (1, 1000.0), (2, 2000.0)] {
+            replay.begin(env, aview1(&[start]));
+        }
+        for tick in 0..200 {
+            for (env, count) in counts.iter_mut().enumerate() {
+                let next = 1000.0 * env as f32 + *count as f32 + 1.0;
+                replay.push(env, aview1(&[next / 1000.0]), next, aview1(&[next]), false);
+                *count += 1;
+                if (tick + env) % 11 == 0 {
+                    *count += 1;
+                    replay.begin(env, aview1(&[next + 1.0]));
+                }
+            }
+        }
+        let sample = draw(&replay, 3000);
+        let mut seen = [0; 3];
+        for row in 0..3000 {
+            assert_eq!(sample.next_obs[[row, 0]], sample.obs[[row, 0]] + 1.0);
+            seen[(sample.obs[[row, 0]] / 1000.0) as usize] += 1;
+        }
+        assert!(seen.iter().all(|n| (850..1150).contains(n)), "{seen:?}");
+    }
+
+    #[test]
     fn every_transition_is_drawn_equally_often() {
-        let mut replay = Replay::new(1000, 1, 1);
+        let mut replay = Replay::new(1000, 1, 1, 1);
         episode(&mut replay, 0.0, 10, true);
         episode(&mut replay, 100.0, 10, false);
         let n = 200_000;

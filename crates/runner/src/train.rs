@@ -142,7 +142,7 @@ impl<'a> Run<'a> {
             folder,
             evaluator: Evaluator::new(&args.env, train.eval_episodes, args.seed, device)?,
             agent: make_agent(&settings.algorithm, spec, args.seed, device),
-            replay: Replay::new(train.replay_capacity.min(needed), spec.obs_dim, spec.act_dim),
+            replay: Replay::new(train.replay_capacity.min(needed), 1, spec.obs_dim, spec.act_dim),
             env,
             device,
             exploration: stream(args.seed, "exploration"),
@@ -169,7 +169,7 @@ impl<'a> Run<'a> {
 
         self.env.reset(Some(self.seed), &mut obs);
         round(&obs, &mut obs_f32);
-        self.replay.begin(aview1(&obs_f32));
+        self.replay.begin(0, aview1(&obs_f32));
         for step in 1..=train.steps {
             let warm = step > train.warmup_steps;
             let action = self.explore(&obs_f32, warm, spec.act_dim);
@@ -181,7 +181,7 @@ impl<'a> Run<'a> {
                 .map_err(|error| Failure::Failed(format!("training step {step}: {error}")))?;
             round(&obs, &mut obs_f32);
             let reward = outcome.reward as f32;
-            self.replay.push(aview1(&action), reward, aview1(&obs_f32), outcome.terminated);
+            self.replay.push(0, aview1(&action), reward, aview1(&obs_f32), outcome.terminated);
             episode_return += outcome.reward;
             episode_length += 1;
             if outcome.terminated || outcome.truncated {
@@ -190,7 +190,7 @@ impl<'a> Run<'a> {
                 (episode_return, episode_length) = (0.0, 0);
                 self.env.reset(None, &mut obs);
                 round(&obs, &mut obs_f32);
-                self.replay.begin(aview1(&obs_f32));
+                self.replay.begin(0, aview1(&obs_f32));
             }
             if warm {
                 for _ in 0..train.updates_per_step {

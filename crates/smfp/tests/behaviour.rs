@@ -473,6 +473,15 @@ fn deterministic_actions_are_the_one_step_map_of_a_latent_without_head_noise() {
 }
 
 #[test]
+fn with_the_noise_at_the_source_deterministic_actions_have_no_randomness_left() {
+    let agent = practised(&config("\"actor.noise\" = \"source\""));
+    let obs = normal(&mut stream(0, "obs"), &[ROWS, OBS], Device::Cpu);
+    let act = |seed, mode| agent.act(&obs, mode, &mut stream(seed, "act"));
+    assert_eq!(act(0, ActMode::Deterministic), act(1, ActMode::Deterministic));
+    assert_ne!(act(0, ActMode::Stochastic), act(1, ActMode::Stochastic));
+}
+
+#[test]
 fn the_best_of_k_is_a_proposal_that_no_other_outvalues() {
     let k = 6;
     for kind in ["layernorm", "crossq"] {
