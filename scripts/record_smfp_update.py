@@ -369,7 +369,8 @@ def critics(c, p, stats, obs, action, mode="running"):
             h, at = linear(p, f"{i}.{layer}", h), f"{i}.norm_{layer}"
             if k["kind"] == "layernorm":
                 centred = h - h.mean(axis=1, keepdims=True)
-                h = centred / jnp.sqrt((centred**2).mean(axis=1, keepdims=True) + LAYER_NORM_EPSILON)
+                var = (centred**2).mean(axis=1, keepdims=True)
+                h = centred / jnp.sqrt(var + LAYER_NORM_EPSILON)
                 h = h * p[f"{at}.weight"] + p[f"{at}.bias"]
             h = relu(h)
             if k["kind"] == "crossq":
@@ -418,7 +419,8 @@ def follow(slow, fast, tau):
 
 
 def clear(what, gap):
-    assert float(jnp.min(gap)) > CLEAR, f"{what} is decided by {float(jnp.min(gap)):.1e}: another seed"
+    gap = float(jnp.min(gap))
+    assert gap > CLEAR, f"{what} is decided by {gap:.1e}: take another seed"
 
 
 def entropy_target(c):

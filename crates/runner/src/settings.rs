@@ -15,7 +15,8 @@ const TRAIN_DEFAULTS: &str = include_str!("../defaults.toml");
 /// Sections of a recorded `config.toml` that describe the run, not its settings.
 const RECORD_SECTIONS: [&str; 2] = ["run", "versions"];
 /// All algorithms that `--algo` knows, with their preset files.
-pub const ALGORITHMS: [(&str, &str); 1] = [("smfp", smfp::PRESETS)];
+pub const ALGORITHMS: [(&str, &str); 2] =
+    [("smfp", smfp::PRESETS), ("sac", baselines::sac::PRESETS)];
 
 /// `[train]`: the training loop. `defaults.toml` says what each key means.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -36,6 +37,7 @@ pub struct TrainConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub enum AlgorithmConfig {
     Smfp(smfp::SmfpConfig),
+    Sac(baselines::sac::SacConfig),
 }
 
 /// A validated configuration, and the document that it was read from.
@@ -221,10 +223,12 @@ fn validate(algo: &str, document: DocumentMut) -> Outcome<Settings> {
         document.iter().map(|(name, _)| name).filter(|name| *name != "train").collect();
     let algorithm = match algo {
         "smfp" => AlgorithmConfig::Smfp(section(&document, &sections, None)?),
+        "sac" => AlgorithmConfig::Sac(section(&document, &sections, None)?),
         _ => unreachable!("`presets` knows all algorithms"),
     };
     match &algorithm {
         AlgorithmConfig::Smfp(config) => config.validate(),
+        AlgorithmConfig::Sac(config) => config.validate(),
     }
     .map_err(Failure::Usage)?;
     Ok(Settings { train, algorithm, document })
@@ -303,26 +307,32 @@ impl TrainConfig {
 pub fn help() -> String {
     let mut text = String::from(
         "Settings (--set SECTION.KEY=VALUE, or a TOML file for --config). Defaults are those of \
-         preset 'default':\n",
+         preset 'default'.\n",
     );
+    let train: DocumentMut = TRAIN_DEFAULTS.parse().expect("defaults.toml is valid TOML");
+    text.push_str("\nThe training loop:\n");
+    list_keys(&train, &mut text);
     for (algo, _) in ALGORITHMS {
-        let document = base(algo).expect("known");
-        for (section, item) in document.iter() {
-            let Some(table) = item.as_table() else { continue };
-            text.push_str(&format!("\n[{section}]\n"));
-            for (key, value) in table.iter() {
-                let value = value.to_string();
-                text.push_str(&format!("  {section}.{key} = {}\n", value.trim()));
-                for line in comment(table, key) {
-                    text.push_str(&format!("      {line}\n"));
-                }
-            }
-        }
         let presets = presets(algo).expect("known");
         let names: Vec<&str> = presets.iter().map(|(name, _)| name).collect();
-        text.push_str(&format!("\nPresets of {algo} (--preset): {}\n", names.join(", ")));
+        text.push_str(&format!("\n--algo {algo}, with --preset {}:\n", names.join(", ")));
+        let mut document = base(algo).expect("known");
+        document.remove("train");
+        list_keys(&document, &mut text);
     }
     text
+}
+
+fn list_keys(document: &DocumentMut, text: &mut String) {
+    for (section, item) in document.iter() {
+        let Some(table) = item.as_table() else { continue };
+        for (key, value) in table.iter() {
+            text.push_str(&format!("  {section}.{key} = {}\n", value.to_string().trim()));
+            for line in comment(table, key) {
+                text.push_str(&format!("      {line}\n"));
+            }
+        }
+    }
 }
 
 /// The comment lines right above a key.
@@ -347,6 +357,7 @@ mod tests {
     fn lambda(settings: &Settings) -> f64 {
         match &settings.algorithm {
             AlgorithmConfig::Smfp(config) => config.objective.lambda,
+            other => panic!("{other:?} has no lambda"),
         }
     }
 

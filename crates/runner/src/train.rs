@@ -31,6 +31,9 @@ pub fn make_agent(
         AlgorithmConfig::Smfp(config) => {
             Box::new(smfp::Smfp::new(config, obs_dim, act_dim, device, &mut rng))
         }
+        AlgorithmConfig::Sac(config) => {
+            Box::new(baselines::sac::Sac::new(config, obs_dim, act_dim, device, &mut rng))
+        }
     }
 }
 

@@ -1,0 +1,187 @@
+//! Soft Actor-Critic with automatic temperature (Haarnoja et al. 2018b), with
+//! plain, LayerNorm or CrossQ critics.
+
+use crate::gaussian::GaussianPolicy;
+use agent::{
+    ActMode, Agent, Batch, CriticConfig, CriticLearner, Diverged, Metrics, Random, Temperature,
+    best_of, in_range, repeat_rows,
+};
+use networks::{Activation, Adam, AdamConfig, Params, StateError, load_state, merge_state, normal};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+/// The preset file: every key with its default and meaning.
+pub const PRESETS: &str = include_str!("sac.toml");
+
+/// Everything that shapes SAC. `sac.toml` says what each key means.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct SacConfig {
+    pub critic: CriticConfig,
+    pub actor: ActorConfig,
+    pub entropy: EntropyConfig,
+}
+
+/// `[actor]`: the network and its optimiser.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct ActorConfig {
+    pub width: i64,
+    pub depth: usize,
+    pub activation: Activation,
+    pub learning_rate: f64,
+    pub beta1: f64,
+    pub update_every: i64,
+}
+
+/// `[entropy]`: the temperature.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct EntropyConfig {
+    pub automatic: bool,
+    pub alpha: f64,
+    pub learning_rate: f64,
+    pub target_per_dim: f64,
+}
+
+impl SacConfig {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// One line: the key, its value, and what was expected.
+    pub fn validate(&self) -> Result<(), String> {
+        self.critic.validate()?;
+        in_range("actor.width", self.actor.width as f64, 1.0, 65536.0)?;
+        in_range("actor.depth", self.actor.depth as f64, 1.0, 64.0)?;
+        in_range("actor.learning_rate", self.actor.learning_rate, 0.0, 1.0)?;
+        in_range("actor.beta1", self.actor.beta1, 0.0, 0.9999)?;
+        in_range("actor.update_every", self.actor.update_every as f64, 1.0, 1e6)?;
+        in_range("entropy.alpha", self.entropy.alpha, 1e-12, 1e9)?;
+        in_range("entropy.learning_rate", self.entropy.learning_rate, 0.0, 1.0)?;
+        in_range("entropy.target_per_dim", self.entropy.target_per_dim, -100.0, 100.0)
+    }
+}
+
+/// A Gaussian policy, its critics and its temperature.
+pub struct Sac {
+    config: SacConfig,
+    policy: GaussianPolicy,
+    actor: Params,
+    actor_adam: Adam,
+    critic: CriticLearner,
+    temperature: Temperature,
+    device: Device,
+}
+
+/// Head noise of one update: (B, act) each.
+pub struct SacNoise {
+    /// Noise of the next actions in the target.
+    pub next: Tensor,
+    /// Noise of the actor's actions, where its update is due.
+    pub actor: Option<Tensor>,
+}
+
+impl Sac {
+    /// Draws networks for the given sizes. The configuration must be valid.
+    pub fn new(
+        config: &SacConfig,
+        obs_dim: i64,
+        act_dim: i64,
+        device: Device,
+        rng: &mut Random,
+    ) -> Self {
+        let ActorConfig { width, depth, activation, learning_rate, beta1, .. } = config.actor;
+        let (policy, actor) =
+            GaussianPolicy::new(width, depth, activation, obs_dim, act_dim, device, rng);
+        let critic = CriticLearner::new(&config.critic, obs_dim, act_dim, device, rng);
+        let EntropyConfig { alpha, learning_rate: alpha_rate, .. } = config.entropy;
+        Self {
+            config: config.clone(),
+            policy,
+            actor_adam: Adam::new(AdamConfig { learning_rate, beta1, beta2: 0.999 }, &actor),
+            actor,
+            critic,
+            temperature: Temperature::new(alpha, alpha_rate, device),
+            device,
+        }
+    }
+
+    /// One update with the given noise.
+    pub fn update_with(&mut self, batch: &Batch, noise: &SacNoise) -> Metrics {
+        let alpha = self.temperature.alpha();
+        let (next_action, bonus) = {
+            let _guard = tch::no_grad_guard();
+            let next = self.policy.sample(self.actor.frozen(), &batch.next_obs, &noise.next);
+            (next.action, -next.log_prob * &alpha)
+        };
+        let critic = self.critic.update(batch, &next_action, Some(&bonus));
+        let mut metrics = Metrics::default();
+        if let Some(noise) = &noise.actor {
+            metrics = self.update_actor(batch, noise, &alpha);
+        }
+        metrics.critic_loss = Some(critic.loss.double_value(&[]));
+        metrics.q_mean = Some(critic.q_mean.double_value(&[]));
+        metrics
+    }
+
+    /// One step on E [alpha log pi(a|s) - Q(s, a)], then of the temperature.
+    fn update_actor(&mut self, batch: &Batch, noise: &Tensor, alpha: &Tensor) -> Metrics {
+        let sample = self.policy.sample(self.actor.trainable(), &batch.obs, noise);
+        let q = self.critic.value(&batch.obs, &sample.action);
+        let loss = (alpha * &sample.log_prob - q).mean(Kind::Float);
+        let gradient = self.actor.gradient(&loss);
+        self.actor_adam.step(&mut self.actor, &gradient);
+        let entropy = -sample.log_prob.detach().mean(Kind::Float);
+        if self.config.entropy.automatic {
+            let target = self.config.entropy.target_per_dim * self.policy.act_dim() as f64;
+            self.temperature.update(&entropy, target);
+        }
+        Metrics {
+            actor_loss: Some(loss.double_value(&[])),
+            entropy: Some(entropy.double_value(&[])),
+            alpha: Some(alpha.double_value(&[0])),
+            grad_norm: Some(gradient.norm().double_value(&[])),
+            ..Metrics::default()
+        }
+    }
+}
+
+impl Agent for Sac {
+    fn act(&self, obs: &Tensor, mode: ActMode, rng: &mut Random) -> Tensor {
+        let _guard = tch::no_grad_guard();
+        let p = self.actor.frozen();
+        let k = match mode {
+            ActMode::Deterministic => return self.policy.mode(p, obs),
+            ActMode::BestOf(k) => k as i64,
+            ActMode::Explore | ActMode::Stochastic => 1,
+        };
+        let rows = repeat_rows(obs, k);
+        let noise = normal(rng, &[rows.size()[0], self.policy.act_dim()], self.device);
+        let action = self.policy.sample(p, &rows, &noise).action;
+        if k == 1 { action } else { best_of(&action, &self.critic.value(&rows, &action), k) }
+    }
+
+    fn update(&mut self, batch: &Batch, rng: &mut Random) -> Result<Metrics, Diverged> {
+        let due = (self.critic.updates() + 1) % self.config.actor.update_every == 0;
+        let shape = [batch.len(), self.policy.act_dim()];
+        let next = normal(rng, &shape, self.device);
+        let actor = due.then(|| normal(rng, &shape, self.device));
+        self.update_with(batch, &SacNoise { next, actor }).finite()
+    }
+
+    fn state(&self) -> Vec<(String, Tensor)> {
+        merge_state([
+            self.actor.named("actor"),
+            self.actor_adam.named("actor_adam"),
+            self.critic.state(),
+            self.temperature.state(),
+        ])
+    }
+
+    fn load(&mut self, saved: &[(String, Tensor)]) -> Result<(), StateError> {
+        load_state(&self.state(), saved)
+    }
+}
