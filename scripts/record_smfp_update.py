@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Records single updates of SMFP, computed with JAX, for `crates/smfp/tests/recorded.rs`.
 
-    python3 -m venv /tmp/venv-jax
-    /tmp/venv-jax/bin/pip install jax==0.10.2 numpy==2.4.6 safetensors==0.8.0
-    /tmp/venv-jax/bin/python scripts/record_smfp_update.py              # every case
-    /tmp/venv-jax/bin/python scripts/record_smfp_update.py renorm       # some cases
+    python3 -m venv third_party/venv-jax
+    third_party/venv-jax/bin/pip install jax==0.10.2 numpy==2.4.6 safetensors==0.8.0
+    third_party/venv-jax/bin/python scripts/record_smfp_update.py              # every case
+    third_party/venv-jax/bin/python scripts/record_smfp_update.py renorm       # some cases
 
 Reads crates/smfp/tests/fixtures/cases.toml, writes a <case>.safetensors beside it for every case:
 `before.*` and `after.*` (the agent's whole state by the names of `Smfp::state`), `batch.*`,
@@ -627,12 +627,14 @@ def update_actor(c, state, batch, noise):
     new["actor_updates"] = np.int64(state["actor_updates"] + 1)
     metrics = {
         "actor_loss": total,
-        "entropy": entropy,
-        "alpha": alpha,
         "grad_norm": jnp.sqrt(sum((g**2).sum() for g in gradient.values())),
     }
     if mirror:
         metrics["mirror_loss"] = mirrored
+    if e["mode"] != "none":
+        metrics["alpha"] = alpha
+    if e["mode"] != "none" or e["sigma_target"] > 0:
+        metrics["entropy"] = entropy
     return new, metrics
 
 

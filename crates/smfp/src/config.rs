@@ -260,6 +260,11 @@ impl SmfpConfig {
                         \"none\" (a deterministic head has no entropy)"
                 .into());
         }
+        if entropy.mode == EntropyMode::None && entropy.in_target != TargetEntropy::None {
+            return Err("entropy.in_target needs an entropy: expected \"none\" where \
+                        entropy.mode = \"none\""
+                .into());
+        }
         if entropy.mode == EntropyMode::Dual && entropy.alpha == 0.0 {
             return Err("entropy.alpha is 0, expected above 0 for entropy.mode = \"dual\", which \
                         starts there"

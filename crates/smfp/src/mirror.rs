@@ -144,7 +144,7 @@ pub fn loss(
     if config.adaptive_power > 0.0 {
         let adaptive =
             (error.detach() + config.adaptive_constant).pow_tensor_scalar(-config.adaptive_power);
-        weight = weight * adaptive;
+        weight *= adaptive;
     }
     (weight * error).mean(None::<Kind>)
 }

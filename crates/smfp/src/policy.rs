@@ -141,14 +141,19 @@ impl Policy {
         let x = self.spread(&source.mean.forward(p, &features), &log_std, &z);
         let (r, t) = self.endpoints(obs);
         let raw = &x - self.velocity(p, obs, &x, &r, &t);
-        self.squashed(raw.shallow_clone(), raw, log_std, &z)
+        // The surrogate here is the density of the map's input, so neither the
+        // map's Jacobian nor tanh's belongs to it.
+        let log_prob = self.gaussian_log_prob(&log_std, &z);
+        let action = self.squash(&raw);
+        Draw { action, mean: raw.shallow_clone(), raw, log_std, log_prob }
     }
 
     /// The Gaussian head's action for a mean, a log deviation and noise.
     pub fn finish(&self, mean: Tensor, log_std: Tensor, xi: Option<&Tensor>) -> Draw {
         let xi = xi.map_or_else(|| mean.zeros_like(), Tensor::shallow_clone);
         let raw = self.spread(&mean, &log_std, &xi);
-        self.squashed(mean, raw, log_std, &xi)
+        let log_prob = self.gaussian_log_prob(&log_std, &xi) - self.log_det(&raw);
+        Draw { action: self.squash(&raw), mean, raw, log_std, log_prob }
     }
 
     /// mean + sigma noise; the mean itself for a deterministic head.
@@ -171,7 +176,8 @@ impl Policy {
         (Tensor::zeros(shape, options), Tensor::ones(shape, options))
     }
 
-    fn stochastic(&self) -> bool {
+    /// Whether the Gaussian head has noise at all.
+    pub fn stochastic(&self) -> bool {
         !matches!(self.std, Std::Constant(None))
     }
 
@@ -189,24 +195,21 @@ impl Policy {
         }
     }
 
-    fn squashed(&self, mean: Tensor, raw: Tensor, log_std: Tensor, noise: &Tensor) -> Draw {
-        let mut log_prob = if self.stochastic() {
-            (noise * noise * -0.5 - &log_std - 0.5 * (2.0 * PI).ln()).sum_dim_intlist(
-                &[1i64][..],
-                false,
-                None,
-            )
-        } else {
-            Tensor::zeros([raw.size()[0]], (raw.kind(), raw.device()))
-        };
-        let action = match self.squash {
+    /// log N of the noise, in the units of what it was scaled to: (B). Zero
+    /// for a deterministic head.
+    fn gaussian_log_prob(&self, log_std: &Tensor, noise: &Tensor) -> Tensor {
+        if !self.stochastic() {
+            return Tensor::zeros([noise.size()[0]], (noise.kind(), noise.device()));
+        }
+        let each = noise * noise * -0.5 - log_std - 0.5 * (2.0 * PI).ln();
+        each.sum_dim_intlist(&[1i64][..], false, None)
+    }
+
+    fn squash(&self, raw: &Tensor) -> Tensor {
+        match self.squash {
             Squash::Clip => raw.clamp(-1.0, 1.0),
-            Squash::Tanh => {
-                log_prob -= self.log_det(&raw);
-                raw.tanh()
-            }
-        };
-        Draw { action, mean, raw, log_std, log_prob }
+            Squash::Tanh => raw.tanh(),
+        }
     }
 
     /// log |d action / d raw|: (B). Zero for clipping, whose density is that

@@ -63,6 +63,8 @@ impl Smfp {
         let temperature = (config.entropy.mode == EntropyMode::Dual).then(|| {
             Temperature::new(config.entropy.alpha, config.entropy.alpha_learning_rate, device)
         });
+        let unscaled = config.objective.q_scale == QScale::None;
+        let initial_scale = if unscaled { 1.0 } else { -1.0 };
         Self {
             config: config.clone(),
             policy,
@@ -71,7 +73,7 @@ impl Smfp {
             actor,
             critic,
             temperature,
-            scale: Tensor::full([1], -1.0, (Kind::Float, device)),
+            scale: Tensor::full([1], initial_scale, (Kind::Float, device)),
             actor_updates: Tensor::zeros([], (Kind::Int64, Device::Cpu)),
             device,
         }
@@ -191,8 +193,9 @@ impl Smfp {
         Metrics {
             actor_loss: read(&loss.detach().squeeze()),
             mirror_loss: mirror.as_ref().and_then(|loss| read(&loss.detach())),
-            entropy: read(&entropy),
-            alpha: read(&alpha.squeeze()),
+            entropy: self.policy.stochastic().then(|| entropy.double_value(&[])),
+            alpha: (self.config.entropy.mode != EntropyMode::None)
+                .then(|| alpha.double_value(&[0])),
             grad_norm: read(&gradient.norm()),
             ..Metrics::default()
         }
