@@ -46,6 +46,8 @@ EDITIONS = {
 
 SHORT_STEPS = 12
 LONG_STEPS = 2000
+VECTOR_ENVS = 3
+VECTOR_STEPS = 1050  # past the longest time limit
 RESETS = 4
 SEEDS = [0, 20260731]
 
@@ -113,6 +115,23 @@ def draw_actions(space, seed, steps):
     return (unit * wide * space.high.astype(np.float64)).astype(np.float32)
 
 
+def replay_vector(task, seed):
+    """Copies of a task as a vector environment with Gymnasium's own auto-reset, NEXT_STEP."""
+    envs = gymnasium.make_vec(task, num_envs=VECTOR_ENVS, vectorization_mode="sync")
+    space = envs.single_action_space
+    actions = [draw_actions(space, seed + i, VECTOR_STEPS) for i in range(VECTOR_ENVS)]
+    reset_obs, _ = envs.reset(seed=seed)
+    obs, rewards, terminated, truncated, _ = zip(*map(envs.step, np.stack(actions, 1)))
+    assert envs.metadata["autoreset_mode"] == gymnasium.vector.AutoresetMode.NEXT_STEP
+    return {
+        "obs": np.array(obs, np.float64),
+        "reset_obs": np.array(reset_obs, np.float64),
+        "reward": np.array(rewards, np.float64),
+        "terminated": np.array(terminated, np.uint8),
+        "truncated": np.array(truncated, np.uint8),
+    }
+
+
 def digest(trace):
     names = ["obs", "reset_obs", "reward", "terminated", "truncated"]
     return hashlib.sha256(b"".join(trace[name].tobytes() for name in names)).hexdigest()
@@ -137,6 +156,9 @@ def record_digests():
             actions = draw_actions(gymnasium.make(task).action_space, seed, LONG_STEPS)
             trace = parity.replay(task, seed, actions)
             print("DIGEST", task, seed, len(trace["reset_obs"]) - 1, digest(trace), flush=True)
+        trace = replay_vector(task, SEEDS[1])
+        ended = (trace["terminated"] | trace["truncated"]).sum()
+        print("DIGEST", f"{task}*{VECTOR_ENVS}", SEEDS[1], ended, digest(trace), flush=True)
 
 
 def record_traces():
@@ -153,9 +175,10 @@ def record_traces():
 
     lines = [
         "# SHA-256 of whole runs under Gymnasium, written by scripts/record_env_fixtures.py.",
-        f"# {LONG_STEPS} steps; see `draw_actions` and `digest` there.",
+        f"# {LONG_STEPS} steps; see `draw_actions` and `digest` there. `*{VECTOR_ENVS}` is a vector of as many",
+        f"# environments for {VECTOR_STEPS} steps; see `replay_vector`.",
         "# `fingerprint` tells which edition of the C library a machine has.",
-        "# edition  task                           seed episodes digest",
+        "# edition  task                             seed episodes digest",
     ]
     for edition, variables in EDITIONS.items():
         environment = os.environ | variables
@@ -164,7 +187,7 @@ def record_traces():
             check=True,
         )
         rows = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("DIGEST")]
-        lines += [f"{edition:10} {task:26} {seed:>8} {ended:>8} {sha}" for task, seed, ended, sha in rows]
+        lines += [f"{edition:10} {task:28} {seed:>8} {ended:>8} {sha}" for task, seed, ended, sha in rows]
     (FIXTURES / "digests.txt").write_text("\n".join(lines) + "\n")
 
 

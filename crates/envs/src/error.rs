@@ -115,6 +115,33 @@ pub enum Error {
         warning: &'static str,
     },
 
+    /// A batch cannot have this size.
+    #[error("a batch of {task}: {reason}")]
+    BatchSize {
+        /// The task's id.
+        task: &'static str,
+        /// What is wrong with the size, or MuJoCo's own message.
+        reason: String,
+    },
+
+    /// MuJoCo gave up within a step of a batch. (For a single environment it ends the program.)
+    #[error("{task}: MuJoCo failed: {message}")]
+    Simulation {
+        /// The task's id.
+        task: &'static str,
+        /// MuJoCo's own message, on one line.
+        message: String,
+    },
+
+    /// Something is wrong with one environment of a batch.
+    #[error("environment {environment}: {cause}")]
+    InBatch {
+        /// Its number, from 0.
+        environment: usize,
+        /// What is wrong.
+        cause: Box<Error>,
+    },
+
     /// Bytes given to [`Env::load_state`](crate::Env::load_state) are not a state of this task.
     #[error("not a saved state of {task}: {reason}")]
     State {
@@ -132,4 +159,11 @@ pub enum Error {
         /// What went wrong, and what was expected.
         reason: String,
     },
+}
+
+impl Error {
+    /// The error, with the environment of a batch that it came from.
+    pub(crate) fn of_environment(self, environment: usize) -> Self {
+        Self::InBatch { environment, cause: Box::new(self) }
+    }
 }

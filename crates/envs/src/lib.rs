@@ -16,13 +16,16 @@
 //! ```
 //!
 //! Where to look: one file per robot under `tasks/`, the list of all tasks in `registry.rs`, the
-//! life of an episode in `env.rs`, NumPy's arithmetic in `numpy/`.
+//! life of an episode in `episode.rs`, NumPy's arithmetic in `numpy/`. [`Batch`] steps many copies.
 
-#![deny(unsafe_code)] // but for `ffi` and `batch`
+#![deny(unsafe_code)] // but for `ffi`, `physics` and `batch`
 
+mod batch;
 mod env;
+mod episode;
 mod error;
 mod ffi;
+mod limit;
 mod messages;
 mod models;
 pub mod numpy;
@@ -32,8 +35,11 @@ mod state;
 mod tasks;
 pub mod trace;
 
-pub use env::{Env, Step};
+pub use batch::{Batch, BatchStep};
+pub use env::Env;
+pub use episode::Step;
 pub use error::Error;
+pub use limit::{Limit, play};
 pub use messages::{Message, take_messages};
 pub use models::{check_model, models_dir, mujoco_version};
 pub use registry::{Spec, ids};

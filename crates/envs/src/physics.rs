@@ -1,18 +1,140 @@
-//! What a task sees of the simulation.
+//! One of MuJoCo's simulations: what moves it, and what a task sees of it.
+#![allow(unsafe_code)]
 
+use std::marker::PhantomData;
+use std::slice;
 use std::sync::Arc;
 
-use mujoco_rs::wrappers::mj_data::MjData;
+use mujoco_rs::mujoco_c::{
+    mj_forward, mj_resetData, mj_rnePostConstraint, mj_step, mjData, mjModel, mjWarningStat,
+};
+use mujoco_rs::wrappers::mj_data::{MjData, MjtWarning};
 use mujoco_rs::wrappers::mj_model::MjModel;
 
 /// A simulation of its own, of a model that may be shared.
 pub(crate) type Simulation = MjData<Arc<MjModel>>;
 
+/// A simulation in use, whoever owns it: an [`Env`](crate::Env) or MuJoCo's batch.
+///
+/// Both go through this one type, so that a batch does what a single environment does. None of its
+/// methods has anything to drop while MuJoCo runs: in a batch, MuJoCo's errors jump over them.
+pub(crate) struct World<'a> {
+    // Pointers, because MuJoCo's functions want those; the arrays are theirs, not ours.
+    model: *const mjModel,
+    data: *mut mjData,
+    owner: PhantomData<&'a mut mjData>,
+}
+
+impl<'a> World<'a> {
+    /// Uses a simulation for as long as `'a`.
+    ///
+    /// # Safety
+    /// `data` must be made for `model` or for a copy of it, both must be valid, and nobody else may
+    /// use `data` or change `model` for as long as `'a`.
+    pub unsafe fn new(model: *const mjModel, data: *mut mjData) -> Self {
+        Self { model, data, owner: PhantomData }
+    }
+
+    /// Uses a simulation that has an owner in Rust.
+    pub fn of(simulation: &'a mut Simulation) -> Self {
+        let model: *const mjModel = simulation.model().ffi();
+        // SAFETY: `simulation` was made for `model`, which it keeps alive and nobody changes, and
+        // it is borrowed for `'a`. Its `mjData` stays the one that it was.
+        unsafe { Self::new(model, simulation.ffi_mut()) }
+    }
+
+    /// Goes back to the model's default state, with no warnings counted.
+    pub fn reset(&mut self) {
+        // SAFETY: `new` promises a valid pair, here and in the functions that follow.
+        unsafe { mj_resetData(self.model, self.data) }
+    }
+
+    /// Computes all that follows from positions and velocities.
+    pub fn forward(&mut self) {
+        // SAFETY: as in `reset`.
+        unsafe { mj_forward(self.model, self.data) }
+    }
+
+    /// Takes `frame_skip` steps of MuJoCo's under an action of `nu` numbers.
+    pub fn advance(&mut self, frame_skip: u32, action: &[f32]) {
+        for (control, &component) in self.ctrl_mut().iter_mut().zip(action) {
+            *control = f64::from(component);
+        }
+        for _ in 0..frame_skip {
+            // SAFETY: as in `reset`.
+            unsafe { mj_step(self.model, self.data) }
+        }
+        // `mj_step` leaves contact forces on bodies (`cfrc_ext`) stale; Gymnasium brings them up
+        // to date once per environment step.
+        // SAFETY: as in `reset`.
+        unsafe { mj_rnePostConstraint(self.model, self.data) }
+    }
+
+    /// Positions (`nq`) and velocities (`nv`), to set an initial state.
+    pub fn state_mut(&mut self) -> (&mut [f64], &mut [f64]) {
+        // SAFETY: `mjdata.h` gives the arrays these lengths, they do not overlap, and `self` is
+        // borrowed for as long as they are.
+        unsafe {
+            let (model, data) = (&*self.model, &*self.data);
+            (
+                slice::from_raw_parts_mut(data.qpos, model.nq as usize),
+                slice::from_raw_parts_mut(data.qvel, model.nv as usize),
+            )
+        }
+    }
+
+    fn ctrl_mut(&mut self) -> &mut [f64] {
+        // SAFETY: as in `state_mut`. Every task has an actuator, so the array is not empty.
+        unsafe { slice::from_raw_parts_mut((*self.data).ctrl, (*self.model).nu as usize) }
+    }
+
+    /// What a task sees.
+    pub fn physics(&self) -> Physics<'_> {
+        /// # Safety
+        /// `first` must point to `length` numbers or rows of numbers that stay as they are for as
+        /// long as `'b`, or `length` must be 0.
+        unsafe fn view<'b, T>(first: *const f64, length: i64) -> &'b [T] {
+            match length {
+                0 => &[], // the pointer may be null
+                // SAFETY: the caller promises it.
+                _ => unsafe { slice::from_raw_parts(first.cast(), length as usize) },
+            }
+        }
+        // SAFETY: `mjdata.h` gives the arrays these lengths and row widths, and `self` is borrowed
+        // for as long as they are.
+        unsafe {
+            let (model, data) = (&*self.model, &*self.data);
+            Physics {
+                qpos: view(data.qpos, model.nq),
+                qvel: view(data.qvel, model.nv),
+                ctrl: view(data.ctrl, model.nu),
+                qfrc_actuator: view(data.qfrc_actuator, model.nv),
+                qfrc_constraint: view(data.qfrc_constraint, model.nv),
+                xpos: view(data.xpos, model.nbody),
+                xipos: view(data.xipos, model.nbody),
+                site_xpos: view(data.site_xpos, model.nsite),
+                cinert: view(data.cinert, model.nbody),
+                cvel: view(data.cvel, model.nbody),
+                cfrc_ext: view(data.cfrc_ext, model.nbody),
+            }
+        }
+    }
+}
+
+/// The first of MuJoCo's warnings that mean an unstable simulation, in its words, if there is one.
+pub(crate) fn instability(counts: &[mjWarningStat]) -> Option<&'static str> {
+    const UNSTABLE: [(MjtWarning, &str); 3] = [
+        (MjtWarning::mjWARN_BADQPOS, "NaN, infinite or huge value in qpos"),
+        (MjtWarning::mjWARN_BADQVEL, "NaN, infinite or huge value in qvel"),
+        (MjtWarning::mjWARN_BADQACC, "NaN, infinite or huge value in qacc"),
+    ];
+    let mut raised = UNSTABLE.into_iter().filter(|(kind, _)| counts[*kind as usize].number > 0);
+    raised.next().map(|(_, warning)| warning)
+}
+
 /// MuJoCo's arrays that observations and rewards are made of, borrowed.
 ///
-/// Names are MuJoCo's (`mjData`); lengths are those of the model. Tasks are written against this
-/// view and not against [`Simulation`], so that the same code judges a single environment and a
-/// member of a batch.
+/// Names are MuJoCo's (`mjData`); lengths are those of the model.
 #[derive(Clone, Copy)]
 pub(crate) struct Physics<'a> {
     /// Positions, `nq`: metres, radians, quaternions.
@@ -37,22 +159,4 @@ pub(crate) struct Physics<'a> {
     pub cvel: &'a [[f64; 6]],
     /// External torques and forces on the bodies, `nbody`.
     pub cfrc_ext: &'a [[f64; 6]],
-}
-
-impl<'a> From<&'a Simulation> for Physics<'a> {
-    fn from(simulation: &'a Simulation) -> Self {
-        Self {
-            qpos: simulation.qpos(),
-            qvel: simulation.qvel(),
-            ctrl: simulation.ctrl(),
-            qfrc_actuator: simulation.qfrc_actuator(),
-            qfrc_constraint: simulation.qfrc_constraint(),
-            xpos: simulation.xpos(),
-            xipos: simulation.xipos(),
-            site_xpos: simulation.site_xpos(),
-            cinert: simulation.cinert(),
-            cvel: simulation.cvel(),
-            cfrc_ext: simulation.cfrc_ext(),
-        }
-    }
 }

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use mujoco_rs::wrappers::mj_model::MjModel;
 
+use crate::episode::Rules;
 use crate::error::Error;
+use crate::models::{check_model, load};
 use crate::tasks::{
     Ant, HalfCheetah, Hopper, Humanoid, HumanoidStandup, InvertedDoublePendulum, InvertedPendulum,
     Pusher, Reacher, Setting, Swimmer, Task, Version, Walker2d,
@@ -52,15 +54,26 @@ impl Spec {
     }
 }
 
+/// Finds a task and reads its model: the pinned one, or the user's.
+pub(crate) fn open(id: &str, model: Option<&Path>) -> Result<(Rules, MjModel), Error> {
+    let entry = Entry::find(id)?;
+    let file = match model {
+        Some(file) => file.to_owned(),
+        None => check_model(entry.model_file)?,
+    };
+    let model = load(&file)?;
+    Ok((entry.build(&model, &file)?, model))
+}
+
 /// One line of the registry.
-pub(crate) struct Entry {
-    pub id: &'static str,
-    pub model_file: &'static str,
-    pub frame_skip: u32,
-    pub max_episode_steps: u32,
-    pub obs_dim: usize,
+struct Entry {
+    id: &'static str,
+    model_file: &'static str,
+    frame_skip: u32,
+    max_episode_steps: u32,
+    obs_dim: usize,
     /// `[nq, nv, nu, nbody]` of the model: what the observation is made of.
-    pub sizes: [usize; 4],
+    sizes: [usize; 4],
     version: Version,
     build: fn(&Setting) -> Result<Box<dyn Task>, Error>,
 }
@@ -104,7 +117,7 @@ static TASKS: &[Entry] = {
 
 impl Entry {
     /// The task with this id.
-    pub fn find(id: &str) -> Result<&'static Self, Error> {
+    fn find(id: &str) -> Result<&'static Self, Error> {
         TASKS.iter().find(|entry| entry.id == id).ok_or_else(|| {
             let likeness =
                 |other: &str| strsim::jaro_winkler(&id.to_lowercase(), &other.to_lowercase());
@@ -115,7 +128,7 @@ impl Entry {
     }
 
     /// The rules and the description of the task for a model that was read from `file`.
-    pub fn build(&self, model: &MjModel, file: &Path) -> Result<(Box<dyn Task>, Spec), Error> {
+    fn build(&self, model: &MjModel, file: &Path) -> Result<Rules, Error> {
         let dt = model.opt().timestep * f64::from(self.frame_skip);
         let setting = Setting { id: self.id, file, model, version: self.version, dt };
 
@@ -149,6 +162,6 @@ impl Entry {
             frame_skip: self.frame_skip,
             dt,
         };
-        Ok(((self.build)(&setting)?, spec))
+        Ok(Rules { spec, task: (self.build)(&setting)? })
     }
 }

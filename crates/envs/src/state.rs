@@ -1,41 +1,28 @@
 //! Saving an environment in the middle of an episode, and going on from there to the last bit.
 //!
 //! The format is for checkpoints of one version of this program, all little-endian: the task's id
-//! with its length, the random stream, the episode, then MuJoCo's own vector
-//! (`mjSTATE_INTEGRATION`: time, positions, velocities, activations, warm start, controls, applied
-//! forces ...).
+//! with its length, the random stream, the episode, MuJoCo's counts of warnings, then MuJoCo's own
+//! vector (`mjSTATE_INTEGRATION`: time, positions, velocities, activations, warm start, controls,
+//! applied forces ...). It is the same for a single environment and for a member of a batch.
 
+use mujoco_rs::mujoco_c::mjWarningStat;
 use mujoco_rs::wrappers::mj_data::MjtState;
 
-use crate::env::{Env, Episode};
+use crate::env::Env;
+use crate::episode::{Episode, Memory};
 use crate::error::Error;
 use crate::numpy::Generator;
+use crate::physics::Simulation;
 
-const INTEGRATION: u32 = MjtState::mjSTATE_INTEGRATION as u32;
+/// The part of MuJoCo's state that coming steps depend on.
+pub(crate) const INTEGRATION: u32 = MjtState::mjSTATE_INTEGRATION as u32;
 
 impl Env {
     /// All that the coming steps and resets depend on. What the last step showed is not part of
     /// it: whoever needs that observation keeps it.
     pub fn save_state(&self) -> Vec<u8> {
-        let id = self.spec.id.as_bytes();
-        let mut bytes = vec![id.len() as u8];
-        bytes.extend(id);
-
-        bytes.push(u8::from(self.random.is_some()));
-        let words = self.random.as_ref().map_or([0; 2], Generator::words);
-        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
-
-        bytes.push(u8::from(self.episode.is_some()));
-        let episode = self.episode.unwrap_or(Episode { steps: 0, mark: [0.0; 2] });
-        bytes.extend(episode.steps.to_le_bytes());
-        bytes.extend(episode.mark.iter().flat_map(|x| x.to_le_bytes()));
-
-        for warning in self.simulation.warning() {
-            bytes.extend(warning.number.to_le_bytes());
-        }
         let physics = self.simulation.state(INTEGRATION);
-        bytes.extend(physics.iter().flat_map(|x| x.to_le_bytes()));
-        bytes
+        write(self.rules.spec.id, &self.memory, self.simulation.warning(), &physics)
     }
 
     /// Goes back to a state that [`save_state`](Self::save_state) gave for the same task and model.
@@ -44,51 +31,87 @@ impl Env {
     /// [`Error::State`] if the bytes are of another task, cut short or too long; the environment
     /// is then as it was before.
     pub fn load_state(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let task = self.spec.id;
-        let size = self.simulation.model().state_size(INTEGRATION);
-        let fail = |reason: String| Error::State { task, reason };
-
-        let mut reader = Reader(bytes);
-        let short = || fail(format!("{} bytes are too few", bytes.len()));
-        let [length] = reader.array().ok_or_else(short)?;
-        let id = reader.take(usize::from(length)).ok_or_else(short)?;
-        if id != task.as_bytes() {
-            return Err(fail(format!("it is one of '{}'", String::from_utf8_lossy(id))));
-        }
-        let mut read = || {
-            let [seeded] = reader.array()?;
-            let words =
-                [u128::from_le_bytes(reader.array()?), u128::from_le_bytes(reader.array()?)];
-            let [begun] = reader.array()?;
-            let episode = Episode {
-                steps: u32::from_le_bytes(reader.array()?),
-                mark: [f64::from_le_bytes(reader.array()?), f64::from_le_bytes(reader.array()?)],
-            };
-            let mut warnings = self.simulation.warning().clone();
-            for warning in &mut warnings {
-                warning.number = i32::from_le_bytes(reader.array()?);
-            }
-            let mut physics = vec![0.0; size];
-            for x in &mut physics {
-                *x = f64::from_le_bytes(reader.array()?);
-            }
-            let random = (seeded == 1).then(|| Generator::from_words(words));
-            Some((random, (begun == 1).then_some(episode), warnings, physics))
-        };
-        let (random, episode, warnings, physics) = read().ok_or_else(short)?;
-        if !reader.0.is_empty() {
-            return Err(fail(format!("{} bytes are left over", reader.0.len())));
-        }
-
-        self.simulation.reset();
-        self.simulation
-            .set_state(&physics, INTEGRATION)
-            .map_err(|cause| fail(cause.to_string()))?;
-        *self.simulation.warning_mut() = warnings;
-        self.random = random;
-        self.episode = episode;
+        self.memory = read(self.rules.spec.id, bytes, &mut self.simulation)?;
         Ok(())
     }
+}
+
+/// The bytes that [`read`] reads.
+pub(crate) fn write(
+    task: &str,
+    memory: &Memory,
+    warnings: &[mjWarningStat],
+    physics: &[f64],
+) -> Vec<u8> {
+    let mut bytes = vec![task.len() as u8];
+    bytes.extend(task.as_bytes());
+
+    bytes.push(u8::from(memory.random.is_some()));
+    let words = memory.random.as_ref().map_or([0; 2], Generator::words);
+    bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+
+    bytes.push(u8::from(memory.episode.is_some()));
+    let none = Episode { steps: 0, over: false, mark: [0.0; 2] };
+    let episode = memory.episode.unwrap_or(none);
+    bytes.extend(episode.steps.to_le_bytes());
+    bytes.push(u8::from(episode.over));
+    bytes.extend(episode.mark.iter().flat_map(|x| x.to_le_bytes()));
+
+    for warning in warnings {
+        bytes.extend(warning.number.to_le_bytes());
+    }
+    bytes.extend(physics.iter().flat_map(|x| x.to_le_bytes()));
+    bytes
+}
+
+/// Puts `simulation` into the state that [`write`] wrote, and returns what else is remembered.
+///
+/// # Errors
+/// [`Error::State`]; nothing is changed then.
+pub(crate) fn read(
+    task: &'static str,
+    bytes: &[u8],
+    simulation: &mut Simulation,
+) -> Result<Memory, Error> {
+    let size = simulation.model().state_size(INTEGRATION);
+    let fail = |reason: String| Error::State { task, reason };
+
+    let mut reader = Reader(bytes);
+    let short = || fail(format!("{} bytes are too few", bytes.len()));
+    let [length] = reader.array().ok_or_else(short)?;
+    let id = reader.take(usize::from(length)).ok_or_else(short)?;
+    if id != task.as_bytes() {
+        return Err(fail(format!("it is one of '{}'", String::from_utf8_lossy(id))));
+    }
+    let mut read = || {
+        let [seeded] = reader.array()?;
+        let words = [u128::from_le_bytes(reader.array()?), u128::from_le_bytes(reader.array()?)];
+        let [begun] = reader.array()?;
+        let episode = Episode {
+            steps: u32::from_le_bytes(reader.array()?),
+            over: reader.array()? == [1],
+            mark: [f64::from_le_bytes(reader.array()?), f64::from_le_bytes(reader.array()?)],
+        };
+        let mut warnings = simulation.warning().clone();
+        for warning in &mut warnings {
+            warning.number = i32::from_le_bytes(reader.array()?);
+        }
+        let mut physics = vec![0.0; size];
+        for x in &mut physics {
+            *x = f64::from_le_bytes(reader.array()?);
+        }
+        let random = (seeded == 1).then(|| Generator::from_words(words));
+        Some((Memory { random, episode: (begun == 1).then_some(episode) }, warnings, physics))
+    };
+    let (memory, warnings, physics) = read().ok_or_else(short)?;
+    if !reader.0.is_empty() {
+        return Err(fail(format!("{} bytes are left over", reader.0.len())));
+    }
+
+    simulation.reset();
+    simulation.set_state(&physics, INTEGRATION).map_err(|cause| fail(cause.to_string()))?;
+    *simulation.warning_mut() = warnings;
+    Ok(memory)
 }
 
 /// Takes bytes from the front.

@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use envs::{Env, ids};
+use envs::{Batch, BatchStep, Env, ids};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -44,5 +44,26 @@ fn resets_and_steps_do_not_allocate() {
             }
         }
         assert_eq!(ALLOCATIONS.get() - before, 0, "{id}");
+    }
+}
+
+#[test]
+fn resets_and_steps_of_batches_do_not_allocate() {
+    for id in ids() {
+        for threads in [1, 2] {
+            let mut batch = Batch::make(id, 3, threads).unwrap();
+            let mut obs = vec![0.0; 3 * batch.spec().obs_dim];
+            let actions = vec![0.3; 3 * batch.spec().act_dim];
+            let mut steps = [BatchStep::default(); 3];
+            let active = [true, false, true];
+
+            let before = ALLOCATIONS.get();
+            batch.reset(None, &mut obs).unwrap();
+            for _ in 0..100 {
+                batch.step(&actions, &mut steps, &mut obs).unwrap();
+                batch.step_active(&active, &actions, &mut steps, &mut obs).unwrap();
+            }
+            assert_eq!(ALLOCATIONS.get() - before, 0, "{id}, {threads} threads");
+        }
     }
 }

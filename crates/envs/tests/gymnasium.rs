@@ -12,18 +12,18 @@ use std::sync::LazyLock;
 
 use envs::numpy::Generator;
 use envs::trace::{Trace, replay};
-use envs::{Env, ids};
-use ndarray::{Array1, Array2};
+use envs::{Batch, BatchStep, Env, Spec, ids};
+use ndarray::{Array1, Array2, Axis, stack};
 use ndarray_npy::NpzReader;
 use sha2::{Digest, Sha256};
 
 const SEED: u64 = 20260731;
 
 /// Actions of one stream, every second stretch of 50 thrice the bounds.
-fn draw_actions(env: &Env, seed: u64, steps: usize) -> Array2<f32> {
+fn draw_actions(spec: &Spec, seed: u64, steps: usize) -> Array2<f32> {
     let mut random = Generator::new(seed);
-    let high = f64::from(env.spec().act_high);
-    Array2::from_shape_fn((steps, env.spec().act_dim), |(t, _)| {
+    let high = f64::from(spec.act_high);
+    Array2::from_shape_fn((steps, spec.act_dim), |(t, _)| {
         let wide = if t / 50 % 2 == 1 { 3.0 } else { 1.0 };
         (random.uniform(-1.0, 1.0) * wide * high) as f32
     })
@@ -124,7 +124,7 @@ fn the_first_steps_are_gymnasiums() {
         let obs: Array2<f64> = archive.by_name(&format!("{id}/obs")).unwrap();
         let reward: Array1<f64> = archive.by_name(&format!("{id}/reward")).unwrap();
         let mut env = Env::make(id).unwrap();
-        let actions = draw_actions(&env, SEED, obs.nrows());
+        let actions = draw_actions(env.spec(), SEED, obs.nrows());
         let trace = replay(&mut env, SEED, actions.view()).unwrap();
         assert_same(id, trace.reward.as_slice().unwrap(), reward.as_slice().unwrap());
         assert_same(id, trace.obs.as_slice().unwrap(), obs.as_slice().unwrap());
@@ -134,17 +134,56 @@ fn the_first_steps_are_gymnasiums() {
 #[test]
 fn whole_runs_over_many_episodes_are_gymnasiums_to_the_last_bit() {
     let Some(edition) = edition() else { return };
-    let expected: Vec<_> = digests()
-        .into_iter()
-        .filter(|line| line[0] == edition && line[1] != "fingerprint")
-        .collect();
-    assert!(ids().all(|id| expected.iter().any(|line| line[1] == id)), "a task is not recorded");
-    for [_, id, seed, episodes, digest_expected] in expected {
+    let expected = digests();
+    let expected = expected.iter().filter(|line| line[0] == edition && line[1] != "fingerprint");
+    let (vectors, single): (Vec<&[_; 5]>, Vec<_>) =
+        expected.partition(|line| line[1].contains('*'));
+    assert!(ids().all(|id| single.iter().any(|line| line[1] == id)), "a task is not recorded");
+    for [_, id, seed, episodes, digest_expected] in single {
         let seed = seed.parse().unwrap();
         let mut env = Env::make(id).unwrap();
-        let actions = draw_actions(&env, seed, 2000);
+        let actions = draw_actions(env.spec(), seed, 2000);
         let trace = replay(&mut env, seed, actions.view()).unwrap();
-        assert_eq!((trace.reset_obs.nrows() - 1).to_string(), episodes, "{id}, seed {seed}");
-        assert_eq!(digest(&trace), digest_expected, "{id}, seed {seed}");
+        assert_eq!((trace.reset_obs.nrows() - 1).to_string(), *episodes, "{id}, seed {seed}");
+        assert_eq!(digest(&trace), *digest_expected, "{id}, seed {seed}");
+    }
+
+    assert_eq!(vectors.len(), ids().count(), "a vector of every task");
+    for [_, what, seed, episodes, digest_expected] in vectors {
+        let (id, envs) = what.split_once('*').unwrap();
+        let trace = replay_vector(id, envs.parse().unwrap(), seed.parse().unwrap());
+        let ended = trace.terminated.iter().zip(&trace.truncated).filter(|(a, b)| **a + **b > 0);
+        assert_eq!(ended.count().to_string(), *episodes, "{what}, seed {seed}");
+        assert_eq!(digest(&trace), *digest_expected, "{what}, seed {seed}");
+    }
+}
+
+/// What Gymnasium's vector environment was recorded with: seeds and actions' seeds count up from
+/// `seed`, and episodes begin anew by themselves.
+fn replay_vector(id: &str, envs: usize, seed: u64) -> Trace {
+    const STEPS: usize = 1050;
+    let mut batch = Batch::make(id, envs, 2).unwrap();
+    let seeds: Vec<u64> = (seed..).take(envs).collect();
+    let actions: Vec<_> =
+        seeds.iter().map(|&seed| draw_actions(batch.spec(), seed, STEPS)).collect();
+    let views: Vec<_> = actions.iter().map(|actions| actions.view()).collect();
+    let actions = stack(Axis(1), &views).unwrap(); // (steps, environments, act_dim)
+
+    let width = batch.spec().obs_dim;
+    let mut reset_obs = Array2::zeros((envs, width));
+    batch.reset(Some(&seeds), reset_obs.as_slice_mut().unwrap()).unwrap();
+    let mut obs = Array2::zeros((STEPS * envs, width));
+    let mut steps = vec![BatchStep::default(); STEPS * envs];
+    let rows = obs.as_slice_mut().unwrap().chunks_exact_mut(envs * width);
+    for ((actions, obs), steps) in actions.outer_iter().zip(rows).zip(steps.chunks_mut(envs)) {
+        let actions = actions.to_owned();
+        batch.step(actions.as_slice().unwrap(), steps, obs).unwrap();
+    }
+    Trace {
+        obs,
+        reset_obs,
+        reward: steps.iter().map(|step| step.reward).collect(),
+        terminated: steps.iter().map(|step| u8::from(step.terminated)).collect(),
+        truncated: steps.iter().map(|step| u8::from(step.truncated)).collect(),
     }
 }

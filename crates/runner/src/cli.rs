@@ -25,6 +25,9 @@ pub enum Command {
     Eval(EvalArgs),
     /// Replay actions from a file and write what the task answers.
     Trace(TraceArgs),
+    /// Measure speed.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Show versions and paths of all that is needed, what is wrong, and the mend.
     Doctor,
 }
@@ -43,10 +46,13 @@ pub struct TrainArgs {
     /// Environment steps (short for --set train.steps=N).
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub steps: Option<u64>,
+    /// Environments that step side by side (short for --set train.envs=N).
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub envs: Option<u64>,
     /// Where networks live: cpu, cuda or cuda:INDEX.
     #[arg(long, default_value = "cpu")]
     pub device: String,
-    /// Threads that LibTorch may use; results are the same bytes for the same number.
+    /// Threads of LibTorch and of the environments; the same number gives the same bytes.
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true,
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: u16,
@@ -112,4 +118,37 @@ pub struct TraceArgs {
     /// A MJCF file of your own instead of the task's.
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum BenchCommand {
+    /// Steps per second of a task, beside the limit: MuJoCo alone on the same steps.
+    Env(BenchEnvArgs),
+}
+
+#[derive(Args)]
+pub struct BenchEnvArgs {
+    /// Task, such as Ant-v4, or all.
+    #[arg(long, value_name = "ID", default_value = "all")]
+    pub env: String,
+    /// Environments of the batch.
+    #[arg(long, value_name = "N", default_value_t = 16, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub envs: u16,
+    /// Threads of the batch that is measured beside one on a single thread; without it, as many
+    /// as there are processors.
+    #[arg(long, value_name = "T", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Steps per measurement, over all environments together.
+    #[arg(long, value_name = "S", default_value_t = 4000, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub steps: u32,
+    /// Rounds; each measures everything once, in turn, and the medians are printed.
+    #[arg(long, value_name = "R", default_value_t = 5, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub rounds: u16,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
 }

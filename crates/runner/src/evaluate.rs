@@ -4,7 +4,7 @@ use crate::cli::EvalArgs;
 use crate::failure::{Failure, Outcome};
 use crate::{checkpoint, device, settings, train};
 use agent::{ActMode, Agent, Random, stream};
-use envs::Env;
+use envs::{Batch, BatchStep};
 use networks::tensor_from;
 use rand::RngExt;
 use report::EvalRow;
@@ -13,7 +13,7 @@ use toml_edit::DocumentMut;
 
 /// The environments of an evaluation, and the seeds that they always start from.
 pub struct Evaluator {
-    envs: Vec<Env>,
+    envs: Batch,
     seeds: Vec<u64>,
     seed: u64,
     device: Device,
@@ -26,14 +26,25 @@ impl Evaluator {
     ///
     /// # Errors
     /// The task can't be made.
-    pub fn new(env: &str, episodes: usize, seed: u64, device: Device) -> Outcome<Self> {
+    pub fn new(
+        env: &str,
+        episodes: usize,
+        threads: usize,
+        seed: u64,
+        device: Device,
+    ) -> Outcome<Self> {
         let mut rng = stream(seed, "evaluation environment");
         Ok(Self {
-            envs: (0..episodes).map(|_| Env::make(env)).collect::<Result<_, _>>()?,
+            envs: Batch::make(env, episodes, threads)?,
             seeds: (0..episodes).map(|_| u64::from(rng.random::<u32>())).collect(),
             seed,
             device,
         })
+    }
+
+    /// The task.
+    pub fn spec(&self) -> &envs::Spec {
+        self.envs.spec()
     }
 
     /// Plays one episode on every environment: (return, length) of each.
@@ -42,33 +53,37 @@ impl Evaluator {
     /// A simulation that diverged.
     pub fn run(&mut self, agent: &dyn Agent, mode: ActMode) -> Outcome<Vec<(f64, u32)>> {
         let mut rng: Random = stream(self.seed, "evaluation noise");
-        let spec = self.envs[0].spec().clone();
+        let (n, spec) = (self.envs.len(), self.envs.spec().clone());
         let scale = ActionScale::of(&spec);
-        let mut obs = vec![vec![0.0f64; spec.obs_dim]; self.envs.len()];
-        let mut totals = vec![(0.0f64, 0u32); self.envs.len()];
-        for ((env, seed), obs) in self.envs.iter_mut().zip(&self.seeds).zip(&mut obs) {
-            env.reset(Some(*seed), obs);
-        }
-        // Environments step side by side, so that one network call serves all.
-        let mut alive: Vec<usize> = (0..self.envs.len()).collect();
-        while !alive.is_empty() {
-            let rows: Vec<f32> =
-                alive.iter().flat_map(|i| obs[*i].iter().map(|x| *x as f32)).collect();
-            let shape = [alive.len() as i64, spec.obs_dim as i64];
-            let actions = agent.act(&tensor_from(&rows, &shape, self.device), mode, &mut rng);
-            let mut actions = to_rows(&actions);
-            let mut next = Vec::with_capacity(alive.len());
-            for (i, action) in alive.iter().zip(actions.chunks_exact_mut(spec.act_dim)) {
-                scale.apply(action);
-                let step = self.envs[*i].step(action, &mut obs[*i])?;
-                self.envs[*i].check()?;
-                totals[*i].0 += step.reward;
-                totals[*i].1 += 1;
-                if !(step.terminated || step.truncated) {
-                    next.push(*i);
-                }
+        let mut obs = vec![0.0f64; n * spec.obs_dim];
+        let mut actions = vec![0.0f32; n * spec.act_dim];
+        let mut steps = vec![BatchStep::default(); n];
+        let mut totals = vec![(0.0f64, 0u32); n];
+        let mut alive = vec![true; n];
+        self.envs.reset(Some(&self.seeds), &mut obs)?;
+        // Environments step side by side, so that one network call serves all
+        // whose episode is not over.
+        while alive.contains(&true) {
+            let rows: Vec<usize> = (0..n).filter(|i| alive[*i]).collect();
+            let seen: Vec<f32> = rows
+                .iter()
+                .flat_map(|i| &obs[i * spec.obs_dim..][..spec.obs_dim])
+                .map(|x| *x as f32)
+                .collect();
+            let shape = [rows.len() as i64, spec.obs_dim as i64];
+            let chosen = agent.act(&tensor_from(&seen, &shape, self.device), mode, &mut rng);
+            let mut chosen = to_rows(&chosen);
+            scale.apply(&mut chosen);
+            for (i, action) in rows.iter().zip(chosen.chunks_exact(spec.act_dim)) {
+                actions[i * spec.act_dim..][..spec.act_dim].copy_from_slice(action);
             }
-            alive = next;
+            self.envs.step_active(&alive, &actions, &mut steps, &mut obs)?;
+            for i in rows {
+                self.envs.check(i)?;
+                totals[i].0 += steps[i].reward;
+                totals[i].1 += 1;
+                alive[i] = !(steps[i].terminated || steps[i].truncated);
+            }
         }
         Ok(totals)
     }
@@ -135,8 +150,8 @@ pub fn eval(args: &EvalArgs) -> Outcome<()> {
     let device = device::parse(&args.device)?;
     tch::set_num_threads(1);
     let seed = args.seed.unwrap_or(run_seed);
-    let mut evaluator = Evaluator::new(env, args.episodes as usize, seed, device)?;
-    let spec = evaluator.envs[0].spec().clone();
+    let mut evaluator = Evaluator::new(env, args.episodes as usize, 1, seed, device)?;
+    let spec = evaluator.spec().clone();
     let mut agent = train::make_agent(&settings.algorithm, &spec, run_seed, device);
     let step = checkpoint::load(&args.run, agent.as_mut())?;
     let mode = match args.candidates {

@@ -1,6 +1,7 @@
 //! The experiment runner. `runner --help` says what it does; data goes to
 //! stdout, progress and messages to stderr.
 
+mod bench_env;
 mod checkpoint;
 mod cli;
 mod device;
@@ -13,7 +14,7 @@ mod settings;
 mod train;
 
 use clap::Parser;
-use cli::{Cli, Command, TraceArgs};
+use cli::{BenchCommand, Cli, Command, TraceArgs};
 use failure::{Failure, Outcome};
 use std::process::ExitCode;
 
@@ -49,6 +50,7 @@ fn run(cli: Cli) -> Outcome<()> {
         (Some(Command::Train(args)), _) | (None, Some(args)) => train::train(&args),
         (Some(Command::Eval(args)), _) => evaluate::eval(&args),
         (Some(Command::Trace(args)), _) => trace(&args),
+        (Some(Command::Bench(BenchCommand::Env(args))), _) => bench_env::bench(&args),
         (Some(Command::Doctor), _) => doctor::doctor(),
         (None, None) => Err(Failure::Usage(
             "no task given: `runner --env Ant-v4 --seed 3` trains, `runner --help` shows more"

@@ -25,7 +25,8 @@ pub struct TrainConfig {
     pub steps: u64,
     pub warmup_steps: u64,
     pub batch_size: usize,
-    pub updates_per_step: u64,
+    pub envs: usize,
+    pub updates_per_step: f64,
     pub replay_capacity: usize,
     pub eval_interval: u64,
     pub eval_episodes: usize,
@@ -57,6 +58,7 @@ pub struct Sources<'a> {
     pub config: Option<&'a Path>,
     pub set: &'a [String],
     pub steps: Option<u64>,
+    pub envs: Option<u64>,
 }
 
 /// The preset file of an algorithm.
@@ -135,9 +137,13 @@ pub fn resolve(sources: &Sources) -> Outcome<Settings> {
         let value: Value = value.trim().parse().unwrap_or_else(|_| value.trim().into());
         place(&mut document, key.trim(), &value, &format!("--set {assignment}"))?;
     }
-    if let Some(steps) = sources.steps {
-        let steps = i64::try_from(steps).unwrap_or(i64::MAX);
-        place(&mut document, "train.steps", &steps.into(), "--steps")?;
+    for (key, flag, value) in
+        [("train.steps", "--steps", sources.steps), ("train.envs", "--envs", sources.envs)]
+    {
+        if let Some(value) = value {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            place(&mut document, key, &value.into(), flag)?;
+        }
     }
     validate(sources.algo, document)
 }
@@ -266,11 +272,18 @@ impl TrainConfig {
         in_range("train.steps", self.steps as f64, 1.0, 1e12)?;
         in_range("train.warmup_steps", self.warmup_steps as f64, 1.0, 1e12)?;
         in_range("train.batch_size", self.batch_size as f64, 2.0, 1e6)?;
-        in_range("train.updates_per_step", self.updates_per_step as f64, 0.0, 1e3)?;
+        in_range("train.envs", self.envs as f64, 1.0, 1e5)?;
+        in_range("train.updates_per_step", self.updates_per_step, 0.0, 1e3)?;
         in_range("train.replay_capacity", self.replay_capacity as f64, 2.0, 1e9)?;
         in_range("train.eval_interval", self.eval_interval as f64, 1.0, 1e12)?;
         in_range("train.eval_episodes", self.eval_episodes as f64, 1.0, 1e4)?;
         in_range("train.log_interval", self.log_interval as f64, 1.0, 1e12)?;
+        if self.replay_capacity / self.envs < 2 {
+            return Err(format!(
+                "train.replay_capacity is {}, expected at least 2 for each of {} environments",
+                self.replay_capacity, self.envs
+            ));
+        }
         if self.eval_modes.is_empty() {
             return Err("train.eval_modes is empty, expected at least \"deterministic\"".into());
         }

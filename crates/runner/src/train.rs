@@ -8,7 +8,7 @@ use crate::progress::Progress;
 use crate::settings::{self, AlgorithmConfig, Settings, Sources};
 use crate::{checkpoint, device, doctor};
 use agent::{ActMode, Agent, Batch, Metrics, stream};
-use envs::{Env, Spec};
+use envs::{Batch as Envs, BatchStep, Spec};
 use ndarray::aview1;
 use networks::tensor_from;
 use rand::RngExt;
@@ -43,8 +43,8 @@ pub fn make_agent(
 /// Wrong input, a folder that can't be used, a diverged run.
 pub fn train(args: &TrainArgs) -> Outcome<()> {
     // Everything that can be wrong with the request is found before the
-    // folder is touched.
-    let env = Env::make(&args.env)?;
+    // folder is touched. An unknown task comes first: its presets depend on it.
+    envs::Env::make(&args.env)?;
     let settings = settings::resolve(&Sources {
         algo: &args.algo,
         env: &args.env,
@@ -52,7 +52,10 @@ pub fn train(args: &TrainArgs) -> Outcome<()> {
         config: args.config.as_deref(),
         set: &args.set,
         steps: args.steps,
+        envs: args.envs,
     })?;
+    let threads = usize::from(args.threads);
+    let envs = Envs::make(&args.env, settings.train.envs, threads)?;
     if let Some(name) = &args.name {
         check_name(name)?;
     }
@@ -65,7 +68,7 @@ pub fn train(args: &TrainArgs) -> Outcome<()> {
     let path = RunFolder::path_of(&args.out, &args.algo, name, &args.env, args.seed);
     let folder = RunFolder::begin(path, args.restart)?;
     folder.write("config.toml", &record(args, &settings, device).to_string())?;
-    Run::new(args, &settings, env, device, &folder)?.all()?;
+    Run::new(args, &settings, envs, device, &folder)?.all()?;
     folder.done()
 }
 
@@ -109,7 +112,7 @@ fn record(args: &TrainArgs, settings: &Settings, device: Device) -> DocumentMut 
 struct Run<'a> {
     settings: &'a Settings,
     folder: &'a RunFolder,
-    env: Env,
+    envs: Envs,
     evaluator: Evaluator,
     agent: Box<dyn Agent>,
     replay: Replay,
@@ -124,29 +127,43 @@ struct Run<'a> {
     begun: Instant,
 }
 
+/// Where the environments of a run are: a row, or an entry, for each.
+struct Rollout {
+    /// Observations as the simulator gives them.
+    obs: Vec<f64>,
+    /// The same in the precision of replay and networks.
+    obs_f32: Vec<f32>,
+    /// Return and length of each episode so far.
+    episodes: Vec<(f64, u32)>,
+    /// What the last step gave.
+    steps: Vec<BatchStep>,
+}
+
 impl<'a> Run<'a> {
     fn new(
         args: &TrainArgs,
         settings: &'a Settings,
-        env: Env,
+        envs: Envs,
         device: Device,
         folder: &'a RunFolder,
     ) -> Outcome<Self> {
         let train = &settings.train;
         let log = |name: &str| folder.path().join(name);
         let fail = |name: &str, error| Failure::file(&log(name), "write", error);
-        let spec = env.spec();
+        let spec = envs.spec();
         // A run of fewer steps than the capacity needs room for its own steps
         // only: every step may end an episode, which takes a second slot.
-        let needed = usize::try_from(train.steps.saturating_mul(2) + 2).unwrap_or(usize::MAX);
+        let needed = train.steps.saturating_mul(2).saturating_add(2 * train.envs as u64);
+        let capacity = train.replay_capacity.min(usize::try_from(needed).unwrap_or(usize::MAX));
         let label = format!("{} {} seed {}", args.algo, args.env, args.seed);
+        let threads = usize::from(args.threads);
         Ok(Self {
             settings,
             folder,
-            evaluator: Evaluator::new(&args.env, train.eval_episodes, args.seed, device)?,
+            evaluator: Evaluator::new(&args.env, train.eval_episodes, threads, args.seed, device)?,
             agent: make_agent(&settings.algorithm, spec, args.seed, device),
-            replay: Replay::new(train.replay_capacity.min(needed), 1, spec.obs_dim, spec.act_dim),
-            env,
+            replay: Replay::new(capacity, train.envs, spec.obs_dim, spec.act_dim),
+            envs,
             device,
             exploration: stream(args.seed, "exploration"),
             sampling: stream(args.seed, "replay"),
@@ -161,58 +178,30 @@ impl<'a> Run<'a> {
 
     fn all(mut self) -> Outcome<()> {
         let train = self.settings.train.clone();
-        let spec = self.env.spec().clone();
-        let scale = ActionScale::of(&spec);
+        let spec = self.envs.spec().clone();
+        let n = train.envs as u64;
         let mut sample = Sample::new(train.batch_size, spec.obs_dim, spec.act_dim);
-        let mut obs = vec![0.0f64; spec.obs_dim];
-        let mut obs_f32 = vec![0.0f32; spec.obs_dim];
         let mut interval = Interval::default();
-        let (mut updates, mut episodes) = (0, 0);
-        let (mut episode_return, mut episode_length) = (0.0, 0u32);
-
-        self.env.reset(Some(self.seed), &mut obs);
-        round(&obs, &mut obs_f32);
-        self.replay.begin(0, aview1(&obs_f32));
-        for step in 1..=train.steps {
+        let (mut step, mut updates, mut episodes) = (0, 0, 0);
+        let mut due = 0.0;
+        let mut rollout = self.begin()?;
+        while step < train.steps {
+            let before = step;
+            step += n;
             let warm = step > train.warmup_steps;
-            let action = self.explore(&obs_f32, warm, spec.act_dim);
-            let mut controls = action.clone();
-            scale.apply(&mut controls);
-            let outcome = self.env.step(&controls, &mut obs)?;
-            self.env
-                .check()
-                .map_err(|error| Failure::Failed(format!("training step {step}: {error}")))?;
-            round(&obs, &mut obs_f32);
-            let reward = outcome.reward as f32;
-            self.replay.push(0, aview1(&action), reward, aview1(&obs_f32), outcome.terminated);
-            episode_return += outcome.reward;
-            episode_length += 1;
-            if outcome.terminated || outcome.truncated {
-                interval.episode(episode_return, episode_length);
-                episodes += 1;
-                (episode_return, episode_length) = (0.0, 0);
-                self.env.reset(None, &mut obs);
-                round(&obs, &mut obs_f32);
-                self.replay.begin(0, aview1(&obs_f32));
-            }
+            episodes += self.step(&mut rollout, step, warm, &mut interval)?;
             if warm {
-                for _ in 0..train.updates_per_step {
-                    self.replay.sample(&mut self.sampling, &mut sample);
-                    let batch = Batch::from_sample(&sample, self.device);
-                    let metrics =
-                        self.agent.update(&batch, &mut self.learning).map_err(|error| {
-                            Failure::Failed(format!(
-                                "training diverged at step {step}: {error}; rows up to then are in \
-                             {}; smaller learning rates are the usual mend",
-                                self.folder.path().display()
-                            ))
-                        })?;
-                    interval.update(&metrics);
-                    updates += 1;
-                }
+                due += n as f64 * train.updates_per_step;
+            }
+            while due >= 1.0 {
+                due -= 1.0;
+                updates += 1;
+                interval.update(&self.update(&mut sample, step)?);
             }
             self.progress.at(step);
-            if step % train.log_interval == 0 || step == train.steps {
+            // With several environments a step may pass over a multiple.
+            let reached = |every: u64| step / every > before / every || step >= train.steps;
+            if reached(train.log_interval) {
                 let wall_s = self.begun.elapsed().as_secs_f64();
                 let row = interval.row(step, updates, episodes, wall_s);
                 self.progress.measured(row.return_mean, row.steps_per_s);
@@ -221,7 +210,7 @@ impl<'a> Run<'a> {
                     .append(&row)
                     .map_err(|error| Failure::file(&file, "write", error))?;
             }
-            if step % train.eval_interval == 0 || step == train.steps {
+            if reached(train.eval_interval) {
                 self.evaluate(step)?;
                 checkpoint::save(self.folder.path(), step, self.agent.as_ref())?;
             }
@@ -230,12 +219,89 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// An action in [-1, 1]: uniform until the warm-up is over.
-    fn explore(&mut self, obs: &[f32], warm: bool, act_dim: usize) -> Vec<f32> {
-        if !warm {
-            return (0..act_dim).map(|_| self.exploration.random::<f32>() * 2.0 - 1.0).collect();
+    /// Resets all environments: environment i from the master seed plus i, as
+    /// Gymnasium's vector environments do.
+    fn begin(&mut self) -> Outcome<Rollout> {
+        let (n, width) = (self.envs.len(), self.envs.spec().obs_dim);
+        let mut rollout = Rollout {
+            obs: vec![0.0; n * width],
+            obs_f32: vec![0.0; n * width],
+            episodes: vec![(0.0, 0); n],
+            steps: vec![BatchStep::default(); n],
+        };
+        let seeds: Vec<u64> = (0..n as u64).map(|i| self.seed.wrapping_add(i)).collect();
+        self.envs.reset(Some(&seeds), &mut rollout.obs)?;
+        round(&rollout.obs, &mut rollout.obs_f32);
+        for (i, row) in rollout.obs_f32.chunks_exact(width).enumerate() {
+            self.replay.begin(i, aview1(row));
         }
-        let obs = tensor_from(obs, &[1, obs.len() as i64], self.device);
+        Ok(rollout)
+    }
+
+    /// One step of every environment into the replay; those whose episode
+    /// ends begin another at once. Answers how many ended.
+    fn step(
+        &mut self,
+        rollout: &mut Rollout,
+        step: u64,
+        warm: bool,
+        interval: &mut Interval,
+    ) -> Outcome<u64> {
+        let (width, act_dim) = (self.envs.spec().obs_dim, self.envs.spec().act_dim);
+        let actions = self.explore(&rollout.obs_f32, warm);
+        let mut controls = actions.clone();
+        ActionScale::of(self.envs.spec()).apply(&mut controls);
+        self.envs.step(&controls, &mut rollout.steps, &mut rollout.obs)?;
+        round(&rollout.obs, &mut rollout.obs_f32);
+        let mut over = vec![false; self.envs.len()];
+        for (i, outcome) in rollout.steps.iter().enumerate() {
+            let at_step = |error| Failure::Failed(format!("training step {step}: {error}"));
+            self.envs.check(i).map_err(at_step)?;
+            let action = aview1(&actions[i * act_dim..][..act_dim]);
+            let next = aview1(&rollout.obs_f32[i * width..][..width]);
+            self.replay.push(i, action, outcome.reward as f32, next, outcome.terminated);
+            let (total, length) = &mut rollout.episodes[i];
+            *total += outcome.reward;
+            *length += 1;
+            over[i] = outcome.terminated || outcome.truncated;
+            if over[i] {
+                interval.episode(*total, *length);
+                rollout.episodes[i] = (0.0, 0);
+            }
+        }
+        if over.contains(&true) {
+            // A step of an environment whose episode is over begins the next.
+            self.envs.step_active(&over, &controls, &mut rollout.steps, &mut rollout.obs)?;
+            round(&rollout.obs, &mut rollout.obs_f32);
+            for i in (0..over.len()).filter(|i| over[*i]) {
+                self.replay.begin(i, aview1(&rollout.obs_f32[i * width..][..width]));
+            }
+        }
+        Ok(over.iter().filter(|over| **over).count() as u64)
+    }
+
+    /// One update from the replay.
+    fn update(&mut self, sample: &mut Sample, step: u64) -> Outcome<Metrics> {
+        self.replay.sample(&mut self.sampling, sample);
+        let batch = Batch::from_sample(sample, self.device);
+        self.agent.update(&batch, &mut self.learning).map_err(|error| {
+            Failure::Failed(format!(
+                "training diverged at step {step}: {error}; rows up to then are in {}; smaller \
+                 learning rates are the usual mend",
+                self.folder.path().display()
+            ))
+        })
+    }
+
+    /// Actions in [-1, 1], a row for each environment: uniform until the
+    /// warm-up is over.
+    fn explore(&mut self, obs: &[f32], warm: bool) -> Vec<f32> {
+        let (n, spec) = (self.envs.len(), self.envs.spec());
+        if !warm {
+            let count = n * spec.act_dim;
+            return (0..count).map(|_| self.exploration.random::<f32>() * 2.0 - 1.0).collect();
+        }
+        let obs = tensor_from(obs, &[n as i64, spec.obs_dim as i64], self.device);
         to_rows(&self.agent.act(&obs, ActMode::Explore, &mut self.exploration))
     }
 

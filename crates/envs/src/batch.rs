@@ -1,0 +1,437 @@
+//! Many copies of one task, stepped together on MuJoCo's own pool of threads (`mjbatch.h`).
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::marker::PhantomData;
+use std::path::Path;
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::Arc;
+
+use mujoco_rs::mujoco_c::{mjData, mjModel, mjWarningStat};
+use mujoco_rs::wrappers::mj_data::MjtWarning;
+use mujoco_rs::wrappers::mj_model::MjModel;
+use mujoco_sys::{
+    mjBatch, mjBatchConfig, mjb_apply, mjb_deleteBatch, mjb_error, mjb_makeBatch, mjb_nstate,
+    mjb_nthread, mjb_state, mjb_status, mjb_warning,
+};
+
+use crate::episode::{Memory, Rules, Step};
+use crate::error::Error;
+use crate::physics::{Simulation, World, instability};
+use crate::registry::{Spec, open};
+use crate::state::{INTEGRATION, read, write};
+
+/// Many copies of one of Gymnasium's MuJoCo tasks, stepped together on several threads.
+///
+/// Each copy gives the numbers that an [`Env`](crate::Env) with its seed and actions gives, bit for
+/// bit, whatever the number of threads. Arrays hold one row per environment.
+///
+/// Episodes begin anew by themselves as in Gymnasium's vector environments (`AutoresetMode
+/// .NEXT_STEP`, their default): the step after an episode's last one ignores the environment's
+/// action, resets it without a seed and returns the first observation of the new episode, with
+/// reward 0 and neither end. Such a step is not part of any episode: [`BatchStep::reset`] marks
+/// it, so that nobody learns from it.
+///
+/// Nothing is allocated by [`reset`](Self::reset) and the steps.
+pub struct Batch {
+    rules: Rules,
+    memories: Vec<Memory>,
+    pool: Pool,
+    /// To check saved states against.
+    model: Arc<MjModel>,
+}
+
+/// What a step gives for one environment of a batch besides the observation.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct BatchStep {
+    /// The reward, with NumPy's rounding; 0 when a new episode began.
+    pub reward: f64,
+    /// The task ended, for instance by a fall: the state after it has no value.
+    pub terminated: bool,
+    /// The time limit was reached: the state after it keeps its value.
+    pub truncated: bool,
+    /// No step was made: the last episode was over, and the observation is a new one's first.
+    pub reset: bool,
+}
+
+impl Batch {
+    /// Makes `envs` copies of the task with its pinned model, to be stepped on `threads` threads,
+    /// the caller's among them (0: as many as there are processors; never more than copies).
+    ///
+    /// # Errors
+    /// Those of [`Env::make`](crate::Env::make), and [`Error::BatchSize`].
+    pub fn make(id: &str, envs: usize, threads: usize) -> Result<Self, Error> {
+        Self::build(id, None, envs, threads)
+    }
+
+    /// Makes the copies with an MJCF file of the user's, which need not be pinned.
+    ///
+    /// # Errors
+    /// Those of [`Env::make_with_model`](crate::Env::make_with_model), and [`Error::BatchSize`].
+    pub fn make_with_model(
+        id: &str,
+        model: &Path,
+        envs: usize,
+        threads: usize,
+    ) -> Result<Self, Error> {
+        Self::build(id, Some(model), envs, threads)
+    }
+
+    fn build(id: &str, model: Option<&Path>, envs: usize, threads: usize) -> Result<Self, Error> {
+        let (rules, model) = open(id, model)?;
+        let refuse = |reason: String| Error::BatchSize { task: rules.spec.id, reason };
+        if envs == 0 || threads > MOST_THREADS {
+            let sizes = format!("{envs} environments on {threads} threads");
+            return Err(refuse(format!("{sizes}: at least 1, and at most {MOST_THREADS}")));
+        }
+        let pool = Pool::make(&model, envs, threads).map_err(refuse)?;
+        Ok(Self { rules, memories: vec![Memory::default(); envs], pool, model: Arc::new(model) })
+    }
+
+    /// Sizes, bounds and limits of the task.
+    pub fn spec(&self) -> &Spec {
+        &self.rules.spec
+    }
+
+    /// The number of environments.
+    #[expect(clippy::len_without_is_empty, reason = "a batch is never empty")]
+    pub fn len(&self) -> usize {
+        self.memories.len()
+    }
+
+    /// The number of threads, the caller's among them.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// Begins an episode in every environment and writes the first observations, a row of
+    /// `obs_dim` numbers each.
+    ///
+    /// With seeds, one for each environment, the streams of random numbers start anew from them;
+    /// without, they go on. The seeds of Gymnasium's `reset(seed=s)` are `s`, `s + 1`, `s + 2` and
+    /// so on; a first reset without seeds is one with `s = 0`.
+    ///
+    /// # Errors
+    /// [`Error::Simulation`]; that environment needs a reset, the others are reset.
+    ///
+    /// # Panics
+    /// If there are not as many seeds as environments or `observations` has another size.
+    pub fn reset(&mut self, seeds: Option<&[u64]>, observations: &mut [f64]) -> Result<(), Error> {
+        let rules = &self.rules;
+        let envs = self.memories.len();
+        assert!(seeds.is_none_or(|seeds| seeds.len() == envs), "a seed for each environment");
+        assert_eq!(observations.len(), envs * rules.spec.obs_dim, "size of `observations`");
+
+        self.pool.select(0..envs);
+        let memories = Rows::of(&mut self.memories, 1);
+        let observations = Rows::of(observations, rules.spec.obs_dim);
+        self.pool.run(rules.spec.id, |i, world| {
+            // SAFETY: there is a row for every environment, and `run` gives each to one thread.
+            let (memory, observation) = unsafe { (&mut memories.get(i)[0], observations.get(i)) };
+            let first = memory.random.is_none().then_some(i as u64);
+            let seed = seeds.map(|seeds| seeds[i]).or(first);
+            rules.reset(memory, world, seed, observation);
+        })
+    }
+
+    /// Applies a row of `actions` to every environment for one step and writes the observations
+    /// after it, or begins a new episode where the last one is over.
+    ///
+    /// An action is treated as in [`Env::step`](crate::Env::step).
+    ///
+    /// # Errors
+    /// [`Error::ActionLength`] (of all rows together), [`Error::NonFiniteAction`] (an action that
+    /// is ignored may be anything) or [`Error::NotReset`]; the batch is then as it was before.
+    /// [`Error::Simulation`]; that environment is as it was before, the others were stepped.
+    ///
+    /// # Panics
+    /// If `steps` or `observations` has another size.
+    pub fn step(
+        &mut self,
+        actions: &[f32],
+        steps: &mut [BatchStep],
+        observations: &mut [f64],
+    ) -> Result<(), Error> {
+        self.step_where(|_| true, actions, steps, observations)
+    }
+
+    /// [`step`](Self::step) for those environments alone for which `active` holds true. The others
+    /// stay as they are, and so do their rows; their actions may be anything.
+    ///
+    /// # Errors
+    /// Those of [`step`](Self::step).
+    ///
+    /// # Panics
+    /// If `active`, `steps` or `observations` has another size.
+    pub fn step_active(
+        &mut self,
+        active: &[bool],
+        actions: &[f32],
+        steps: &mut [BatchStep],
+        observations: &mut [f64],
+    ) -> Result<(), Error> {
+        assert_eq!(active.len(), self.len(), "size of `active`");
+        self.step_where(|i| active[i], actions, steps, observations)
+    }
+
+    fn step_where(
+        &mut self,
+        active: impl Fn(usize) -> bool,
+        actions: &[f32],
+        steps: &mut [BatchStep],
+        observations: &mut [f64],
+    ) -> Result<(), Error> {
+        let rules = &self.rules;
+        let Spec { id: task, act_dim, obs_dim, .. } = rules.spec;
+        let envs = self.memories.len();
+        assert_eq!(steps.len(), envs, "size of `steps`");
+        assert_eq!(observations.len(), envs * obs_dim, "size of `observations`");
+        if actions.len() != envs * act_dim {
+            let (found, expected) = (actions.len(), envs * act_dim);
+            return Err(Error::ActionLength { task, found, expected });
+        }
+        let action = |i: usize| &actions[i * act_dim..][..act_dim];
+        for i in (0..envs).filter(|&i| active(i)) {
+            if !self.memories[i].begun(&rules.spec)?.over {
+                rules.spec.check_action(action(i)).map_err(|cause| cause.of_environment(i))?;
+            }
+        }
+
+        self.pool.select((0..envs).filter(|&i| active(i)));
+        let memories = Rows::of(&mut self.memories, 1);
+        let steps = Rows::of(steps, 1);
+        let observations = Rows::of(observations, obs_dim);
+        self.pool.run(task, |i, world| {
+            // SAFETY: there is a row for every environment, and `run` gives each to one thread.
+            let (memory, answer, observation) =
+                unsafe { (&mut memories.get(i)[0], &mut steps.get(i)[0], observations.get(i)) };
+            *answer = match &mut memory.episode {
+                Some(episode) if !episode.over => {
+                    let step = rules.step(episode, world, action(i), observation);
+                    let Step { reward, terminated, truncated } = step;
+                    BatchStep { reward, terminated, truncated, reset: false }
+                }
+                _ => {
+                    rules.reset(memory, world, None, observation);
+                    BatchStep { reset: true, ..BatchStep::default() }
+                }
+            };
+        })
+    }
+
+    /// [`Env::check`](crate::Env::check) of environment `index`.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] until its next reset.
+    ///
+    /// # Panics
+    /// If there is no such environment.
+    pub fn check(&self, index: usize) -> Result<(), Error> {
+        match instability(self.pool.warnings(index)) {
+            None => Ok(()),
+            Some(warning) => Err(self.memories[index].diverged(&self.rules.spec, warning)),
+        }
+    }
+
+    /// [`Env::save_state`](crate::Env::save_state) of environment `index`. An
+    /// [`Env`](crate::Env) can load it, and the other way round.
+    ///
+    /// # Panics
+    /// If there is no such environment.
+    pub fn save_state(&self, index: usize) -> Vec<u8> {
+        let memory = &self.memories[index];
+        write(self.rules.spec.id, memory, self.pool.warnings(index), self.pool.state(index))
+    }
+
+    /// [`Env::load_state`](crate::Env::load_state) of environment `index`.
+    ///
+    /// # Errors
+    /// [`Error::State`] if the bytes are of another task, cut short or too long; the environment
+    /// is then as it was before.
+    ///
+    /// # Panics
+    /// If there is no such environment.
+    pub fn load_state(&mut self, index: usize, bytes: &[u8]) -> Result<(), Error> {
+        let mut simulation = Simulation::new(Arc::clone(&self.model));
+        self.memories[index] = read(self.rules.spec.id, bytes, &mut simulation)?;
+        self.pool.state_mut(index).copy_from_slice(&simulation.state(INTEGRATION));
+        self.pool.warnings_mut(index).clone_from_slice(simulation.warning());
+        Ok(())
+    }
+}
+
+/// More would be a slip, and a system that cannot start them ends the program.
+const MOST_THREADS: usize = 1024;
+
+/// MuJoCo's batch: states of simulations, and threads to move them.
+///
+/// It keeps one `mjData` per thread, not per simulation: what a step needs is the state alone, and
+/// what a step shows is read before another simulation takes its turn. So the working set stays in
+/// the processor's cache however many simulations there are.
+struct Pool {
+    batch: NonNull<mjBatch>,
+    /// The simulations that [`run`](Self::run) moves, in order.
+    selected: Vec<c_int>,
+    simulations: usize,
+}
+
+// SAFETY: MuJoCo lets a batch be used by one thread after another; only its own threads share it,
+// under its own locks, and only while a call lasts.
+unsafe impl Send for Pool {}
+
+impl Pool {
+    fn make(model: &MjModel, simulations: usize, threads: usize) -> Result<Self, String> {
+        let nsim =
+            c_int::try_from(simulations).map_err(|_| format!("{simulations} are too many"))?;
+        let config = mjBatchConfig { nthread: threads as c_int, persistent: false };
+        let mut message: [c_char; 1000] = [0; 1000];
+        let size = message.len() as c_int;
+        // SAFETY: the model is valid, and copied; `message` has the length that is given, and
+        // MuJoCo ends it with a zero.
+        unsafe {
+            let batch = mjb_makeBatch(model.ffi(), nsim, &config, message.as_mut_ptr(), size);
+            let batch = NonNull::new(batch)
+                .ok_or_else(|| CStr::from_ptr(message.as_ptr()).to_string_lossy().into_owned())?;
+            Ok(Self { batch, selected: Vec::with_capacity(simulations), simulations })
+        }
+    }
+
+    fn threads(&self) -> usize {
+        // SAFETY: the batch is valid until `drop`, here and in the functions that follow.
+        unsafe { mjb_nthread(self.batch.as_ptr()) as usize }
+    }
+
+    /// Chooses the simulations that [`run`](Self::run) moves: some of all, in order.
+    fn select(&mut self, simulations: impl Iterator<Item = usize>) {
+        self.selected.clear();
+        self.selected.extend(simulations.map(|i| i as c_int));
+    }
+
+    /// Calls `work` once for each selected simulation, with its number, on any thread.
+    ///
+    /// An error within MuJoCo ends `work` for that simulation and no other: MuJoCo jumps over its
+    /// frames and leaves the state as it was. Therefore `work` must have nothing to drop while it
+    /// calls MuJoCo; Rust allows the jump then (RFC 2945, "plain old frames").
+    fn run<F>(&mut self, task: &'static str, work: F) -> Result<(), Error>
+    where
+        F: Fn(usize, &mut World) + Sync,
+    {
+        unsafe extern "C" fn call<F>(
+            model: *const mjModel,
+            data: *mut mjData,
+            simulation: c_int,
+            work: *mut c_void,
+        ) where
+            F: Fn(usize, &mut World) + Sync,
+        {
+            // SAFETY: `work` is the `F` below, shared by the threads while `mjb_apply` runs; model
+            // and data belong to this thread until `call` returns.
+            let (work, mut world) = unsafe { (&*work.cast::<F>(), World::new(model, data)) };
+            work(simulation as usize, &mut world);
+        }
+
+        let work: *const F = &raw const work;
+        // SAFETY: the numbers are sorted, unique and in range, as `select`'s callers see to; `call`
+        // gets the `F` that it expects, alive during the call.
+        let failed = unsafe {
+            let (ids, count) = (self.selected.as_ptr(), self.selected.len() as c_int);
+            mjb_apply(self.batch.as_ptr(), ids, count, Some(call::<F>), work.cast_mut().cast(), 1)
+        };
+        if failed == 0 { Ok(()) } else { Err(self.failure(task)) }
+    }
+
+    /// The first error of the last call, which had one.
+    fn failure(&self, task: &'static str) -> Error {
+        // SAFETY: `mjb_status` has a number for every simulation; `mjb_error` gives a C string that
+        // stays until the next call.
+        unsafe {
+            let status = mjb_status(self.batch.as_ptr());
+            let status = slice::from_raw_parts(status, self.simulations);
+            let failed = self.selected.iter().find(|&&i| status[i as usize] != 0);
+            let failed = *failed.expect("a simulation failed");
+            let message = CStr::from_ptr(mjb_error(self.batch.as_ptr(), failed));
+            let message = crate::messages::one_line(&message.to_string_lossy());
+            Error::Simulation { task, message }.of_environment(failed as usize)
+        }
+    }
+
+    /// The state of a simulation, `mjSTATE_INTEGRATION`.
+    fn state(&self, simulation: usize) -> &[f64] {
+        let row = self.state_row(simulation);
+        // SAFETY: `row` is valid, and nobody writes while `self` is borrowed.
+        unsafe { &*row }
+    }
+
+    fn state_mut(&mut self, simulation: usize) -> &mut [f64] {
+        let row = self.state_row(simulation);
+        // SAFETY: `row` is valid, and nobody else uses it while `self` is borrowed.
+        unsafe { &mut *row }
+    }
+
+    fn state_row(&self, simulation: usize) -> *mut [f64] {
+        assert!(simulation < self.simulations, "no environment {simulation}");
+        // SAFETY: there are `simulations` rows of `mjb_nstate` numbers.
+        unsafe {
+            let width = mjb_nstate(self.batch.as_ptr()) as usize;
+            let row = mjb_state(self.batch.as_ptr()).add(simulation * width);
+            ptr::slice_from_raw_parts_mut(row, width)
+        }
+    }
+
+    /// MuJoCo's counts of warnings of a simulation.
+    fn warnings(&self, simulation: usize) -> &[mjWarningStat] {
+        let row = self.warnings_row(simulation);
+        // SAFETY: `row` is valid, and nobody writes while `self` is borrowed.
+        unsafe { &*row }
+    }
+
+    fn warnings_mut(&mut self, simulation: usize) -> &mut [mjWarningStat] {
+        let row = self.warnings_row(simulation);
+        // SAFETY: `row` is valid, and nobody else uses it while `self` is borrowed.
+        unsafe { &mut *row }
+    }
+
+    fn warnings_row(&self, simulation: usize) -> *mut [mjWarningStat] {
+        const KINDS: usize = MjtWarning::mjNWARNING as usize;
+        assert!(simulation < self.simulations, "no environment {simulation}");
+        // SAFETY: there are `simulations` rows of `mjNWARNING` counts.
+        unsafe {
+            let row = mjb_warning(self.batch.as_ptr()).add(simulation * KINDS);
+            ptr::slice_from_raw_parts_mut(row, KINDS)
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // SAFETY: this is the batch's last use.
+        unsafe { mjb_deleteBatch(self.batch.as_ptr()) }
+    }
+}
+
+/// The rows of a slice, for threads that each use rows of their own.
+struct Rows<'a, T> {
+    first: *mut T,
+    rows: usize,
+    width: usize,
+    slice: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: threads get at the slice through `get` alone, whose callers keep to different rows.
+unsafe impl<T: Send> Sync for Rows<'_, T> {}
+
+impl<'a, T> Rows<'a, T> {
+    fn of(slice: &'a mut [T], width: usize) -> Self {
+        let rows = slice.len() / width;
+        Self { first: slice.as_mut_ptr(), rows, width, slice: PhantomData }
+    }
+
+    /// # Safety
+    /// No two rows with one number may be in use at a time.
+    unsafe fn get(&self, row: usize) -> &'a mut [T] {
+        assert!(row < self.rows);
+        // SAFETY: the row lies within the slice, and the caller sees to it that it is used alone.
+        unsafe { slice::from_raw_parts_mut(self.first.add(row * self.width), self.width) }
+    }
+}

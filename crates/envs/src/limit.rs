@@ -1,0 +1,115 @@
+//! The speed limit: what MuJoCo alone needs for given steps.
+
+use std::sync::Arc;
+
+use crate::env::Env;
+use crate::error::Error;
+use crate::physics::{Simulation, World};
+use crate::registry::open;
+use crate::state::INTEGRATION;
+
+/// A bare loop of `mj_step` and `mj_rnePostConstraint`, without observations, rewards, random
+/// numbers or checks: no environment on this library can be faster.
+///
+/// It repeats what [`play`] did, resets included, and ends in the same state; so an environment
+/// and its limit can be timed on the same work.
+pub struct Limit {
+    simulation: Simulation,
+    frame_skip: u32,
+    ticks: Vec<Tick>,
+}
+
+/// What happened at one point of time.
+enum Tick {
+    /// An episode began with these positions and velocities.
+    Reset { qpos: Vec<f64>, qvel: Vec<f64> },
+    /// A step was made.
+    Step { action: Vec<f32> },
+}
+
+/// Plays rows of `actions` in a stream of episodes as a [`Batch`](crate::Batch) does: when an
+/// episode is over, the next action is ignored and another episode begins. Returns the number of
+/// steps made.
+///
+/// # Errors
+/// Those of [`Env::step`].
+pub fn play(env: &mut Env, seed: u64, actions: &[f32], obs: &mut [f64]) -> Result<u64, Error> {
+    play_noting(env, seed, actions, obs, |_, _| ())
+}
+
+/// [`play`], telling `note` of every step, with its action, and of every reset.
+fn play_noting(
+    env: &mut Env,
+    seed: u64,
+    actions: &[f32],
+    obs: &mut [f64],
+    mut note: impl FnMut(&Env, Option<&[f32]>),
+) -> Result<u64, Error> {
+    env.reset(Some(seed), obs);
+    note(env, None);
+    let (mut steps, mut over) = (0, false);
+    for action in actions.chunks_exact(env.spec().act_dim) {
+        if over {
+            env.reset(None, obs);
+            note(env, None);
+            over = false;
+        } else {
+            let step = env.step(action, obs)?;
+            note(env, Some(action));
+            over = step.terminated || step.truncated;
+            steps += 1;
+        }
+    }
+    Ok(steps)
+}
+
+impl Limit {
+    /// Plays `runs` of the task, each a seed and actions, one after the other.
+    ///
+    /// # Errors
+    /// Those of [`Env::make`] and [`Env::step`].
+    pub fn record(id: &str, runs: &[(u64, Vec<f32>)]) -> Result<Self, Error> {
+        let mut env = Env::make(id)?;
+        let mut obs = vec![0.0; env.spec().obs_dim];
+        let mut ticks = Vec::new();
+        for (seed, actions) in runs {
+            play_noting(&mut env, *seed, actions, &mut obs, |env, action| {
+                ticks.push(match action {
+                    Some(action) => Tick::Step { action: action.to_vec() },
+                    None => Tick::Reset {
+                        qpos: env.simulation.qpos().to_vec(),
+                        qvel: env.simulation.qvel().to_vec(),
+                    },
+                });
+            })?;
+        }
+        let (rules, model) = open(id, None)?;
+        let simulation = Simulation::new(Arc::new(model));
+        Ok(Self { simulation, frame_skip: rules.spec.frame_skip, ticks })
+    }
+
+    /// Makes all the steps of all runs.
+    pub fn run(&mut self) {
+        let mut world = World::of(&mut self.simulation);
+        for tick in &self.ticks {
+            match tick {
+                Tick::Step { action } => world.advance(self.frame_skip, action),
+                Tick::Reset { qpos, qvel } => {
+                    world.reset();
+                    let (to_qpos, to_qvel) = world.state_mut();
+                    to_qpos.copy_from_slice(qpos);
+                    to_qvel.copy_from_slice(qvel);
+                    world.forward();
+                }
+            }
+        }
+    }
+
+    /// Whether the last step here left MuJoCo in the state in which `env` is, bit for bit.
+    pub fn ended_like(&self, env: &Env) -> bool {
+        let bits = |simulation: &Simulation| -> Vec<u64> {
+            simulation.state(INTEGRATION).iter().map(|x| x.to_bits()).collect()
+        };
+        bits(&self.simulation) == bits(&env.simulation)
+    }
+}

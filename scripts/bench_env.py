@@ -1,0 +1,307 @@
+#!/usr/bin/env python3
+"""Compares the speed of our environments with Gymnasium's and EnvPool's, and with MuJoCo's alone.
+
+All systems play random actions within the bounds, in episodes that begin anew, on one thread and
+on all processors. They take turns for several rounds within one run, because a machine's speed
+drifts; printed are medians, and medians of the rounds' ratios. Ours and Gymnasium's get the same
+seeds and actions, hence make the same steps with the same MuJoCo; so does MuJoCo alone, a bare loop
+of `mj_step` and `mj_rnePostConstraint`. EnvPool brings its own, older MuJoCo, and draws its own
+initial states.
+
+    scripts/bench_env.py                                # seven tasks, about six minutes
+    scripts/bench_env.py --env Ant-v4 --rounds 9 --envs 64
+
+Prints a Markdown table; writes results/bench/env.csv, a line for every task and system, under a
+line that describes the machine. Run it on a machine that does nothing else.
+
+Needs Python (3.11 or newer for EnvPool) and pip: installs Gymnasium and EnvPool from PyPI into
+third_party/venv-bench first, 1.1 GB with all that EnvPool asks for.
+"""
+
+import argparse
+import csv
+import json
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+import time
+import venv
+import warnings
+
+import parity
+
+VENV = parity.ROOT / "third_party" / "venv-bench"
+ENVPOOL = "envpool==1.2.5"
+QUIET = 0.3  # a load average beyond this means that others use the machine
+
+
+def use_packages():
+    """Starts this program again in a Python of its own that has Gymnasium and, if it can be had,
+    EnvPool."""
+    if pathlib.Path(sys.prefix) == VENV:
+        return
+    python, done = VENV / "bin" / "python", VENV / "installed"
+    wanted = " ".join([*parity.PINS, ENVPOOL])
+    if not done.exists() or done.read_text() != wanted:
+        print(f"installing {wanted} into {VENV} (1.1 GB)", file=sys.stderr, flush=True)
+        venv.create(VENV, with_pip=True, clear=True)
+        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*install, *parity.PINS], check=True)
+        if subprocess.run([*install, *parity.PINS, ENVPOOL]).returncode != 0:
+            print(f"{ENVPOOL} cannot be installed for this Python (see above); going on without",
+                  file=sys.stderr)
+        done.write_text(wanted)
+    os.execv(python, [str(python), *sys.argv])
+
+
+def import_envpool():
+    """EnvPool and the version of MuJoCo that is built into it, or two times None."""
+    try:
+        import envpool
+    except ImportError:
+        return None, None
+    library = pathlib.Path(envpool.__file__).parent / "mujoco" / "mujoco_gym_envpool.so"
+    found = set(re.findall(rb"\0(\d+\.\d+\.\d+)\0", library.read_bytes()))
+    return envpool, found.pop().decode() if len(found) == 1 else "unknown"
+
+
+def draw_actions(space, envs, rows):
+    """Actions of shape (rows, envs, act_dim): those of `runner bench env`."""
+    import numpy as np
+
+    streams = [np.random.default_rng(2**64 - 1 - seed) for seed in range(envs)]
+    low, high = float(space.low[0]), float(space.high[0])
+    actions = [stream.uniform(low, high, (rows, *space.shape)) for stream in streams]
+    return np.stack(actions, 1).astype(np.float32)
+
+
+class Gymnasium:
+    """One environment, which plays what the members of the batch play one after the other."""
+
+    def __init__(self, task, envs):
+        import gymnasium
+
+        self.env, self.envs = gymnasium.make(task), envs
+
+    def play(self, actions):
+        """Returns the steps made and the seconds that they took."""
+        env, made, begun = self.env, 0, time.perf_counter()
+        for seed in range(self.envs):
+            env.reset(seed=seed)
+            over = False
+            for action in actions[:, seed]:
+                if over:
+                    env.reset()
+                    over = False
+                else:
+                    _, _, terminated, truncated, _ = env.step(action)
+                    over = terminated or truncated
+                    made += 1
+        return made, time.perf_counter() - begun
+
+    def close(self):
+        self.env.close()
+
+
+class GymnasiumProcesses:
+    """Gymnasium's way to use all processors: a process for each environment."""
+
+    def __init__(self, task, envs):
+        import gymnasium
+
+        self.env = gymnasium.make_vec(task, num_envs=envs, vectorization_mode="async")
+
+    def play(self, actions):
+        made, begun = 0, time.perf_counter()
+        self.env.reset(seed=0)
+        over = 0
+        for row in actions:
+            _, _, terminated, truncated, _ = self.env.step(row)
+            made += len(terminated) - over  # the step after an episode's end is a reset
+            over = int((terminated | truncated).sum())
+        return made, time.perf_counter() - begun
+
+    def close(self):
+        self.env.close()
+
+
+class EnvPool:
+    """EnvPool in its synchronous mode, as its users would use it in place of a vector."""
+
+    def __init__(self, envpool, task, envs, threads):
+        self.env = envpool.make(
+            task, env_type="gymnasium", num_envs=envs, num_threads=threads, seed=0
+        )
+
+    def play(self, actions):
+        import numpy as np
+
+        actions = actions.astype(self.env.action_space.dtype)
+        made, begun = 0, time.perf_counter()
+        self.env.reset()
+        for row in actions:
+            info = self.env.step(row)[-1]
+            made += np.count_nonzero(info["elapsed_step"])  # 0 where it was reset
+        return made, time.perf_counter() - begun
+
+    def close(self):
+        self.env.close()
+
+
+def bench_here(args, task):
+    """One round of ours, and of the limit."""
+    command = [args.runner, "bench", "env", "--json", "--rounds", "1", "--env", task]
+    command += ["--envs", str(args.envs), "--threads", str(args.threads), "--steps", str(args.steps)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        parity.fail(f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip()}")
+    return json.loads(done.stdout)
+
+
+def measure(args, task, envpool):
+    """Speeds by system, a list of a number per round each."""
+    import gymnasium
+
+    actions = draw_actions(
+        gymnasium.spec(task).make().action_space, args.envs, -(-args.steps // args.envs)
+    )
+    others = {
+        "gymnasium": Gymnasium(task, args.envs),
+        "gymnasium processes": GymnasiumProcesses(task, args.envs),
+    }
+    if envpool:
+        others["envpool 1"] = EnvPool(envpool, task, args.envs, 1)
+        others["envpool"] = EnvPool(envpool, task, args.envs, args.threads)
+    speeds = {}
+    for other in others.values():
+        other.play(actions[:10])  # warms up; `runner bench env` does so itself
+    for _ in range(args.rounds):
+        report = bench_here(args, task)
+        [ours] = report["tasks"]
+        for name in ("limit", "step", "batch_1", "batch"):
+            speeds.setdefault(name, []).append(ours[name])
+        for name, other in others.items():
+            made, seconds = other.play(actions)
+            if name.startswith("gymnasium") and made != ours["steps"]:
+                parity.fail(f"{task}: {made} steps under {name}, {ours['steps']} under ours")
+            speeds.setdefault(name, []).append(made / seconds)
+    for other in others.values():
+        other.close()
+    return speeds, report["machine"]
+
+
+def table(rows, args):
+    """The Markdown table."""
+
+    def speed(speeds, name):
+        return f"{statistics.median(speeds[name]):,.0f}" if name in speeds else "–"
+
+    def ratio(speeds, ours, other, form="{:.2f}"):
+        if other not in speeds:
+            return "–"
+        ratios = [a / b for a, b in zip(speeds[ours], speeds[other], strict=True)]
+        return form.format(statistics.median(ratios))
+
+    percent = "{:.1%}"
+    yield (
+        "| task | MuJoCo alone | ours, `Env` | of it | Gymnasium | ratio | ours, `Batch`, 1 thread "
+        f"| of MuJoCo | EnvPool, 1 thread | ratio | ours, {args.threads} threads | scaling "
+        f"| EnvPool, {args.threads} threads | ratio | Gymnasium, processes | ratio |"
+    )
+    yield "|---" + "|--:" * 15 + "|"
+    for task, s in rows.items():
+        cells = [task, speed(s, "limit"), speed(s, "step"), ratio(s, "step", "limit", percent)]
+        cells += [speed(s, "gymnasium"), ratio(s, "step", "gymnasium")]
+        cells += [speed(s, "batch_1"), ratio(s, "batch_1", "limit", percent)]
+        cells += [speed(s, "envpool 1"), ratio(s, "batch_1", "envpool 1")]
+        cells += [speed(s, "batch"), ratio(s, "batch", "batch_1")]
+        cells += [speed(s, "envpool"), ratio(s, "batch", "envpool")]
+        cells += [speed(s, "gymnasium processes"), ratio(s, "batch", "gymnasium processes")]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def write_csv(rows, args, description, versions):
+    file = parity.ROOT / "results" / "bench" / "env.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    settings = {  # system: threads, environments
+        "limit": (1, 1), "step": (1, 1), "batch_1": (1, args.envs), "batch": (args.threads, args.envs),
+        "gymnasium": (1, 1), "gymnasium processes": (args.envs, args.envs),
+        "envpool 1": (1, args.envs), "envpool": (args.threads, args.envs),
+    }  # fmt: skip
+    with open(file, "w", newline="") as out:
+        out.write(f"# {description}\n")
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow("env,system,version,mujoco,threads,envs,rounds,steps_per_s,of_limit".split(","))
+        for task, speeds in rows.items():
+            for system, values in speeds.items():
+                name = system.split()[0] if system.split()[0] in versions else "ours"
+                shares = [a / b for a, b in zip(values, speeds["limit"], strict=True)]
+                writer.writerow(
+                    [task, system, *versions[name], *settings[system], len(values)]
+                    + [f"{statistics.median(values):.0f}", f"{statistics.median(shares):.4f}"]
+                )
+    print(f"\nwritten: {file.relative_to(parity.ROOT)}")
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    tasks = [f"{robot}-v4" for robot in parity.ROBOTS]
+    parser.add_argument(
+        "--env", nargs="+", default=tasks, choices=tasks, metavar="ID", help="default: all seven"
+    )
+    parser.add_argument("--envs", type=int, default=16, help="environments that step together")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all")
+    parser.add_argument("--steps", type=int, default=4000, help="steps per measurement")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--runner", default=str(parity.ROOT / "target/debug/runner"))
+    args = parser.parse_args()
+    if min(args.envs, args.threads, args.steps, args.rounds) < 1:
+        parity.fail("numbers must be at least 1")
+    args.runner = os.path.abspath(args.runner)
+    if not os.access(args.runner, os.X_OK):
+        parity.fail(f"{args.runner} is not a program; build it with `cargo build -p runner`")
+    use_packages()
+
+    load = os.getloadavg()[0]
+    if load > QUIET:
+        print(f"warning: the load average is {load:.2f}: others use the machine", file=sys.stderr)
+    envpool, envpool_mujoco = import_envpool()
+    if envpool is None:
+        print("without EnvPool: it is not to be had for this Python", file=sys.stderr)
+
+    import gymnasium
+    import mujoco
+
+    warnings.filterwarnings("ignore")  # Gymnasium advises against v4 at every `make`
+    gymnasium.logger.min_level = gymnasium.logger.ERROR
+    rows = {}
+    for task in args.env:
+        print(f"{task} ...", file=sys.stderr, flush=True)
+        rows[task], machine = measure(args, task, envpool)
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    versions = {
+        "ours": (machine["commit"][:12], machine["mujoco"]),
+        "gymnasium": (gymnasium.__version__, mujoco.__version__),
+    }
+    description = (
+        f"{machine['processor']}; {machine['logical_processors']} logical processors; load "
+        f"{load:.2f} at the start; ours at {machine['commit'][:12]} with MuJoCo {machine['mujoco']}; "
+        f"Gymnasium {gymnasium.__version__} with MuJoCo {mujoco.__version__}; Python {python}"
+    )
+    if envpool:
+        versions["envpool"] = (envpool.__version__, envpool_mujoco)
+        description += f"; EnvPool {envpool.__version__} with MuJoCo {envpool_mujoco}"
+    print(f"{description}\n\nSteps per second, medians of {args.rounds} rounds; "
+          f"batches, EnvPool and processes: {args.envs} environments.\n")
+    print("\n".join(table(rows, args)))
+    write_csv(rows, args, description, versions)
+
+
+if __name__ == "__main__":
+    main()
