@@ -42,12 +42,13 @@ doctor:
     @python3 scripts/setup.py || true # what set-up can't mend, the doctor explains
     @cargo run -p runner -- doctor
 
-# Check formatting and lints, and run all tests
+# Check formatting and lints, run all tests, compare the tasks with Gymnasium (220 MB from PyPI)
 test: setup
     python3 scripts/test_setup.py
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
     cargo test --workspace
+    python3 scripts/parity.py --quick
 
 # Format the code
 fmt:

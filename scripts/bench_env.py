@@ -15,7 +15,7 @@ Prints a Markdown table; writes results/bench/env.csv, a line for every task and
 line that describes the machine. Run it on a machine that does nothing else.
 
 Needs Python (3.11 or newer for EnvPool) and pip: installs Gymnasium and EnvPool from PyPI into
-third_party/venv-bench first, 1.1 GB with all that EnvPool asks for.
+third_party/python-bench first, 1.1 GB with all that EnvPool asks for.
 """
 
 import argparse
@@ -27,34 +27,22 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-import venv
 import warnings
 
 import parity
 
-VENV = parity.ROOT / "third_party" / "venv-bench"
+PACKAGES = parity.ROOT / "third_party" / "python-bench"
 ENVPOOL = "envpool==1.2.5"
 QUIET = 0.3  # a load average beyond this means that others use the machine
 
 
 def use_packages():
-    """Starts this program again in a Python of its own that has Gymnasium and, if it can be had,
-    EnvPool."""
-    if pathlib.Path(sys.prefix) == VENV:
-        return
-    python, done = VENV / "bin" / "python", VENV / "installed"
-    wanted = " ".join([*parity.PINS, ENVPOOL])
-    if not done.exists() or done.read_text() != wanted:
-        print(f"installing {wanted} into {VENV} (1.1 GB)", file=sys.stderr, flush=True)
-        venv.create(VENV, with_pip=True, clear=True)
-        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, *parity.PINS], check=True)
-        if subprocess.run([*install, *parity.PINS, ENVPOOL]).returncode != 0:
-            print(f"{ENVPOOL} cannot be installed for this Python (see above); going on without",
-                  file=sys.stderr)
-        done.write_text(wanted)
-    os.execv(python, [str(python), *sys.argv])
+    """Makes Gymnasium importable and, if it can be had, EnvPool."""
+    if not parity.install(PACKAGES, [*parity.PINS, ENVPOOL], "1.1 GB"):
+        print(f"{ENVPOOL} is not to be had for this Python, see above: going on without")
+        parity.use_gymnasium()
 
 
 def import_envpool():
@@ -165,16 +153,15 @@ def measure(args, task, envpool):
     """Speeds by system, a list of a number per round each."""
     import gymnasium
 
-    actions = draw_actions(
-        gymnasium.spec(task).make().action_space, args.envs, -(-args.steps // args.envs)
-    )
-    others = {
-        "gymnasium": Gymnasium(task, args.envs),
-        "gymnasium processes": GymnasiumProcesses(task, args.envs),
-    }
-    if envpool:
-        others["envpool 1"] = EnvPool(envpool, task, args.envs, 1)
-        others["envpool"] = EnvPool(envpool, task, args.envs, args.threads)
+    others = {}
+    with parity.quiet():
+        space = gymnasium.make(task).action_space
+        others["gymnasium"] = Gymnasium(task, args.envs)
+        others["gymnasium processes"] = GymnasiumProcesses(task, args.envs)
+        if envpool:
+            others["envpool 1"] = EnvPool(envpool, task, args.envs, 1)
+            others["envpool"] = EnvPool(envpool, task, args.envs, args.threads)
+    actions = draw_actions(space, args.envs, -(-args.steps // args.envs))
     speeds = {}
     for other in others.values():
         other.play(actions[:10])  # warms up; `runner bench env` does so itself
@@ -194,7 +181,7 @@ def measure(args, task, envpool):
 
 
 def table(rows, args):
-    """The Markdown table."""
+    """The Markdown tables, in pieces."""
 
     def speed(speeds, name):
         return f"{statistics.median(speeds[name]):,.0f}" if name in speeds else "–"
@@ -206,21 +193,22 @@ def table(rows, args):
         return form.format(statistics.median(ratios))
 
     percent = "{:.1%}"
-    yield (
-        "| task | MuJoCo alone | ours, `Env` | of it | Gymnasium | ratio | ours, `Batch`, 1 thread "
-        f"| of MuJoCo | EnvPool, 1 thread | ratio | ours, {args.threads} threads | scaling "
-        f"| EnvPool, {args.threads} threads | ratio | Gymnasium, processes | ratio |"
-    )
-    yield "|---" + "|--:" * 15 + "|"
+    yield "| one thread | MuJoCo alone | ours, `Env` | of MuJoCo | Gymnasium | ours / theirs "
+    yield "| ours, `Batch` | of MuJoCo | EnvPool | ours / theirs |\n|---" + "|--:" * 9 + "|\n"
     for task, s in rows.items():
         cells = [task, speed(s, "limit"), speed(s, "step"), ratio(s, "step", "limit", percent)]
         cells += [speed(s, "gymnasium"), ratio(s, "step", "gymnasium")]
         cells += [speed(s, "batch_1"), ratio(s, "batch_1", "limit", percent)]
         cells += [speed(s, "envpool 1"), ratio(s, "batch_1", "envpool 1")]
-        cells += [speed(s, "batch"), ratio(s, "batch", "batch_1")]
+        yield f"| {' | '.join(cells)} |\n"
+
+    yield f"\n| {args.threads} threads | ours, `Batch` | of one thread | EnvPool | ours / theirs "
+    yield "| Gymnasium, processes | ours / theirs |\n|---" + "|--:" * 6 + "|\n"
+    for task, s in rows.items():
+        cells = [task, speed(s, "batch"), ratio(s, "batch", "batch_1")]
         cells += [speed(s, "envpool"), ratio(s, "batch", "envpool")]
         cells += [speed(s, "gymnasium processes"), ratio(s, "batch", "gymnasium processes")]
-        yield "| " + " | ".join(cells) + " |"
+        yield f"| {' | '.join(cells)} |\n"
 
 
 def write_csv(rows, args, description, versions):
@@ -243,7 +231,7 @@ def write_csv(rows, args, description, versions):
                     [task, system, *versions[name], *settings[system], len(values)]
                     + [f"{statistics.median(values):.0f}", f"{statistics.median(shares):.4f}"]
                 )
-    print(f"\nwritten: {file.relative_to(parity.ROOT)}")
+    print(f"written: {file.relative_to(parity.ROOT)}")
 
 
 def main():
@@ -271,8 +259,6 @@ def main():
     if load > QUIET:
         print(f"warning: the load average is {load:.2f}: others use the machine", file=sys.stderr)
     envpool, envpool_mujoco = import_envpool()
-    if envpool is None:
-        print("without EnvPool: it is not to be had for this Python", file=sys.stderr)
 
     import gymnasium
     import mujoco
@@ -280,9 +266,12 @@ def main():
     warnings.filterwarnings("ignore")  # Gymnasium advises against v4 at every `make`
     gymnasium.logger.min_level = gymnasium.logger.ERROR
     rows = {}
-    for task in args.env:
-        print(f"{task} ...", file=sys.stderr, flush=True)
-        rows[task], machine = measure(args, task, envpool)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # MuJoCo leaves MUJOCO_LOG.TXT where it runs
+        for task in args.env:
+            print(f"{task} ...", file=sys.stderr, flush=True)
+            rows[task], machine = measure(args, task, envpool)
+        os.chdir(parity.ROOT)
 
     python = ".".join(map(str, sys.version_info[:3]))
     versions = {
@@ -299,7 +288,7 @@ def main():
         description += f"; EnvPool {envpool.__version__} with MuJoCo {envpool_mujoco}"
     print(f"{description}\n\nSteps per second, medians of {args.rounds} rounds; "
           f"batches, EnvPool and processes: {args.envs} environments.\n")
-    print("\n".join(table(rows, args)))
+    print("".join(table(rows, args)))
     write_csv(rows, args, description, versions)
 
 

@@ -6,26 +6,31 @@ Random actions of the tasks' seeds are replayed through `gymnasium.make(ID)` and
 to the last bit. Half of the episodes' stretches use actions far outside of the bounds.
 
     scripts/parity.py                                   # every task, seeds 0 to 2, 3000 steps
+    scripts/parity.py --quick                           # every task in less than a minute
     scripts/parity.py --env Ant-v4 --seeds 17 99 --steps 20000
     scripts/parity.py --runner target/release/runner
 
-Needs nothing but Python and pip: if Gymnasium is not importable, it is installed into
-third_party/venv-parity first. Exit code: 0 equal, 1 different, 2 could not compare.
+Needs nothing but Python 3.11 or newer and pip: where Python does not have the pinned Gymnasium,
+it is installed from PyPI into third_party/python-parity first (220 MB). Exit code: 0 equal,
+1 different, 2 could not compare.
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
-import venv
+from importlib import metadata
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-VENV = ROOT / "third_party" / "venv-parity"
+PACKAGES = ROOT / "third_party" / "python-parity"
 # The versions whose numbers are reproduced. NumPy is pinned because it promises its random streams
 # only within a version; imageio and packaging are what importing the MuJoCo tasks needs.
 PINS = ["gymnasium==1.4.0", "mujoco==3.17.0", "numpy==2.4.6", "imageio", "packaging"]
+OLDEST_PYTHON = (3, 11)  # that this NumPy runs on
 
 ROBOTS = ["Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "Swimmer", "Walker2d"]
 TASKS = [f"{robot}-{version}" for version in ("v4", "v5") for robot in ROBOTS]
@@ -35,28 +40,60 @@ TASKS += ["InvertedDoublePendulum-v5", "Reacher-v4", "Reacher-v5", "Pusher-v5"]
 
 
 def use_gymnasium():
-    """Imports the pinned Gymnasium, or starts this program again where it can be imported."""
+    """Makes the pinned Gymnasium importable."""
     try:
-        import gymnasium
-        import mujoco
-
-        if (gymnasium.__version__, mujoco.__version__) == ("1.4.0", "3.17.0"):
+        if all(metadata.version(name) == pin for name, pin in map(split_pin, PINS[:3])):
             return
-    except ImportError:
+    except metadata.PackageNotFoundError:
         pass
-    python = VENV / "bin" / "python"
-    if pathlib.Path(sys.prefix) == VENV:
-        fail(f"{VENV} does not hold {' '.join(PINS)}; delete the folder and run this again")
-    if not python.exists():
-        print(f"installing {' '.join(PINS)} into {VENV}", flush=True)
-        venv.create(VENV, with_pip=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *PINS], check=True)
-    os.execv(python, [str(python), *sys.argv])
+    if sys.version_info < OLDEST_PYTHON:
+        fail(f"this is Python {sys.version.split()[0]}; {PINS[2]} wants 3.11 or newer")
+    if not install(PACKAGES, PINS, "220 MB"):
+        fail(f"pip cannot install {' '.join(PINS)}, see above")
+
+
+def split_pin(pin):
+    return pin.split("==")
+
+
+def install(folder, packages, size):
+    """Puts packages from PyPI into a folder, unless they are there, and makes them importable;
+    returns whether that worked. (No virtual environment: some systems' Python cannot make one.)"""
+    stamp = folder / "installed"
+    wanted = f"Python {sys.version_info[0]}.{sys.version_info[1]}: {' '.join(packages)}"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        print(f"installing {' '.join(packages)} from PyPI into {folder} ({size})", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        command = [sys.executable, "-m", "pip", "install", "--target", str(folder), *packages]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if done.returncode != 0:  # else it complains at most about packages that are not used here
+            print(done.stderr.strip(), file=sys.stderr)
+            shutil.rmtree(folder, ignore_errors=True)
+            return False
+        stamp.write_text(wanted)
+    sys.path.insert(0, str(folder))
+    return True
 
 
 def fail(message):
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+@contextlib.contextmanager
+def quiet():
+    """Keeps what MuJoCo prints about every model that it reads from the output of this program."""
+    sys.stdout.flush()
+    kept, nothing = [os.dup(1), os.dup(2)], os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        for number, original in zip((1, 2), kept):
+            os.dup2(original, number)
+        for number in (*kept, nothing):
+            os.close(number)
 
 
 def draw_actions(space, seed, steps):
@@ -78,7 +115,8 @@ def replay(task, seed, actions):
     import gymnasium
     import numpy as np
 
-    env = gymnasium.make(task)
+    with quiet():
+        env = gymnasium.make(task)
     obs, resets, rewards, ends = [], [env.reset(seed=seed)[0]], [], []
     for action in actions:
         observation, reward, terminated, truncated, _ = env.step(action)
@@ -123,7 +161,8 @@ def differences(theirs, ours):
         if found is None:
             yield f"{name} is missing"
         elif (found.shape, found.dtype) != (expected.shape, expected.dtype):
-            yield f"{name} is {found.dtype}{found.shape}, Gymnasium's {expected.dtype}{expected.shape}"
+            form = f"{found.dtype}{found.shape}, Gymnasium's {expected.dtype}{expected.shape}"
+            yield f"{name} is {form}"
         elif found.tobytes() != expected.tobytes():
             bits = [np.ascontiguousarray(a).view(f"u{a.itemsize}") for a in (found, expected)]
             where = np.argwhere(bits[0] != bits[1])
@@ -141,14 +180,28 @@ def main():
     parser.add_argument(
         "--env", nargs="+", default=TASKS, choices=TASKS, metavar="ID", help="default: all"
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
-    parser.add_argument("--steps", type=int, default=3000, help="steps per task and seed")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="default: 0 1 2")
+    parser.add_argument("--steps", type=int, help="steps per task and seed (default: 3000)")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="by default 2 seeds and 1050 steps, past the longest time limit; where Python is too old, "
+        "says so and does nothing",
+    )
     parser.add_argument("--runner", default=str(ROOT / "target/debug/runner"), help="the program")
     args = parser.parse_args()
+    if args.seeds is None:
+        args.seeds = [0, 1] if args.quick else [0, 1, 2]
+    if args.steps is None:
+        args.steps = 1050 if args.quick else 3000
+    args.runner = os.path.abspath(args.runner)
     if args.steps < 1 or min(args.seeds) < 0:
         fail("--steps must be at least 1 and --seeds at least 0")
     if not os.access(args.runner, os.X_OK):
         fail(f"{args.runner} is not a program; build it with `cargo build -p runner`")
+    if args.quick and sys.version_info < OLDEST_PYTHON:
+        print(f"not compared with Gymnasium: {PINS[2]} wants Python 3.11 or newer")
+        return
     use_gymnasium()
 
     import warnings
@@ -161,7 +214,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # MuJoCo leaves MUJOCO_LOG.TXT where it runs
         for task in args.env:
-            space = gymnasium.spec(task).make().action_space
+            with quiet():
+                space = gymnasium.make(task).action_space
             for seed in args.seeds:
                 actions = draw_actions(space, seed, args.steps)
                 theirs = replay(task, seed, actions)

@@ -1,0 +1,26 @@
+#!/usr/bin/env python3
+"""Prints the table of results/README.md from the eval.csv and train.csv of the reference runs.
+
+    python3 scripts/results_table.py [FOLDER]        (default: results/reference)
+"""
+import csv
+import pathlib
+import statistics
+import sys
+
+root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "results/reference")
+rows = []
+for path in sorted(root.glob("*/*/seed-*/eval.csv")):
+    algo, env, seed = path.parts[-4:-1]
+    evaluations = [row for row in csv.DictReader(path.open()) if row["mode"] == "deterministic"]
+    training = list(csv.DictReader((path.parent / "train.csv").open()))
+    # Before the first update a step is physics alone: that speed says nothing of training.
+    speeds = [float(row["steps_per_s"]) for row in training if row["critic_loss"]]
+    curve = ", ".join(f"{float(row['return_mean']):.0f}" for row in evaluations)
+    at = ", ".join(f"{int(row['step']) // 1000}k" for row in evaluations)
+    rows.append((algo, env, seed.removeprefix("seed-"), at, curve, f"{statistics.median(speeds):.0f}"))
+
+print("| algorithm | task | seed | at step | deterministic return | steps/s (median) |")
+print("|---|---|---|---|---|---|")
+for row in rows:
+    print("| " + " | ".join(row) + " |")
