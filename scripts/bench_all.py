@@ -65,6 +65,8 @@ class Bench:
 
     def __init__(self, runner, options, rest):
         self.runner, self.options, self.rest = runner, options, rest
+        # The folder that the runner gives an algorithm's variant (`docs/protocol.md`).
+        self.variant = "%s-%s" % (options.algo, options.name) if options.name else options.algo
         self.guard = threading.Lock()
         self.left = [(task, seed) for seed in options.seeds for task in TASKS]
         self.total, self.begun = len(self.left), 0
@@ -80,7 +82,7 @@ class Bench:
                 task, seed = self.left.pop(0)
                 self.begun += 1
                 name = "%d/%d %s seed %d" % (self.begun, self.total, task, seed)
-            run = os.path.join(self.options.out, self.options.algo, task, "seed-%d" % seed)
+            run = os.path.join(self.options.out, self.variant, task, "seed-%d" % seed)
             if os.path.exists(os.path.join(run, "DONE")):
                 say(name + ": done before, skipped")
                 continue
@@ -93,6 +95,8 @@ class Bench:
 
     def train(self, task, seed):
         command = [self.runner, "train", "--env", task, "--seed", str(seed), "--out", self.options.out, "--algo", self.options.algo]
+        if self.options.name:
+            command += ["--name", self.options.name]
         if self.options.steps is not None:
             command += ["--steps", self.options.steps]
         log = ""
@@ -100,7 +104,7 @@ class Bench:
         if self.options.jobs > 1:  # side by side, progress bars would overwrite each other
             folder = os.path.join(self.options.out, "logs")
             os.makedirs(folder, exist_ok=True)
-            log = os.path.join(folder, "%s-%s-seed-%d.log" % (self.options.algo, task, seed))
+            log = os.path.join(folder, "%s-%s-seed-%d.log" % (self.variant, task, seed))
             output = open(log, "ab")
         try:
             with self.guard:
@@ -132,6 +136,7 @@ def main():
     parser.add_argument("--jobs", type=at_least_one, default=1, help="how many runs at a time (1); with several, each writes to a file in <out>/logs")
     parser.add_argument("--steps", help="environment steps of each run (as the preset has it)")
     parser.add_argument("--algo", default="smfp", help="the algorithm (smfp)")
+    parser.add_argument("--name", help="a variant's name, added to the algorithm's folder")
     parser.add_argument("--out", default="results", help="where the runs' folders go (results)")
     options, rest = parser.parse_known_args()
     options.out = os.path.relpath(os.path.join(ROOT, options.out), ROOT) if not os.path.isabs(options.out) else options.out

@@ -142,7 +142,8 @@ class EnvPool:
 def bench_here(args, task):
     """One round of ours, and of the limit."""
     command = [args.runner, "bench", "env", "--json", "--rounds", "1", "--env", task]
-    command += ["--envs", str(args.envs), "--threads", str(args.threads), "--steps", str(args.steps)]
+    for name in ("envs", "threads", "steps"):
+        command += [f"--{name}", str(vars(args)[name])]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         parity.fail(f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip()}")
@@ -215,14 +216,21 @@ def write_csv(rows, args, description, versions):
     file = parity.ROOT / "results" / "bench" / "env.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
     settings = {  # system: threads, environments
-        "limit": (1, 1), "step": (1, 1), "batch_1": (1, args.envs), "batch": (args.threads, args.envs),
-        "gymnasium": (1, 1), "gymnasium processes": (args.envs, args.envs),
-        "envpool 1": (1, args.envs), "envpool": (args.threads, args.envs),
-    }  # fmt: skip
+        "limit": (1, 1),
+        "step": (1, 1),
+        "batch_1": (1, args.envs),
+        "batch": (args.threads, args.envs),
+        "gymnasium": (1, 1),
+        "gymnasium processes": (args.envs, args.envs),
+        "envpool 1": (1, args.envs),
+        "envpool": (args.threads, args.envs),
+    }
+    columns = ["env", "system", "version", "mujoco", "threads", "envs", "rounds"]
+    columns += ["steps_per_s", "of_limit"]
     with open(file, "w", newline="") as out:
         out.write(f"# {description}\n")
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow("env,system,version,mujoco,threads,envs,rounds,steps_per_s,of_limit".split(","))
+        writer.writerow(columns)
         for task, speeds in rows.items():
             for system, values in speeds.items():
                 name = system.split()[0] if system.split()[0] in versions else "ours"
@@ -273,19 +281,20 @@ def main():
             rows[task], machine = measure(args, task, envpool)
         os.chdir(parity.ROOT)
 
-    python = ".".join(map(str, sys.version_info[:3]))
     versions = {
         "ours": (machine["commit"][:12], machine["mujoco"]),
         "gymnasium": (gymnasium.__version__, mujoco.__version__),
     }
-    description = (
-        f"{machine['processor']}; {machine['logical_processors']} logical processors; load "
-        f"{load:.2f} at the start; ours at {machine['commit'][:12]} with MuJoCo {machine['mujoco']}; "
-        f"Gymnasium {gymnasium.__version__} with MuJoCo {mujoco.__version__}; Python {python}"
-    )
     if envpool:
         versions["envpool"] = (envpool.__version__, envpool_mujoco)
-        description += f"; EnvPool {envpool.__version__} with MuJoCo {envpool_mujoco}"
+    python = ".".join(map(str, sys.version_info[:3]))
+    description = "; ".join([
+        machine["processor"],
+        f"{machine['logical_processors']} logical processors",
+        f"load {load:.2f} at the start",
+        *(f"{name} {version} with MuJoCo {own}" for name, (version, own) in versions.items()),
+        f"Python {python}",
+    ])
     print(f"{description}\n\nSteps per second, medians of {args.rounds} rounds; "
           f"batches, EnvPool and processes: {args.envs} environments.\n")
     print("".join(table(rows, args)))

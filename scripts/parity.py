@@ -185,8 +185,8 @@ def main():
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="by default 2 seeds and 1050 steps, past the longest time limit; where Python is too old, "
-        "says so and does nothing",
+        help="by default 2 seeds and 1050 steps, past the longest time limit; where Python is too "
+        "old, says so and does nothing",
     )
     parser.add_argument("--runner", default=str(ROOT / "target/debug/runner"), help="the program")
     args = parser.parse_args()

@@ -80,12 +80,12 @@ pub fn bench(args: &BenchEnvArgs) -> Outcome<()> {
         rounds: args.rounds,
         tasks: Vec::new(),
     };
-    if !args.json {
-        print_head(&report);
-    }
     for task in &tasks {
         let row = measure(task, args, report.threads)?;
         if !args.json {
+            if report.tasks.is_empty() {
+                print_head(&report);
+            }
             print_row(&row);
         }
         report.tasks.push(row);

@@ -26,7 +26,7 @@ pub enum Command {
     /// Replay actions from a file and write what the task answers.
     Trace(TraceArgs),
     /// Measure speed.
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = false)]
     Bench(BenchCommand),
     /// Show versions and paths of all that is needed, what is wrong, and the mend.
     Doctor,
