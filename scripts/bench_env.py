@@ -139,11 +139,10 @@ class EnvPool:
         self.env.close()
 
 
-def bench_here(args, task):
+def bench_here(args, task, steps):
     """One round of ours, and of the limit."""
     command = [args.runner, "bench", "env", "--json", "--rounds", "1", "--env", task]
-    for name in ("envs", "threads", "steps"):
-        command += [f"--{name}", str(vars(args)[name])]
+    command += ["--envs", str(args.envs), "--threads", str(args.threads), "--steps", str(steps)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         parity.fail(f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip()}")
@@ -162,12 +161,14 @@ def measure(args, task, envpool):
         if envpool:
             others["envpool 1"] = EnvPool(envpool, task, args.envs, 1)
             others["envpool"] = EnvPool(envpool, task, args.envs, args.threads)
-    actions = draw_actions(space, args.envs, -(-args.steps // args.envs))
+    [trial] = bench_here(args, task, 500)["tasks"]
+    rows = max(10, round(args.seconds * trial["limit"] / args.envs))
+    actions = draw_actions(space, args.envs, rows)
     speeds = {}
     for other in others.values():
         other.play(actions[:10])  # warms up; `runner bench env` does so itself
     for _ in range(args.rounds):
-        report = bench_here(args, task)
+        report = bench_here(args, task, rows * args.envs)
         [ours] = report["tasks"]
         for name in ("limit", "step", "batch_1", "batch"):
             speeds.setdefault(name, []).append(ours[name])
@@ -252,12 +253,14 @@ def main():
     )
     parser.add_argument("--envs", type=int, default=16, help="environments that step together")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all")
-    parser.add_argument("--steps", type=int, default=4000, help="steps per measurement")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="everything is measured so often")
+    parser.add_argument(
+        "--seconds", type=float, default=0.6, help="that MuJoCo alone needs for a measurement"
+    )
     parser.add_argument("--runner", default=str(parity.ROOT / "target/debug/runner"))
     args = parser.parse_args()
-    if min(args.envs, args.threads, args.steps, args.rounds) < 1:
-        parity.fail("numbers must be at least 1")
+    if min(args.envs, args.threads, args.rounds) < 1 or not args.seconds > 0:
+        parity.fail("--envs, --threads and --rounds must be at least 1, --seconds positive")
     args.runner = os.path.abspath(args.runner)
     if not os.access(args.runner, os.X_OK):
         parity.fail(f"{args.runner} is not a program; build it with `cargo build -p runner`")

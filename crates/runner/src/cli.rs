@@ -124,6 +124,40 @@ pub struct TraceArgs {
 pub enum BenchCommand {
     /// Steps per second of a task, beside the limit: MuJoCo alone on the same steps.
     Env(BenchEnvArgs),
+    /// Time of an update on a random batch of the task's sizes.
+    Update(BenchAgentArgs),
+    /// Time of an action at batch 1, as an algorithm explores.
+    Act(BenchAgentArgs),
+}
+
+#[derive(Args)]
+pub struct BenchAgentArgs {
+    /// Task whose sizes are used.
+    #[arg(long, value_name = "ID", default_value = "HalfCheetah-v4")]
+    pub env: String,
+    /// Algorithm, or all.
+    #[arg(long, default_value = "all")]
+    pub algo: String,
+    /// Preset of hyperparameters.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub preset: String,
+    /// Set one key, such as train.batch_size=64; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    pub set: Vec<String>,
+    /// Where networks live: cpu, cuda or cuda:INDEX.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Threads of LibTorch.
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: u16,
+    /// Rounds, of which the median is printed.
+    #[arg(long, value_name = "R", default_value_t = 5, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub rounds: u16,
+    /// Print JSON instead of lines.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]

@@ -65,7 +65,7 @@ pub fn doctor() -> Outcome<()> {
 }
 
 /// LibTorch's version as set-up recorded it beside the library in use.
-fn libtorch_version() -> String {
+pub fn libtorch_version() -> String {
     let lib = PathBuf::from(path_of("libtorch_cpu.so"));
     let recorded = lib.parent().and_then(Path::parent).map(|root| root.join("build-version"));
     let text = recorded.and_then(|file| fs::read_to_string(file).ok());

@@ -1,6 +1,7 @@
 //! The experiment runner. `runner --help` says what it does; data goes to
 //! stdout, progress and messages to stderr.
 
+mod bench_agent;
 mod bench_env;
 mod checkpoint;
 mod cli;
@@ -51,6 +52,8 @@ fn run(cli: Cli) -> Outcome<()> {
         (Some(Command::Eval(args)), _) => evaluate::eval(&args),
         (Some(Command::Trace(args)), _) => trace(&args),
         (Some(Command::Bench(BenchCommand::Env(args))), _) => bench_env::bench(&args),
+        (Some(Command::Bench(BenchCommand::Update(args))), _) => bench_agent::update(&args),
+        (Some(Command::Bench(BenchCommand::Act(args))), _) => bench_agent::act(&args),
         (Some(Command::Doctor), _) => doctor::doctor(),
         (None, None) => Err(Failure::Usage(
             "no task given: `runner --env Ant-v4 --seed 3` trains, `runner --help` shows more"

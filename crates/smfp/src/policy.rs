@@ -19,6 +19,8 @@ pub struct Policy {
     /// m(s) and log sigma(s) of `noise = "source"`.
     source: Option<Source>,
     times: TimeEmbedding,
+    /// [temb(1), temb(0)], the embedding of the one-step map: (1, 4 K).
+    one_step_times: Tensor,
     squash: Squash,
     act_dim: i64,
 }
@@ -82,7 +84,10 @@ impl Policy {
             trunk: Mlp::new(&mut builder, "source", obs_dim, width, depth, activation, rng),
             mean: Linear::constant(&mut builder, "source_mean", width, act_dim, 0.0),
         });
-        let policy = Self { trunk, velocity, std, source, times, squash: config.squash, act_dim };
+        let at = |t: f64| times.forward(&Tensor::full([1, 1], t, (kind, device)));
+        let one_step_times = Tensor::cat(&[at(1.0), at(0.0)], 1);
+        let squash = config.squash;
+        let policy = Self { trunk, velocity, std, source, times, one_step_times, squash, act_dim };
         (policy, builder.build(kind, device))
     }
 
@@ -139,8 +144,7 @@ impl Policy {
         let log_std = self.log_std(p, &features);
         let z = if xi.is_some() { z.shallow_clone() } else { z.zeros_like() };
         let x = self.spread(&source.mean.forward(p, &features), &log_std, &z);
-        let (r, t) = self.endpoints(obs);
-        let raw = &x - self.velocity(p, obs, &x, &r, &t);
+        let raw = &x - self.velocity.forward(p, &self.one_step_features(p, obs, &x));
         // The surrogate here is the density of the map's input, so neither the
         // map's Jacobian nor tanh's belongs to it.
         let log_prob = self.gaussian_log_prob(&log_std, &z);
@@ -163,17 +167,15 @@ impl Policy {
 
     /// mu = g(s, z, 1) and log sigma, in one call.
     pub fn one_step(&self, p: &[Tensor], obs: &Tensor, z: &Tensor) -> (Tensor, Tensor) {
-        let (r, t) = self.endpoints(obs);
-        let features = self.trunk.forward(p, &self.input(obs, z, &r, &t));
+        let features = self.one_step_features(p, obs, z);
         let mean = z - self.velocity.forward(p, &features);
         (mean, self.log_std(p, &features))
     }
 
-    /// r = 0 and t = 1 for every row.
-    fn endpoints(&self, obs: &Tensor) -> (Tensor, Tensor) {
-        let shape = [obs.size()[0], 1];
-        let options = (obs.kind(), obs.device());
-        (Tensor::zeros(shape, options), Tensor::ones(shape, options))
+    /// The trunk's output at r = 0 and t = 1.
+    fn one_step_features(&self, p: &[Tensor], obs: &Tensor, x: &Tensor) -> Tensor {
+        let times = self.one_step_times.expand([obs.size()[0], -1], false);
+        self.trunk.forward(p, &Tensor::cat(&[obs, x, &times], 1))
     }
 
     /// Whether the Gaussian head has noise at all.

@@ -1,0 +1,194 @@
+//! `runner bench update` and `runner bench act`: what an algorithm costs.
+
+use crate::cli::BenchAgentArgs;
+use crate::failure::{Failure, Outcome};
+use crate::settings::{self, ALGORITHMS, Settings, Sources};
+use crate::{device, doctor, train};
+use agent::{ActMode, Agent, Batch, Random, stream};
+use networks::{normal, uniform};
+use serde::Serialize;
+use std::time::Instant;
+use tch::{Cuda, Device, Kind, Tensor};
+
+/// What is printed with `--json`.
+#[derive(Serialize)]
+struct Report<Row> {
+    processor: String,
+    commit: &'static str,
+    libtorch: String,
+    env: String,
+    threads: u16,
+    rows: Vec<Row>,
+}
+
+/// Cost of learning. Medians over the rounds.
+#[derive(Serialize)]
+struct UpdateRow {
+    algo: String,
+    batch: usize,
+    us_per_update: f64,
+    updates_per_s: f64,
+    parameters: i64,
+}
+
+/// Cost of acting at batch 1, with what the algorithm explores with.
+#[derive(Serialize)]
+struct ActRow {
+    algo: String,
+    us_p50: f64,
+    us_p99: f64,
+}
+
+/// Updates in a measurement: a multiple of every preset's actor delay.
+const UPDATES: u32 = 60;
+/// Actions in a measurement.
+const ACTIONS: usize = 2000;
+
+/// The command `bench update`.
+///
+/// # Errors
+/// Wrong input.
+pub fn update(args: &BenchAgentArgs) -> Outcome<()> {
+    let mut rows = Vec::new();
+    for subject in subjects(args)? {
+        let Subject { algo, settings, mut agent, obs_dim, act_dim, device } = subject;
+        let rows_in_batch = settings.train.batch_size as i64;
+        let mut rng = stream(0, "benchmark");
+        let batch = random_batch(rows_in_batch, obs_dim, act_dim, device, &mut rng);
+        let mut measure = || -> Outcome<f64> {
+            let begun = Instant::now();
+            for _ in 0..UPDATES {
+                agent.update(&batch, &mut rng).map_err(|e| Failure::Failed(e.to_string()))?;
+            }
+            synchronise(device);
+            Ok(begun.elapsed().as_secs_f64() * 1e6 / f64::from(UPDATES))
+        };
+        measure()?;
+        let times = (0..args.rounds).map(|_| measure()).collect::<Outcome<Vec<_>>>()?;
+        let us = quantile(times, 0.5);
+        rows.push(UpdateRow {
+            algo,
+            batch: settings.train.batch_size,
+            us_per_update: us,
+            updates_per_s: 1e6 / us,
+            parameters: parameters(agent.as_ref()),
+        });
+    }
+    print(args, rows, |row| {
+        format!("{:>10.0} us/update {:>8.1} updates/s", row.us_per_update, row.updates_per_s)
+            + &format!(" {:>9} parameters  {}", row.parameters, row.algo)
+    })
+}
+
+/// The command `bench act`.
+///
+/// # Errors
+/// Wrong input.
+pub fn act(args: &BenchAgentArgs) -> Outcome<()> {
+    let mut rows = Vec::new();
+    for Subject { algo, agent, obs_dim, device, .. } in subjects(args)? {
+        let mut rng = stream(0, "benchmark");
+        let obs = normal(&mut rng, &[1, obs_dim], device);
+        let mut measure = || {
+            let begun = Instant::now();
+            let action = agent.act(&obs, ActMode::Explore, &mut rng);
+            // As a caller would: the action has to arrive.
+            let _ = action.double_value(&[0, 0]);
+            begun.elapsed().as_secs_f64() * 1e6
+        };
+        (0..ACTIONS / 4).for_each(|_| {
+            measure();
+        });
+        let count = ACTIONS * usize::from(args.rounds);
+        let times: Vec<f64> = (0..count).map(|_| measure()).collect();
+        let (us_p50, us_p99) = (quantile(times.clone(), 0.5), quantile(times, 0.99));
+        rows.push(ActRow { algo, us_p50, us_p99 });
+    }
+    print(args, rows, |row| {
+        format!("{:>8.1} us p50 {:>8.1} us p99  {}", row.us_p50, row.us_p99, row.algo)
+    })
+}
+
+/// An algorithm that is measured.
+struct Subject {
+    algo: String,
+    settings: Settings,
+    agent: Box<dyn Agent>,
+    obs_dim: i64,
+    act_dim: i64,
+    device: Device,
+}
+
+fn subjects(args: &BenchAgentArgs) -> Outcome<Vec<Subject>> {
+    let env = envs::Env::make(&args.env)?;
+    let device = device::parse(&args.device)?;
+    tch::set_num_threads(i32::from(args.threads));
+    let algos: Vec<&str> = match args.algo.as_str() {
+        "all" => ALGORITHMS.iter().map(|(name, _)| *name).collect(),
+        algo => vec![algo],
+    };
+    algos
+        .into_iter()
+        .map(|algo| {
+            let settings = settings::resolve(&Sources {
+                algo,
+                env: &args.env,
+                preset: &args.preset,
+                set: &args.set,
+                ..Sources::default()
+            })?;
+            let agent = train::make_agent(&settings.algorithm, env.spec(), 0, device);
+            let (obs_dim, act_dim) = (env.spec().obs_dim as i64, env.spec().act_dim as i64);
+            Ok(Subject { algo: algo.into(), settings, agent, obs_dim, act_dim, device })
+        })
+        .collect()
+}
+
+fn random_batch(rows: i64, obs: i64, act: i64, device: Device, rng: &mut Random) -> Batch {
+    Batch {
+        obs: normal(rng, &[rows, obs], device),
+        action: uniform(rng, &[rows, act], device) * 2.0 - 1.0,
+        reward: normal(rng, &[rows], device),
+        next_obs: normal(rng, &[rows, obs], device),
+        terminated: Tensor::zeros([rows], (Kind::Float, device)),
+    }
+}
+
+/// Numbers in the networks that learn: neither targets nor moments.
+fn parameters(agent: &dyn Agent) -> i64 {
+    let learns = |name: &str| name.starts_with("actor.") || name.starts_with("critic.");
+    agent.state().iter().filter(|(name, _)| learns(name)).map(|(_, t)| t.numel() as i64).sum()
+}
+
+fn synchronise(device: Device) {
+    if let Device::Cuda(index) = device {
+        Cuda::synchronize(index as i64);
+    }
+}
+
+fn quantile(mut times: Vec<f64>, share: f64) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[((times.len() - 1) as f64 * share).round() as usize]
+}
+
+fn print<Row: Serialize>(
+    args: &BenchAgentArgs,
+    rows: Vec<Row>,
+    line: impl Fn(&Row) -> String,
+) -> Outcome<()> {
+    if !args.json {
+        rows.iter().for_each(|row| println!("{}", line(row)));
+        return Ok(());
+    }
+    let report = Report {
+        processor: doctor::processor(),
+        commit: env!("SMFP_COMMIT"),
+        libtorch: doctor::libtorch_version(),
+        env: args.env.clone(),
+        threads: args.threads,
+        rows,
+    };
+    let text = serde_json::to_string_pretty(&report);
+    println!("{}", text.map_err(|error| Failure::Failed(error.to_string()))?);
+    Ok(())
+}
