@@ -68,6 +68,9 @@ pub struct TrainArgs {
     /// Folder for results.
     #[arg(long, value_name = "DIR", default_value = "results")]
     pub out: PathBuf,
+    /// A MJCF file of your own instead of the task's; its sizes must fit.
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
     /// Name of a variant, added to the algorithm's folder.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,

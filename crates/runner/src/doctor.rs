@@ -132,7 +132,11 @@ fn models_hash() -> Result<String, String> {
     sha256(&list).map_err(|error| format!("{}: {error}; run `scripts/just setup`", list.display()))
 }
 
-fn sha256(path: &Path) -> io::Result<String> {
+/// A file's SHA-256 in hexadecimal digits.
+///
+/// # Errors
+/// The file can't be read.
+pub fn sha256(path: &Path) -> io::Result<String> {
     let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
     let mut hasher = Sha256::new();
     loop {

@@ -8,6 +8,7 @@ use envs::{Batch, BatchStep};
 use networks::tensor_from;
 use rand::RngExt;
 use report::EvalRow;
+use std::path::Path;
 use tch::{Device, Tensor};
 use toml_edit::DocumentMut;
 
@@ -28,6 +29,7 @@ impl Evaluator {
     /// The task can't be made.
     pub fn new(
         env: &str,
+        model: Option<&Path>,
         episodes: usize,
         threads: usize,
         seed: u64,
@@ -35,7 +37,7 @@ impl Evaluator {
     ) -> Outcome<Self> {
         let mut rng = stream(seed, "evaluation environment");
         Ok(Self {
-            envs: Batch::make(env, episodes, threads)?,
+            envs: make_envs(env, model, episodes, threads)?,
             seeds: (0..episodes).map(|_| u64::from(rng.random::<u32>())).collect(),
             seed,
             device,
@@ -87,6 +89,17 @@ impl Evaluator {
         }
         Ok(totals)
     }
+}
+
+/// Environments of a task with its own model or the user's.
+///
+/// # Errors
+/// An unknown task, a model that can't be used.
+pub fn make_envs(env: &str, model: Option<&Path>, count: usize, threads: usize) -> Outcome<Batch> {
+    Ok(match model {
+        Some(model) => Batch::make_with_model(env, model, count, threads)?,
+        None => Batch::make(env, count, threads)?,
+    })
 }
 
 /// From [-1, 1] to a task's bounds.
@@ -143,6 +156,7 @@ pub fn eval(args: &EvalArgs) -> Outcome<()> {
         item.and_then(|item| item.as_str()).ok_or_else(|| damaged(&format!("run.{key} is missing")))
     };
     let (algo, env) = (word("algo")?, word("env")?);
+    let model = record.get("run").and_then(|run| run.get("model")?.as_str()).map(Path::new);
     let number = |table: &str, key: &str| record.get(table)?.get(key)?.as_integer();
     let run_seed = number("run", "seed").ok_or_else(|| damaged("run.seed is missing"))? as u64;
     let settings = settings::of_run(algo, &record, &origin)?;
@@ -150,7 +164,7 @@ pub fn eval(args: &EvalArgs) -> Outcome<()> {
     let device = device::parse(&args.device)?;
     tch::set_num_threads(1);
     let seed = args.seed.unwrap_or(run_seed);
-    let mut evaluator = Evaluator::new(env, args.episodes as usize, 1, seed, device)?;
+    let mut evaluator = Evaluator::new(env, model, args.episodes as usize, 1, seed, device)?;
     let spec = evaluator.spec().clone();
     let mut agent = train::make_agent(&settings.algorithm, &spec, run_seed, device);
     let step = checkpoint::load(&args.run, agent.as_mut())?;

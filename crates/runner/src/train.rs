@@ -1,7 +1,7 @@
 //! The training loop: one environment, one replay, one agent.
 
 use crate::cli::TrainArgs;
-use crate::evaluate::{ActionScale, Evaluator, mode_name, to_rows};
+use crate::evaluate::{ActionScale, Evaluator, make_envs, mode_name, to_rows};
 use crate::failure::{Failure, Outcome};
 use crate::folder::RunFolder;
 use crate::progress::Progress;
@@ -44,7 +44,8 @@ pub fn make_agent(
 pub fn train(args: &TrainArgs) -> Outcome<()> {
     // Everything that can be wrong with the request is found before the
     // folder is touched. An unknown task comes first: its presets depend on it.
-    envs::Env::make(&args.env)?;
+    let model = args.model.as_deref();
+    make_envs(&args.env, model, 1, 1)?;
     let settings = settings::resolve(&Sources {
         algo: &args.algo,
         env: &args.env,
@@ -55,7 +56,7 @@ pub fn train(args: &TrainArgs) -> Outcome<()> {
         envs: args.envs,
     })?;
     let threads = usize::from(args.threads);
-    let envs = Envs::make(&args.env, settings.train.envs, threads)?;
+    let envs = make_envs(&args.env, model, settings.train.envs, threads)?;
     if let Some(name) = &args.name {
         check_name(name)?;
     }
@@ -67,7 +68,7 @@ pub fn train(args: &TrainArgs) -> Outcome<()> {
     let name = args.name.as_deref();
     let path = RunFolder::path_of(&args.out, &args.algo, name, &args.env, args.seed);
     let folder = RunFolder::begin(path, args.restart)?;
-    folder.write("config.toml", &record(args, &settings, device).to_string())?;
+    folder.write("config.toml", &record(args, &settings, device)?.to_string())?;
     Run::new(args, &settings, envs, device, &folder)?.all()?;
     folder.done()
 }
@@ -82,12 +83,18 @@ fn check_name(name: &str) -> Outcome<()> {
 }
 
 /// `config.toml`: how the run was asked for, on what, and every setting.
-fn record(args: &TrainArgs, settings: &Settings, device: Device) -> DocumentMut {
+fn record(args: &TrainArgs, settings: &Settings, device: Device) -> Outcome<DocumentMut> {
     let mut run = Table::new();
     let command: Vec<String> = std::env::args().collect();
     run["algo"] = value(&args.algo);
     run["env"] = value(&args.env);
     run["seed"] = value(args.seed as i64);
+    if let Some(model) = &args.model {
+        let fail = |error| Failure::file(model, "read", error);
+        let absolute = model.canonicalize().map_err(fail)?;
+        run["model_sha256"] = value(doctor::sha256(&absolute).map_err(fail)?);
+        run["model"] = value(absolute.display().to_string());
+    }
     run["preset"] = value(&args.preset);
     run["device"] = value(&args.device);
     run["threads"] = value(i64::from(args.threads));
@@ -105,7 +112,7 @@ fn record(args: &TrainArgs, settings: &Settings, device: Device) -> DocumentMut 
     for (section, item) in settings.document.iter() {
         document.insert(section, item.clone());
     }
-    document
+    Ok(document)
 }
 
 /// A run under way.
@@ -160,7 +167,14 @@ impl<'a> Run<'a> {
         Ok(Self {
             settings,
             folder,
-            evaluator: Evaluator::new(&args.env, train.eval_episodes, threads, args.seed, device)?,
+            evaluator: Evaluator::new(
+                &args.env,
+                args.model.as_deref(),
+                train.eval_episodes,
+                threads,
+                args.seed,
+                device,
+            )?,
             agent: make_agent(&settings.algorithm, spec, args.seed, device),
             replay: Replay::new(capacity, train.envs, spec.obs_dim, spec.act_dim),
             envs,

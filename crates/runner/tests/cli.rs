@@ -148,6 +148,60 @@ fn an_evaluation_changes_no_number_of_the_training() {
 }
 
 #[test]
+fn several_environments_step_side_by_side_with_one_update_per_step_unless_said_otherwise() {
+    let out = tempfile::tempdir().unwrap();
+    for (seed, ratio, updates) in [(1, "1", 150), (2, "0.5", 75), (3, "2", 300)] {
+        let ratio = format!("train.updates_per_step={ratio}");
+        let more = ["--envs", "3", "--set", &ratio];
+        let output = train(out.path(), "Hopper-v4", seed, &more);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let run = folder(out.path(), "Hopper-v4", seed);
+        let (rows, _, _) = repeatable(&run);
+        let last = rows.last().unwrap();
+        assert_eq!((last.step, last.updates), (300, updates));
+        let steps: Vec<u64> = rows.iter().map(|row| row.step).collect();
+        assert_eq!(steps, [102, 201, 300], "a row at the first step past each multiple of 100");
+        let config = fs::read_to_string(run.join("config.toml")).unwrap();
+        assert!(config.contains("envs = 3"));
+    }
+}
+
+#[test]
+fn the_number_of_threads_of_the_environments_changes_no_number() {
+    let out = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    // No updates: LibTorch's sums may depend on its threads, the physics may not.
+    for (out, threads) in out.iter().zip(["1", "2"]) {
+        let more = ["--envs", "4", "--threads", threads, "--set", "train.updates_per_step=0"];
+        assert!(train(out.path(), "Walker2d-v4", 1, &more).status.success());
+    }
+    let [one, two] = out.each_ref().map(|out| repeatable(&folder(out.path(), "Walker2d-v4", 1)));
+    assert_eq!(one.0, two.0);
+}
+
+#[test]
+fn a_model_of_the_users_is_trained_on_if_it_fits_and_named_if_not() {
+    let out = tempfile::tempdir().unwrap();
+    let model = out.path().join("heavy.xml");
+    let text = fs::read_to_string(envs::models_dir().join("hopper.xml")).unwrap();
+    fs::write(&model, text.replace("armature=\"1\"", "armature=\"2\"")).unwrap();
+    let path = model.to_str().unwrap();
+    let output = train(out.path(), "Hopper-v4", 1, &["--model", path]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(train(out.path(), "Hopper-v4", 1, &["--name", "own"]).status.success());
+    let changed = folder(out.path(), "Hopper-v4", 1);
+    let own = out.path().join("smfp-own/Hopper-v4/seed-1");
+    assert!(repeatable(&changed).0 != repeatable(&own).0, "the model made no difference");
+    let config = fs::read_to_string(changed.join("config.toml")).unwrap();
+    assert!(config.contains("heavy.xml") && config.contains("model_sha256"));
+
+    let refusal = train(out.path(), "Ant-v4", 1, &["--model", path]);
+    refused(&refusal, 2, &["heavy.xml does not fit Ant-v4", "expected 15"]);
+    fs::write(&model, "<mujoco>\n<worldbody>\n<bdy/>\n</worldbody></mujoco>").unwrap();
+    let refusal = train(out.path(), "Hopper-v4", 2, &["--model", path]);
+    refused(&refusal, 2, &["heavy.xml", "bdy", "line 3"]);
+}
+
+#[test]
 fn a_recorded_configuration_repeats_its_run() {
     let out = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let sets = ["--set", "objective.lambda=0.7", "--set", "critic.kind=layernorm"];
