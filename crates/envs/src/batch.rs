@@ -113,7 +113,8 @@ impl Batch {
     /// so on; a first reset without seeds is one with `s = 0`.
     ///
     /// # Errors
-    /// [`Error::Simulation`]; that environment needs a reset, the others are reset.
+    /// [`Error::InBatch`] of an [`Error::Simulation`]; that environment is not reset, the others
+    /// are.
     ///
     /// # Panics
     /// If there are not as many seeds as environments or `observations` has another size.
@@ -141,9 +142,10 @@ impl Batch {
     /// An action is treated as in [`Env::step`](crate::Env::step).
     ///
     /// # Errors
-    /// [`Error::ActionLength`] (of all rows together), [`Error::NonFiniteAction`] (an action that
-    /// is ignored may be anything) or [`Error::NotReset`]; the batch is then as it was before.
-    /// [`Error::Simulation`]; that environment is as it was before, the others were stepped.
+    /// [`Error::ActionLength`] (of all rows together), [`Error::NotReset`], or [`Error::InBatch`]
+    /// of an [`Error::NonFiniteAction`] (an action that is ignored may be anything); the batch is
+    /// then as it was before. [`Error::InBatch`] of an [`Error::Simulation`]; that environment is
+    /// as it was before, the others were stepped.
     ///
     /// # Panics
     /// If `steps` or `observations` has another size.

@@ -42,7 +42,9 @@ impl From<envs::Error> for Failure {
         use envs::Error::*;
         let message = error.to_string();
         match error {
-            MujocoVersion { .. } | Diverged { .. } => Self::Failed(message),
+            MujocoVersion { .. } | Diverged { .. } | Simulation { .. } | InBatch { .. } => {
+                Self::Failed(message)
+            }
             _ => Self::Usage(message),
         }
     }

@@ -386,6 +386,32 @@ fn trace_replays_actions_into_an_archive_of_the_documented_shapes() {
 }
 
 #[test]
+fn benchmarks_print_a_json_document_for_programs() {
+    let json = |args: &[&str]| -> serde_json::Value {
+        let output = runner().arg("bench").args(args).arg("--json").output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let env = json(&["env", "--env", "Swimmer-v4", "--steps", "100", "--rounds", "1"]);
+    let task = &env["tasks"][0];
+    for speed in ["limit", "step", "batch_1", "batch"] {
+        assert!(task[speed].as_f64().unwrap() > 0.0, "{speed}: {task}");
+    }
+    let small = ["--rounds", "1", "--set", "critic.width=16", "--set", "actor.width=16"];
+    for (what, figure) in [("update", "us_per_update"), ("act", "us_p50")] {
+        let report = json(&[&[what][..], &small].concat());
+        let algos: Vec<&str> = report["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|r| r["algo"].as_str().unwrap())
+            .collect();
+        assert_eq!(algos, ["smfp", "sac"]);
+        assert!(report["rows"][0][figure].as_f64().unwrap() > 0.0);
+    }
+}
+
+#[test]
 fn help_explains_every_switch() {
     let output = runner().args(["train", "--help"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
