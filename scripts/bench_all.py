@@ -95,6 +95,8 @@ class Bench:
 
     def train(self, task, seed):
         command = [self.runner, "train", "--env", task, "--seed", str(seed), "--out", self.options.out, "--algo", self.options.algo]
+        if not any(argument.split("=")[0] == "--threads" for argument in self.rest):
+            command += ["--threads", str(max(1, (os.cpu_count() or 1) // self.options.jobs))]
         if self.options.name:
             command += ["--name", self.options.name]
         if self.options.steps is not None:

@@ -2,8 +2,8 @@
 
 use crate::{Batch, Random, in_range};
 use networks::{
-    Adam, AdamConfig, Aggregate, CriticKind, Critics, CriticsConfig, NormMode, Params, Renorm,
-    StateError, merge_state,
+    Adam, AdamConfig, Aggregate, CriticKind, Critics, CriticsConfig, NormMode, Params, Pool,
+    Renorm, StateError, merge_state,
 };
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Reduction, Tensor};
@@ -68,6 +68,7 @@ pub struct CriticLearner {
     target: Option<Params>,
     adam: Adam,
     updates: Tensor,
+    pool: Pool,
 }
 
 /// What an update of the critics measured.
@@ -105,7 +106,14 @@ impl CriticLearner {
             online,
             target,
             updates: Tensor::zeros([], (Kind::Int64, Device::Cpu)),
+            pool: Pool::new(1),
         }
+    }
+
+    /// Runs the members of the ensemble on up to `threads` threads beside each
+    /// other. No number depends on it.
+    pub fn set_threads(&mut self, threads: usize) {
+        self.pool = Pool::new(threads.min(self.config.members));
     }
 
     /// Updates so far.
@@ -117,13 +125,28 @@ impl CriticLearner {
     /// reach the action and stop there.
     pub fn value(&self, obs: &Tensor, action: &Tensor) -> Tensor {
         let frozen = self.online.frozen();
-        self.config.aggregate.join(&self.critics.forward(frozen, obs, action, NormMode::Running))
+        let aggregate = self.config.aggregate;
+        if !action.requires_grad() {
+            let mode = NormMode::Running;
+            return aggregate.join(&self.critics.forward(frozen, obs, action, mode, &self.pool));
+        }
+        // The critics' part of the chain rule is done here, and its result
+        // enters the graph as a constant: q at this action, with its slope.
+        let (q, slope) = self.critics.value_and_slope(frozen, obs, action, aggregate, &self.pool);
+        let step = slope * (action - action.detach());
+        q + step.sum_dim_intlist(&[1i64][..], false, None)
     }
 
-    /// The same under the target ensemble (for `crossq` the online one).
+    /// The same under the target ensemble (for `crossq` the online one), without gradients.
     pub fn target_value(&self, obs: &Tensor, action: &Tensor) -> Tensor {
         let frozen = self.target.as_ref().unwrap_or(&self.online).frozen();
-        self.config.aggregate.join(&self.critics.forward(frozen, obs, action, NormMode::Running))
+        self.config.aggregate.join(&self.critics.forward(
+            frozen,
+            obs,
+            action,
+            NormMode::Running,
+            &self.pool,
+        ))
     }
 
     /// One step on L_Q = sum_i mean (Q_i(s, a) - y)^2 with
@@ -138,41 +161,45 @@ impl CriticLearner {
         next_bonus: Option<&Tensor>,
     ) -> CriticLoss {
         let p = self.online.trainable();
-        let (q, next_q) = match &self.target {
+        let rows = batch.len();
+        let input = Tensor::cat(&[&batch.obs, &batch.action], 1);
+        let next_input = Tensor::cat(&[&batch.next_obs, next_action], 1);
+        let (q, next_q): (Vec<Tensor>, Vec<Tensor>) = match &self.target {
             Some(target) => {
                 let mode = NormMode::Running;
-                let q = self.critics.forward(p, &batch.obs, &batch.action, mode);
-                let _guard = tch::no_grad_guard();
-                let next = &batch.next_obs;
-                (q, self.critics.forward(target.frozen(), next, next_action, mode))
+                let next =
+                    self.critics.forward_each(target.frozen(), &next_input, mode, &self.pool);
+                (self.critics.forward_each(p, &input, mode, &self.pool), next)
             }
             None => {
                 // CrossQ: both pairs in one pass, so that both are normalised
                 // by the statistics of their union.
                 let renorm = self.config.renorm && self.updates() >= self.config.renorm_warmup;
                 let mode = NormMode::Batch(renorm.then_some(RENORM));
-                let obs = Tensor::cat(&[&batch.obs, &batch.next_obs], 0);
-                let action = Tensor::cat(&[&batch.action, next_action], 0);
-                let both = self.critics.forward(p, &obs, &action, mode);
-                let rows = batch.len();
-                (both.narrow(1, 0, rows), both.narrow(1, rows, rows).detach())
+                let both = Tensor::cat(&[input, next_input], 0);
+                let each = self.critics.forward_each(p, &both, mode, &self.pool);
+                let part = |start: i64| each.iter().map(move |q| q.narrow(0, start, rows));
+                (part(0).collect(), part(rows).map(|q| q.detach()).collect())
             }
         };
-        let mut next_value = self.config.aggregate.join(&next_q);
+        let mut next_value =
+            self.config.aggregate.join(&Tensor::cat(&next_q, 1).transpose(0, 1)).detach();
         if let Some(bonus) = next_bonus {
             next_value += bonus;
         }
         let y: Tensor = &batch.reward + next_value * (1.0 - &batch.terminated) * self.config.gamma;
-        let members = q.size()[0] as f64;
-        // The mean runs over members and rows alike: times members, their sum.
-        let loss = q.mse_loss(&y.detach().expand_as(&q), Reduction::Mean) * members;
-        let gradient = self.online.gradient(&loss);
+        let y = y.detach().unsqueeze(1);
+        let losses: Vec<Tensor> = q.iter().map(|q| q.mse_loss(&y, Reduction::Mean)).collect();
+        let loss = Tensor::stack(&losses, 0).detach().sum(Kind::Float);
+        let q_mean = Tensor::cat(&q, 1).detach().mean(Kind::Float);
+        drop(q);
+        let gradient = self.online.gradient_of_parts(losses, self.critics.ends(), &self.pool);
         self.adam.step(&mut self.online, &gradient);
         if let Some(target) = &mut self.target {
             target.track(&self.online, self.config.tau);
         }
         let _ = self.updates.g_add_scalar_(1);
-        CriticLoss { loss: loss.detach(), q_mean: q.detach().mean(Kind::Float) }
+        CriticLoss { loss, q_mean }
     }
 
     /// The state by name.

@@ -12,6 +12,7 @@ mod critic;
 mod mlp;
 mod norm;
 mod params;
+mod pool;
 mod random;
 mod time;
 
@@ -20,5 +21,6 @@ pub use critic::{Aggregate, CriticKind, Critics, CriticsConfig};
 pub use mlp::{Activation, Linear, Mlp};
 pub use norm::{BatchNorm, LayerNorm, NormMode, Renorm};
 pub use params::{Params, ParamsBuilder, StateError, load_state, merge_state};
+pub use pool::Pool;
 pub use random::{normal, tensor_from, uniform};
 pub use time::TimeEmbedding;

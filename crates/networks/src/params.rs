@@ -1,5 +1,6 @@
 //! The numbers of one network, as one flat vector.
 
+use crate::pool::Pool;
 use rand::{Rng, RngExt};
 use tch::{Device, Kind, Tensor};
 
@@ -17,6 +18,16 @@ impl ParamsBuilder {
     /// An empty list.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How many tensors there are.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
     }
 
     /// Appends a tensor filled with one value.
@@ -111,20 +122,26 @@ impl Params {
     /// The gradient of a scalar with respect to all parameters, as one flat
     /// vector; zero where the scalar does not depend on a parameter.
     pub fn gradient(&self, loss: &Tensor) -> Tensor {
-        let grads = Tensor::run_backward(&[loss], &self.trainable, false, false);
-        let parts: Vec<Tensor> =
-            grads
-                .iter()
-                .zip(&self.frozen)
-                .map(|(grad, view)| {
-                    if grad.defined() {
-                        grad.reshape([-1])
-                    } else {
-                        view.zeros_like().reshape([-1])
-                    }
-                })
-                .collect();
-        Tensor::cat(&parts, 0)
+        flat_gradient(loss, &self.trainable)
+    }
+
+    /// The gradient of a sum of scalars that depend on different parameters,
+    /// each differentiated on a thread of its own.
+    ///
+    /// `ends` says for each scalar where its tensors end in the list: those
+    /// of the first are `0..ends[0]`, of the second `ends[0]..ends[1]`.
+    pub fn gradient_of_parts(&self, losses: Vec<Tensor>, ends: &[usize], pool: &Pool) -> Tensor {
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let jobs = losses
+            .into_iter()
+            .zip(starts.zip(ends))
+            .map(|(loss, (start, end))| {
+                let leaves: Vec<Tensor> =
+                    self.trainable[start..*end].iter().map(Tensor::shallow_clone).collect();
+                move || flat_gradient(&loss, &leaves)
+            })
+            .collect();
+        Tensor::cat(&pool.run(jobs), 0)
     }
 
     /// Polyak averaging: `self <- (1 - tau) self + tau online`.
@@ -149,6 +166,19 @@ impl Params {
     pub fn load(&mut self, prefix: &str, saved: &[(String, Tensor)]) -> Result<(), StateError> {
         load_state(&self.named(prefix), saved)
     }
+}
+
+fn flat_gradient(loss: &Tensor, leaves: &[Tensor]) -> Tensor {
+    let grads = Tensor::run_backward(&[loss], leaves, false, false);
+    let parts: Vec<Tensor> = grads
+        .iter()
+        .zip(leaves)
+        .map(|(grad, leaf)| {
+            let grad = if grad.defined() { grad.shallow_clone() } else { leaf.zeros_like() };
+            grad.reshape([-1])
+        })
+        .collect();
+    Tensor::cat(&parts, 0)
 }
 
 /// Why saved tensors do not fit a network.

@@ -122,7 +122,7 @@ struct Subject {
 fn subjects(args: &BenchAgentArgs) -> Outcome<Vec<Subject>> {
     let env = envs::Env::make(&args.env)?;
     let device = device::parse(&args.device)?;
-    tch::set_num_threads(i32::from(args.threads));
+    device::single_threaded_operations();
     let algos: Vec<&str> = match args.algo.as_str() {
         "all" => ALGORITHMS.iter().map(|(name, _)| *name).collect(),
         algo => vec![algo],
@@ -137,7 +137,8 @@ fn subjects(args: &BenchAgentArgs) -> Outcome<Vec<Subject>> {
                 set: &args.set,
                 ..Sources::default()
             })?;
-            let agent = train::make_agent(&settings.algorithm, env.spec(), 0, device);
+            let mut agent = train::make_agent(&settings.algorithm, env.spec(), 0, device);
+            agent.set_threads(usize::from(args.threads));
             let (obs_dim, act_dim) = (env.spec().obs_dim as i64, env.spec().act_dim as i64);
             Ok(Subject { algo: algo.into(), settings, agent, obs_dim, act_dim, device })
         })

@@ -52,10 +52,10 @@ pub struct TrainArgs {
     /// Where networks live: cpu, cuda or cuda:INDEX.
     #[arg(long, default_value = "cpu")]
     pub device: String,
-    /// Threads of LibTorch and of the environments; the same number gives the same bytes.
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true,
+    /// Threads (default: as many as there are processors). They change the speed, and no number.
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
           value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: u16,
+    pub threads: Option<u16>,
     /// Preset of hyperparameters.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub preset: String,
@@ -150,7 +150,7 @@ pub struct BenchAgentArgs {
     /// Where networks live: cpu, cuda or cuda:INDEX.
     #[arg(long, default_value = "cpu")]
     pub device: String,
-    /// Threads of LibTorch.
+    /// Threads.
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true,
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: u16,

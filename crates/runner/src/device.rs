@@ -35,6 +35,15 @@ pub fn parse(name: &str) -> Outcome<Device> {
     Ok(Device::Cuda(index))
 }
 
+/// Makes each of LibTorch's operations run on the thread that calls it.
+///
+/// Its own threads would add the parts of a sum in another order, so that
+/// results depended on their number; ours run whole networks instead.
+pub fn single_threaded_operations() {
+    tch::set_num_threads(1);
+    tch::set_num_interop_threads(1);
+}
+
 /// Whether the CUDA half of LibTorch is loaded into this process.
 pub fn linked_with_cuda() -> bool {
     loaded_libraries().iter().any(|path| path.contains("libtorch_cuda.so"))

@@ -162,7 +162,7 @@ pub fn eval(args: &EvalArgs) -> Outcome<()> {
     let settings = settings::of_run(algo, &record, &origin)?;
 
     let device = device::parse(&args.device)?;
-    tch::set_num_threads(1);
+    device::single_threaded_operations();
     let seed = args.seed.unwrap_or(run_seed);
     let mut evaluator = Evaluator::new(env, model, args.episodes as usize, 1, seed, device)?;
     let spec = evaluator.spec().clone();

@@ -55,7 +55,8 @@ pub fn train(args: &TrainArgs) -> Outcome<()> {
         steps: args.steps,
         envs: args.envs,
     })?;
-    let threads = usize::from(args.threads);
+    let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let threads = args.threads.map_or(processors, usize::from);
     let envs = make_envs(&args.env, model, settings.train.envs, threads)?;
     if let Some(name) = &args.name {
         check_name(name)?;
@@ -63,13 +64,12 @@ pub fn train(args: &TrainArgs) -> Outcome<()> {
     let device = device::parse(&args.device)?;
     // Hours may hang on these files: a third of a second to read them is little.
     doctor::check_libraries().map_err(Failure::Failed)?;
-    tch::set_num_threads(i32::from(args.threads));
-    tch::set_num_interop_threads(1);
+    device::single_threaded_operations();
     let name = args.name.as_deref();
     let path = RunFolder::path_of(&args.out, &args.algo, name, &args.env, args.seed);
     let folder = RunFolder::begin(path, args.restart)?;
-    folder.write("config.toml", &record(args, &settings, device)?.to_string())?;
-    Run::new(args, &settings, envs, device, &folder)?.all()?;
+    folder.write("config.toml", &record(args, &settings, threads, device)?.to_string())?;
+    Run::new(args, &settings, envs, threads, device, &folder)?.all()?;
     folder.done()
 }
 
@@ -83,7 +83,12 @@ fn check_name(name: &str) -> Outcome<()> {
 }
 
 /// `config.toml`: how the run was asked for, on what, and every setting.
-fn record(args: &TrainArgs, settings: &Settings, device: Device) -> Outcome<DocumentMut> {
+fn record(
+    args: &TrainArgs,
+    settings: &Settings,
+    threads: usize,
+    device: Device,
+) -> Outcome<DocumentMut> {
     let mut run = Table::new();
     let command: Vec<String> = std::env::args().collect();
     run["algo"] = value(&args.algo);
@@ -97,7 +102,7 @@ fn record(args: &TrainArgs, settings: &Settings, device: Device) -> Outcome<Docu
     }
     run["preset"] = value(&args.preset);
     run["device"] = value(&args.device);
-    run["threads"] = value(i64::from(args.threads));
+    run["threads"] = value(threads as i64);
     run["command"] = value(command.join(" "));
     run["commit"] = value(env!("SMFP_COMMIT"));
     run["processor"] = value(doctor::processor());
@@ -151,6 +156,7 @@ impl<'a> Run<'a> {
         args: &TrainArgs,
         settings: &'a Settings,
         envs: Envs,
+        threads: usize,
         device: Device,
         folder: &'a RunFolder,
     ) -> Outcome<Self> {
@@ -163,7 +169,8 @@ impl<'a> Run<'a> {
         let needed = train.steps.saturating_mul(2).saturating_add(2 * train.envs as u64);
         let capacity = train.replay_capacity.min(usize::try_from(needed).unwrap_or(usize::MAX));
         let label = format!("{} {} seed {}", args.algo, args.env, args.seed);
-        let threads = usize::from(args.threads);
+        let mut agent = make_agent(&settings.algorithm, spec, args.seed, device);
+        agent.set_threads(threads);
         Ok(Self {
             settings,
             folder,
@@ -175,7 +182,7 @@ impl<'a> Run<'a> {
                 args.seed,
                 device,
             )?,
-            agent: make_agent(&settings.algorithm, spec, args.seed, device),
+            agent,
             replay: Replay::new(capacity, train.envs, spec.obs_dim, spec.act_dim),
             envs,
             device,
