@@ -6,6 +6,7 @@ use crate::params::{Params, ParamsBuilder};
 use crate::pool;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -148,8 +149,9 @@ impl Critics {
         let pass = self.pass(p, &Tensor::cat(&[obs, action], 1), NormMode::Running);
         let value = aggregate.join(&pass.q);
         let shares = aggregate.shares(&pass.q);
-        let slope = pass.input_gradient(&shares);
-        (value, slope.narrow(1, obs.size()[1], action.size()[1]))
+        let first = obs.size()[1] as usize;
+        let slope = pass.input_gradient(&shares, first..first + action.size()[1] as usize);
+        (value, slope)
     }
 
     /// The running statistics of batch normalisation (none for other kinds).
@@ -187,17 +189,19 @@ impl CriticPass {
             .collect();
         let each = self.passes.into_iter().zip(parts).enumerate().map(|(i, (pass, part))| {
             let d = d_q.get(i as i64).unsqueeze(1);
-            move || pass.back(&d, false, Some(part))
+            move || pass.back(&d, None, Some(part))
         });
         pool::run(each.collect());
         flat
     }
 
-    /// The same with respect to the input: (B, inputs), the sum over the members.
-    pub fn input_gradient(self, d_q: &Tensor) -> Tensor {
+    /// The same with respect to some columns of the input: (B, columns), the sum over
+    /// the members.
+    pub fn input_gradient(self, d_q: &Tensor, columns: Range<usize>) -> Tensor {
         let each = self.passes.into_iter().enumerate().map(|(i, pass)| {
             let d = d_q.get(i as i64).unsqueeze(1);
-            move || pass.back(&d, true, None).expect("the input's gradient")
+            let columns = columns.clone();
+            move || pass.back(&d, Some(columns), None).expect("the input's gradient")
         });
         let parts = pool::run(each.collect());
         parts.into_iter().reduce(|sum, part| sum + part).expect("an ensemble has members")
@@ -321,7 +325,7 @@ mod tests {
         let d = &d * d.gt(-0.3);
         let (member, count) = (&critics.members[0], critics.counts[0]);
         let start = critics.stats().flat().copy();
-        let run = |explicit: bool, wants_input: bool| {
+        let run = |explicit: bool, wanted: Option<Range<usize>>| {
             critics.stats().flat().shallow_clone().copy_(&start);
             let stats = critics.stats().frozen();
             let pass = match explicit {
@@ -330,12 +334,12 @@ mod tests {
             };
             let output = pass.output.shallow_clone();
             let flat = Tensor::zeros([count], (Kind::Float, Device::Cpu));
-            let into = (!wants_input).then(|| flat.shallow_clone());
-            let gradient = pass.back(&d, wants_input, into).unwrap_or(flat);
+            let into = wanted.is_none().then(|| flat.shallow_clone());
+            let gradient = pass.back(&d, wanted.clone(), into).unwrap_or(flat);
             [output, gradient, critics.stats().flat().copy()]
         };
-        for wants_input in [false, true] {
-            let pairs = run(true, wants_input).into_iter().zip(run(false, wants_input));
+        for wanted in [None, Some(0..8), Some(5..8)] {
+            let pairs = run(true, wanted.clone()).into_iter().zip(run(false, wanted));
             for (name, (ours, theirs)) in ["output", "gradient", "statistics"].iter().zip(pairs) {
                 if theirs.numel() == 0 {
                     continue; // only CrossQ has statistics

@@ -6,6 +6,7 @@ use crate::norm::{BatchNorm, LayerNorm, NormMode};
 use crate::params::ParamsBuilder;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Arc;
 use tch::Tensor;
 
@@ -132,6 +133,11 @@ impl Layout {
         self.batch_norms().next().is_some()
     }
 
+    /// Whether there is no normalisation at all.
+    pub fn is_plain(&self) -> bool {
+        !self.has_batch_norm() && self.blocks.iter().all(|block| block.layer_norm.is_none())
+    }
+
     /// The positions of all parameters, in the order of the layers.
     pub fn parameters(&self) -> Vec<usize> {
         let norm = |norm: &BatchNorm| [norm.weight, norm.bias];
@@ -253,7 +259,8 @@ impl Mlp {
                 .contains(&true)
                 .then(|| Tensor::empty([count], (gradient.kind(), gradient.device())));
             let (p, stats) = (&all, &all_stats);
-            let input = cpu::backward(&layout, p, stats, &kept, gradient, wanted[0], flat.as_mut());
+            let columns = wanted[0].then_some(0..layout.blocks[0].linear.inputs as usize);
+            let input = cpu::backward(&layout, p, stats, &kept, gradient, columns, flat.as_mut());
             let mut gradients = vec![input];
             let mut offset = 0;
             for ((count, shape), wanted) in shapes.iter().zip(&wanted[1..]) {
@@ -332,28 +339,31 @@ enum WayBack {
 
 impl Pass {
     /// Of a scalar whose gradient with respect to the output is `d_output`
-    /// (B, outputs): the gradient with respect to the input, where it is wanted,
-    /// (B, inputs). That of the parameters is written to `parameters`, a vector
-    /// with their numbers in their order, where there is one.
+    /// (B, outputs): the gradient with respect to some columns of the input, where
+    /// they are wanted, (B, columns). That of the parameters is written to
+    /// `parameters`, a vector with their numbers in their order, where there is one.
     pub fn back(
         self,
         d_output: &Tensor,
-        wants_input: bool,
+        wanted: Option<Range<usize>>,
         mut parameters: Option<Tensor>,
     ) -> Option<Tensor> {
         match self.way_back {
             WayBack::Explicit { network, p, stats, kept } => {
                 let into = parameters.as_mut();
-                cpu::backward(&network.0, &p, &stats, &kept, d_output, wants_input, into)
+                cpu::backward(&network.0, &p, &stats, &kept, d_output, wanted, into)
             }
             WayBack::Graph { graph, input, leaves } => {
                 let scalar = tch::with_grad(|| (graph * d_output).sum(None));
-                let mut of: Vec<&Tensor> = wants_input.then_some(&input).into_iter().collect();
+                let mut of: Vec<&Tensor> = wanted.is_some().then_some(&input).into_iter().collect();
                 if parameters.is_some() {
                     of.extend(&leaves);
                 }
                 let mut gradients = Tensor::run_backward(&[scalar], &of, false, false);
-                let input = wants_input.then(|| gradients.remove(0));
+                let input = wanted.map(|columns| {
+                    let (first, count) = (columns.start as i64, columns.len() as i64);
+                    gradients.remove(0).narrow(1, first, count)
+                });
                 if let Some(into) = &mut parameters {
                     let flat: Vec<Tensor> = gradients.iter().map(|g| g.reshape([-1])).collect();
                     into.copy_(&Tensor::cat(&flat, 0));

@@ -1,6 +1,7 @@
 //! Loops over numbers, compiled for AVX2 too and dispatched at run time
 //! (`multiversion`). No sum depends on the width of the vectors.
 
+use super::lanes::{LANES, Lane};
 use crate::mlp::Activation;
 use crate::pool;
 use multiversion::multiversion;
@@ -96,41 +97,25 @@ fn tanh(x: f32) -> (f32, f32) {
     (y, 1.0 - y * y)
 }
 
-/// y <- f(y + bias) over rows; `slope`, where it is not empty, gets f'(y + bias).
-/// (The slope of ReLU needs no memory: it is the sign of its value.)
+/// y <- f(y); `slope`, where it is not empty, gets f'(y). (The slope of ReLU needs
+/// no memory: it is the sign of its value.)
 #[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn activate(y: &mut [f32], bias: &[f32], activation: Activation, slope: &mut [f32]) {
+pub(super) fn activate(y: &mut [f32], activation: Activation, slope: &mut [f32]) {
     match activation {
-        Activation::Relu => {
-            for row in y.chunks_exact_mut(bias.len()) {
-                for (y, b) in row.iter_mut().zip(bias) {
-                    let sum = *y + b;
-                    // (`max` would turn NaN into 0.)
-                    *y = if sum <= 0.0 { 0.0 } else { sum };
-                }
-            }
-        }
-        Activation::Mish => smooth(y, bias, slope, mish),
-        Activation::Silu => smooth(y, bias, slope, silu),
-        Activation::Tanh => smooth(y, bias, slope, tanh),
+        // (`max` would turn NaN into 0.)
+        Activation::Relu => y.iter_mut().for_each(|y| *y = if *y <= 0.0 { 0.0 } else { *y }),
+        Activation::Mish => smooth(y, slope, mish),
+        Activation::Silu => smooth(y, slope, silu),
+        Activation::Tanh => smooth(y, slope, tanh),
     }
 }
 
 #[inline(always)]
-fn smooth(y: &mut [f32], bias: &[f32], slope: &mut [f32], f: impl Fn(f32) -> (f32, f32)) {
-    let width = bias.len();
+fn smooth(y: &mut [f32], slope: &mut [f32], f: impl Fn(f32) -> (f32, f32)) {
     if slope.is_empty() {
-        for row in y.chunks_exact_mut(width) {
-            for (y, b) in row.iter_mut().zip(bias) {
-                *y = f(*y + b).0;
-            }
-        }
+        y.iter_mut().for_each(|y| *y = f(*y).0);
     } else {
-        for (row, slopes) in y.chunks_exact_mut(width).zip(slope.chunks_exact_mut(width)) {
-            for ((y, b), slope) in row.iter_mut().zip(bias).zip(slopes) {
-                (*y, *slope) = f(*y + b);
-            }
-        }
+        y.iter_mut().zip(slope).for_each(|(y, slope)| (*y, *slope) = f(*y));
     }
 }
 
@@ -152,180 +137,102 @@ pub(super) fn through_activation(d: &mut [f32], activated: &[f32], slope: &[f32]
     }
 }
 
-/// y <- y + bias over rows that begin `stride` numbers apart.
+/// q[i] = x[i] w for rows x[i]: the product with a single column.
 #[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn add_bias(y: &mut [f32], stride: usize, bias: &[f32]) {
-    for row in y.chunks_mut(stride) {
-        for (y, b) in row.iter_mut().zip(bias) {
-            *y += b;
-        }
-    }
-}
-
-/// Sums of columns, added to `sums`; rows begin `stride` numbers apart.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn column_sums(x: &[f32], stride: usize, sums: &mut [f32]) {
-    for row in x.chunks(stride) {
-        for (sum, x) in sums.iter_mut().zip(row) {
-            *sum += x;
-        }
-    }
-}
-
-/// a <- a + b.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn add(a: &mut [f32], b: &[f32]) {
-    a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-}
-
-/// q[i] = x[i] w + bias for rows x[i]: the product with a single column.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn row_dots(q: &mut [f32], x: &[f32], w: &[f32], bias: f32) {
+pub(super) fn row_dots(q: &mut [f32], x: &[f32], w: &[f32]) {
     for (q, row) in q.iter_mut().zip(x.chunks_exact(w.len())) {
-        *q = sum_of(row, w, |x, w| x * w) + bias;
+        *q = sum_of(row, w, |x, w| x * w);
     }
 }
 
-/// d[i] = dq[i] w: the way back through such a product.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn outer(d: &mut [f32], dq: &[f32], w: &[f32]) {
-    for (row, dq) in d.chunks_exact_mut(w.len()).zip(dq) {
-        for (d, w) in row.iter_mut().zip(w) {
-            *d = dq * w;
-        }
-    }
-}
-
-/// sums += sum_i dq[i] x[i]: the gradient of w in such a product.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn weighted_sum(sums: &mut [f32], dq: &[f32], x: &[f32]) {
-    for (row, dq) in x.chunks_exact(sums.len()).zip(dq) {
-        for (sum, x) in sums.iter_mut().zip(row) {
-            *sum += dq * x;
+/// Columns become lines: to[l][j] = from[j][l], for up to 16 lanes of a panel. Lines
+/// are filled up with zeros.
+pub(super) fn transpose(to: &mut [Lane], from: &[Lane]) {
+    let to: &mut [Lane; LANES] = to.try_into().expect("16 lines");
+    match from.try_into() {
+        Ok(square) => transpose_square(to, square),
+        Err(_) => {
+            let mut square = [[0.0; LANES]; LANES];
+            square[..from.len()].copy_from_slice(from);
+            transpose_square(to, &square);
         }
     }
 }
 
-/// Layer normalisation of y + bias, before its shift: y <- xhat weight; xhat and
-/// 1/std of each row are kept for the way back.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn layer_norm(
-    y: &mut [f32],
-    bias: &[f32],
-    weight: &[f32],
-    epsilon: f32,
-    xhat: &mut [f32],
-    inverse_std: &mut [f32],
-) {
-    let width = bias.len();
-    let share = 1.0 / width as f32;
-    let rows = y.chunks_exact_mut(width).zip(xhat.chunks_exact_mut(width));
-    for ((row, xhat), inverse_std) in rows.zip(inverse_std) {
-        for (y, b) in row.iter_mut().zip(bias) {
-            *y += b;
-        }
-        let mean = sum_of(row, row, |y, _| y) * share;
-        let variance = sum_of(row, row, |y, _| (y - mean) * (y - mean)) * share;
-        *inverse_std = 1.0 / (variance + epsilon).sqrt();
-        for ((y, xhat), w) in row.iter_mut().zip(xhat).zip(weight) {
-            *xhat = (*y - mean) * *inverse_std;
-            *y = *xhat * w;
+/// out (columns, rows) = the transpose of `columns` columns from `first` on, of a
+/// matrix whose rows have `width` numbers.
+pub(super) fn transpose_matrix(out: &mut [f32], matrix: &[f32], width: usize, first: usize) {
+    let rows = matrix.len() / width;
+    let columns = out.len() / rows;
+    for row in (0..rows).step_by(LANES) {
+        for column in (0..columns).step_by(LANES) {
+            let (high, wide) = (LANES.min(rows - row), LANES.min(columns - column));
+            let (mut square, mut turned) = ([[0.0; LANES]; LANES], [[0.0; LANES]; LANES]);
+            for (i, line) in square[..high].iter_mut().enumerate() {
+                copy_line(line, &matrix[(row + i) * width + first + column..][..wide]);
+            }
+            transpose_square(&mut turned, &square);
+            for (i, line) in turned[..wide].iter().enumerate() {
+                copy_line(&mut out[(column + i) * rows + row..][..high], line);
+            }
         }
     }
 }
 
-/// The way back through layer normalisation: d from its output to its input; the
-/// gradients of weight and shift are added to.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn through_layer_norm(
-    d: &mut [f32],
-    weight: &[f32],
-    xhat: &[f32],
-    inverse_std: &[f32],
-    (d_weight, d_shift): (&mut [f32], &mut [f32]),
-) {
-    let width = weight.len();
-    let share = 1.0 / width as f32;
-    let rows = d.chunks_exact_mut(width).zip(xhat.chunks_exact(width));
-    for ((row, xhat), inverse_std) in rows.zip(inverse_std) {
-        let gradients = d_weight.iter_mut().zip(d_shift.iter_mut());
-        for (((d, xhat), w), (d_weight, d_shift)) in
-            row.iter_mut().zip(xhat).zip(weight).zip(gradients)
-        {
-            *d_weight += *d * xhat;
-            *d_shift += *d;
-            *d *= w;
-        }
-        let mean = sum_of(row, row, |d, _| d) * share;
-        let along = sum_of(row, xhat, |d, xhat| d * xhat) * share;
-        for (d, xhat) in row.iter_mut().zip(xhat) {
-            *d = (*d - mean - xhat * along) * inverse_std;
-        }
+/// Copies as many numbers as both have; 16 of them without a call.
+#[inline(always)]
+fn copy_line(to: &mut [f32], from: &[f32]) {
+    match (<&mut Lane>::try_from(&mut *to), <&Lane>::try_from(from)) {
+        (Ok(to), Ok(from)) => *to = *from,
+        _ => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
     }
 }
 
-/// Mean and (biased) variance of each column.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn column_moments(x: &[f32], width: usize) -> (Vec<f32>, Vec<f32>) {
-    let share = width as f32 / x.len() as f32;
-    let mut mean = vec![0.0; width];
-    column_sums(x, width, &mut mean);
-    mean.iter_mut().for_each(|mean| *mean *= share);
-    let mut variance = vec![0.0; width];
-    for row in x.chunks_exact(width) {
-        for ((variance, x), mean) in variance.iter_mut().zip(row).zip(&mean) {
-            *variance += (x - mean) * (x - mean);
-        }
+fn transpose_square(to: &mut [Lane; LANES], from: &[Lane; LANES]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2.
+        return unsafe { transpose_square_avx2(to, from) };
     }
-    variance.iter_mut().for_each(|variance| *variance *= share);
-    (mean, variance)
+    *to = std::array::from_fn(|l| std::array::from_fn(|j| from[j][l]));
 }
 
-/// y = (x - mean) scale + shift, column by column.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn affine(y: &mut [f32], x: &[f32], mean: &[f32], scale: &[f32], shift: &[f32]) {
-    let width = mean.len();
-    for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-        let constants = mean.iter().zip(scale).zip(shift);
-        for ((y, x), ((mean, scale), shift)) in y.iter_mut().zip(x).zip(constants) {
-            *y = (x - mean) * scale + shift;
-        }
-    }
-}
-
-/// Column sums of d and of d (x - mean), added to the given ones.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn column_products(
-    d: &[f32],
-    x: &[f32],
-    mean: &[f32],
-    sums: &mut [f32],
-    products: &mut [f32],
-) {
-    let width = mean.len();
-    for (d, x) in d.chunks_exact(width).zip(x.chunks_exact(width)) {
-        let sums = sums.iter_mut().zip(products.iter_mut());
-        for (((d, x), mean), (sum, product)) in d.iter().zip(x).zip(mean).zip(sums) {
-            *sum += d;
-            *product += d * (x - mean);
-        }
-    }
-}
-
-/// d <- (d - a - (x - mean) b) scale, column by column.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn affine_back(
-    d: &mut [f32],
-    x: &[f32],
-    mean: &[f32],
-    (a, b): (&[f32], &[f32]),
-    scale: &[f32],
-) {
-    let width = mean.len();
-    for (d, x) in d.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-        let constants = mean.iter().zip(a).zip(b).zip(scale);
-        for ((d, x), (((mean, a), b), scale)) in d.iter_mut().zip(x).zip(constants) {
-            *d = (*d - a - (x - mean) * b) * scale;
+/// Four blocks of 8 x 8, each by interleaving pairs of rows, then pairs of pairs,
+/// then halves.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn transpose_square_avx2(to: &mut [Lane; LANES], from: &[Lane; LANES]) {
+    use std::arch::x86_64::{
+        __m256, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
+        _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    };
+    const HALF: usize = LANES / 2;
+    for (down, across) in [(0, 0), (0, HALF), (HALF, 0), (HALF, HALF)] {
+        let row = |i: usize| -> __m256 {
+            // SAFETY: 8 of the 16 numbers of a line.
+            unsafe { _mm256_loadu_ps(from[down + i][across..across + HALF].as_ptr()) }
+        };
+        let pair = |i: usize| {
+            let (a, b) = (row(i), row(i + 1));
+            (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b))
+        };
+        let four = |i: usize| {
+            let ((a_low, a_high), (b_low, b_high)) = (pair(i), pair(i + 2));
+            [
+                _mm256_shuffle_ps::<0x44>(a_low, b_low),
+                _mm256_shuffle_ps::<0xee>(a_low, b_low),
+                _mm256_shuffle_ps::<0x44>(a_high, b_high),
+                _mm256_shuffle_ps::<0xee>(a_high, b_high),
+            ]
+        };
+        for (i, (a, b)) in four(0).into_iter().zip(four(4)).enumerate() {
+            let halves =
+                [_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b)];
+            for (half, numbers) in halves.into_iter().enumerate() {
+                let line = &mut to[across + 4 * half + i][down..down + HALF];
+                // SAFETY: 8 of the 16 numbers of a line.
+                unsafe { _mm256_storeu_ps(line.as_mut_ptr(), numbers) };
+            }
         }
     }
 }
@@ -444,6 +351,18 @@ fn polyak_part(target: &mut [f32], online: &[f32], tau: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_transpose_has_columns_for_rows() {
+        for (rows, width, first, columns) in [(16, 16, 0, 16), (40, 37, 0, 37), (5, 33, 7, 20)] {
+            let matrix: Vec<f32> = (0..rows * width).map(|i| i as f32).collect();
+            let mut out = vec![0.0; columns * rows];
+            transpose_matrix(&mut out, &matrix, width, first);
+            for (i, number) in out.iter().enumerate() {
+                assert_eq!(*number, matrix[i % rows * width + first + i / rows], "{rows} {width}");
+            }
+        }
+    }
 
     #[test]
     fn exp_is_good_to_two_units_in_the_last_place_and_saturates_beyond() {

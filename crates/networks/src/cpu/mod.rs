@@ -2,24 +2,29 @@
 //!
 //! LibTorch stays the owner of all numbers; these functions read and write the
 //! storage of its tensors. What they save against its operations and autograd:
-//! bias, nonlinearity and slope are one pass over memory, a chunk of rows goes
-//! through all layers while it is in the cache, products are the `gemm` crate's
-//! (as fast as MKL for large matrices, faster for the small ones of the heads),
-//! and independent parts run on all threads ([`crate::pool`]).
+//! 16 rows lie beside each other, so that nothing is packed for a product or copied
+//! between two (`lanes.rs`, `product.rs`), memory is used again, a chunk of rows goes
+//! through all layers while a layer's weights are in the cache, and independent
+//! parts run on all threads ([`crate::pool`]).
 //!
 //! The number of threads changes no number: rows are cut into chunks of a fixed
 //! size, and sums over chunks are taken in their order.
 
+mod backward;
+mod forward;
 mod gaussian;
 mod kernels;
-mod pass;
+mod lanes;
+mod norm;
 mod product;
+mod view;
 
+pub(crate) use backward::backward;
+pub(crate) use forward::{Kept, forward, tangent};
 pub(crate) use gaussian::{squashed_gaussian, through_squashed_gaussian};
 pub(crate) use kernels::{AdamStep, adam, polyak};
-pub(crate) use pass::{Kept, backward, forward, tangent};
-
 pub use product::multiplications;
+
 use tch::{Device, Kind, Tensor};
 
 /// Whether a tensor is one that this module can work on.

@@ -1,5 +1,12 @@
-//! Matrix products on slices.
+//! Matrix products of panels.
+//!
+//! All are one small product, the *tile*: R rows of 16 numbers each, summed in
+//! registers. Its right factor is read from panels as it lies; of its left factor
+//! single numbers are read and spread over a register. So nothing is packed, which
+//! a general library has to do for matrices of this size at a sixth of the cost.
 
+use super::kernels::transpose;
+use super::lanes::{LANES, Lane, Panels};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Multiplications that products have asked for, to compare their time with
@@ -12,176 +19,388 @@ pub fn multiplications() -> u64 {
     MULTIPLICATIONS.load(Ordering::Relaxed)
 }
 
-/// A matrix in a slice, row-major or transposed.
+/// Rows of a tile: with two registers each, as many as leave some for factors.
+const TILE_ROWS: usize = 6;
+
+/// One tile: out(r, :) = start(r) + sum over k of left(r, k) right(k, :).
+///
+/// k goes through `blocks` of `inner` numbers each; row r of the left factor begins
+/// at `r * left_row`, its block b at `b * left_block`. Lines of the right factor
+/// follow each other, lines of the result are `out_row` numbers apart.
 #[derive(Clone, Copy)]
-pub(super) struct Matrix<'a> {
-    data: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+struct Tile {
+    left: *const f32,
+    left_row: usize,
+    left_block: usize,
+    blocks: usize,
+    inner: usize,
+    right: *const Lane,
+    out: *mut f32,
+    out_row: usize,
+    start: Start,
+    finish: Finish,
 }
 
-impl<'a> Matrix<'a> {
-    /// Rows of `columns` numbers that follow each other.
-    pub fn new(data: &'a [f32], columns: usize) -> Self {
-        Self::strided(data, columns, columns)
-    }
-
-    /// Rows of `columns` numbers that begin `stride` numbers apart.
-    pub fn strided(data: &'a [f32], columns: usize, stride: usize) -> Self {
-        let rows = if data.is_empty() { 0 } else { (data.len() + stride - columns) / stride };
-        Self { data, rows, columns, row_stride: stride, column_stride: 1 }
-    }
-
-    /// The transpose, without a copy.
-    pub fn transposed(self) -> Self {
-        Self {
-            data: self.data,
-            rows: self.columns,
-            columns: self.rows,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-        }
-    }
-
-    fn last(&self) -> usize {
-        (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride
-    }
+/// Where the sums of a tile start.
+#[derive(Clone, Copy)]
+enum Start {
+    At(f32),
+    /// At a number for each row.
+    Each(*const f32),
+    /// At what the result holds.
+    There,
 }
 
-/// out = a b, or out += a b; rows of `out` begin `stride` numbers apart.
-pub(super) fn product(out: &mut [f32], stride: usize, a: Matrix, b: Matrix, add: bool) {
-    let (m, n, k) = (a.rows, b.columns, a.columns);
-    assert_eq!(b.rows, k, "inner sizes of a product");
-    if m == 0 || n == 0 || k == 0 {
-        return;
-    }
-    MULTIPLICATIONS.fetch_add((m * n * k) as u64, Ordering::Relaxed);
-    assert!(a.last() < a.data.len() && b.last() < b.data.len() && n <= stride);
-    assert!((m - 1) * stride + n <= out.len(), "the product's result fits");
-    let out = out.as_mut_ptr();
-    // SAFETY: the asserts above bound every index that the strides can reach.
-    unsafe {
-        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-        if m.min(n) >= LARGE {
-            return blas(out, stride, a, b, add);
-        }
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out,
-            1,
-            stride as isize,
-            add,
-            a.data.as_ptr(),
-            a.column_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr(),
-            b.column_stride as isize,
-            b.row_stride as isize,
-            1.0f32,
-            1.0f32,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
+/// What becomes of the sums of a tile.
+#[derive(Clone, Copy)]
+enum Finish {
+    Plain,
+    /// 0 where they are below 0.
+    Relu,
+    /// 0 where other numbers, which lie as the result does, are not above 0.
+    Gate(*const f32),
 }
 
-/// Rows and columns of a result from which on MKL's products are the faster ones.
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-const LARGE: usize = 64;
+/// Computes a tile of some number of rows.
+///
+/// Safety: all that sizes and strides reach is there, and nobody else writes to it.
+type Run = unsafe fn(Tile);
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-unsafe extern "C" {
-    /// Of the MKL that is part of LibTorch: the BLAS standard's single-precision
-    /// product of column-major matrices.
-    fn sgemm_(
-        transpose_a: *const u8,
-        transpose_b: *const u8,
-        m: *const i32,
-        n: *const i32,
-        k: *const i32,
-        alpha: *const f32,
-        a: *const f32,
-        stride_a: *const i32,
-        b: *const f32,
-        stride_b: *const i32,
-        beta: *const f32,
-        c: *mut f32,
-        stride_c: *const i32,
-    );
+/// For each number of rows up to [`TILE_ROWS`], the tile of this processor.
+fn tiles() -> [Run; TILE_ROWS] {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        return [avx2::<1>, avx2::<2>, avx2::<3>, avx2::<4>, avx2::<5>, avx2::<6>];
+    }
+    [any::<1>, any::<2>, any::<3>, any::<4>, any::<5>, any::<6>]
 }
 
 /// # Safety
-/// Every index that sizes and strides can reach lies within the matrices.
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-unsafe fn blas(out: *mut f32, stride: usize, a: Matrix, b: Matrix, add: bool) {
-    // MKL's own threads are a setting of each thread, and by default there are as
-    // many as cores: their number would change numbers.
-    thread_local!(static ALONE: () = tch::set_num_threads(1));
-    ALONE.with(|()| ());
-    // Row-major matrices are their transposes column-major: out^T = b^T a^T.
-    // A single row or column has no stride of its own, but BLAS wants a valid one.
-    let side = |matrix: &Matrix| {
-        let Matrix { rows, columns, row_stride, column_stride, .. } = *matrix;
-        if column_stride == 1 && (rows == 1 || row_stride >= columns) {
-            (b'N', row_stride.max(columns) as i32)
-        } else {
-            (b'T', column_stride.max(rows) as i32)
-        }
+/// As [`Run`] says, and the processor has AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2<const R: usize>(tile: Tile) {
+    use std::arch::x86_64::{
+        __m256, _CMP_GT_OQ, _mm256_and_ps, _mm256_broadcast_ss, _mm256_cmp_ps, _mm256_fmadd_ps,
+        _mm256_loadu_ps, _mm256_max_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
     };
-    let ((by, b_stride), (ay, a_stride)) = (side(&b), side(&a));
-    let (m, n, k) = (b.columns as i32, a.rows as i32, a.columns as i32);
-    let (one, beta) = (1.0f32, if add { 1.0f32 } else { 0.0 });
-    let (a, b, stride) = (a.data.as_ptr(), b.data.as_ptr(), stride as i32);
+    const HALF: usize = LANES / 2;
+    let zero = _mm256_setzero_ps();
     // SAFETY: the caller's.
     unsafe {
-        sgemm_(&by, &ay, &m, &n, &k, &one, b, &b_stride, a, &a_stride, &beta, out, &stride);
+        let mut sums: [[__m256; 2]; R] = std::array::from_fn(|r| match tile.start {
+            Start::At(number) => [_mm256_set1_ps(number); 2],
+            Start::Each(numbers) => [_mm256_broadcast_ss(&*numbers.add(r)); 2],
+            Start::There => {
+                let out = tile.out.add(r * tile.out_row);
+                [_mm256_loadu_ps(out), _mm256_loadu_ps(out.add(HALF))]
+            }
+        });
+        let mut right = tile.right.cast::<f32>();
+        for block in 0..tile.blocks {
+            let mut left = tile.left.add(block * tile.left_block);
+            let mut step = |left: *const f32, right: *const f32| {
+                let line = [_mm256_loadu_ps(right), _mm256_loadu_ps(right.add(HALF))];
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let factor = _mm256_broadcast_ss(&*left.add(r * tile.left_row));
+                    sums[0] = _mm256_fmadd_ps(factor, line[0], sums[0]);
+                    sums[1] = _mm256_fmadd_ps(factor, line[1], sums[1]);
+                }
+            };
+            // Four at a time: where a neighbour runs on the same core, each has half
+            // of the instructions that it decodes in a cycle, and counting is some.
+            for _ in 0..tile.inner / 4 {
+                (0..4).for_each(|k| step(left.add(k), right.add(k * LANES)));
+                left = left.add(4);
+                right = right.add(4 * LANES);
+            }
+            (0..tile.inner % 4).for_each(|k| step(left.add(k), right.add(k * LANES)));
+            right = right.add(tile.inner % 4 * LANES);
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            for (half, sum) in sums.iter().enumerate() {
+                let at = r * tile.out_row + half * HALF;
+                let result = match tile.finish {
+                    Finish::Plain => *sum,
+                    // In this order NaN stays NaN.
+                    Finish::Relu => _mm256_max_ps(zero, *sum),
+                    Finish::Gate(by) => {
+                        let open = _mm256_cmp_ps::<_CMP_GT_OQ>(_mm256_loadu_ps(by.add(at)), zero);
+                        _mm256_and_ps(*sum, open)
+                    }
+                };
+                _mm256_storeu_ps(tile.out.add(at), result);
+            }
+        }
+    }
+}
+
+/// The same on any processor.
+///
+/// # Safety
+/// As [`Run`] says.
+unsafe fn any<const R: usize>(tile: Tile) {
+    // SAFETY: the caller's.
+    unsafe {
+        let out = |r: usize| tile.out.add(r * tile.out_row).cast::<Lane>();
+        let mut sums: [Lane; R] = std::array::from_fn(|r| match tile.start {
+            Start::At(number) => [number; LANES],
+            Start::Each(numbers) => [*numbers.add(r); LANES],
+            Start::There => out(r).read_unaligned(),
+        });
+        for k in 0..tile.blocks * tile.inner {
+            let line = &*tile.right.add(k);
+            let left = tile.left.add(k / tile.inner * tile.left_block + k % tile.inner);
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let factor = *left.add(r * tile.left_row);
+                sums.iter_mut().zip(line).for_each(|(sum, x)| *sum += factor * x);
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            let mut sums = *sums;
+            match tile.finish {
+                Finish::Plain => {}
+                Finish::Relu => sums.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y }),
+                Finish::Gate(by) => {
+                    let by = by.add(r * tile.out_row).cast::<Lane>().read_unaligned();
+                    sums.iter_mut().zip(by).for_each(|(d, y)| *d = if y > 0.0 { *d } else { 0.0 });
+                }
+            }
+            out(r).write_unaligned(sums);
+        }
+    }
+}
+
+/// What becomes of a product y = W x + b.
+#[derive(Clone, Copy)]
+pub(super) enum Then<'a> {
+    Nothing,
+    /// y <- max(y, 0).
+    Relu,
+    /// The way back through that: y <- 0 where its result was not above 0.
+    ThroughRelu(&'a Panels),
+}
+
+/// y = W x + b for every row of x, in the columns of y from `at` on.
+///
+/// `weight` is (outputs, inputs), row-major. Without a bias the sums start at zero.
+pub(super) fn linear(
+    y: &mut Panels,
+    at: usize,
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    x: &Panels,
+    then: Then,
+) {
+    let (inputs, y_width) = (x.width, y.width);
+    let outputs = weight.len() / inputs;
+    assert!(weight.len() == outputs * inputs && at + outputs <= y_width && x.rows == y.rows);
+    assert!(bias.is_none_or(|bias| bias.len() == outputs));
+    if let Then::ThroughRelu(by) = then {
+        assert!(by.rows == y.rows && by.width == y_width);
+    }
+    MULTIPLICATIONS.fetch_add((x.rows * weight.len()) as u64, Ordering::Relaxed);
+    let tiles = tiles();
+    for (panel, x) in x.iter().enumerate() {
+        let y = &mut y.lanes_mut()[panel * y_width..][..y_width];
+        for first in (0..outputs).step_by(TILE_ROWS) {
+            let rows = TILE_ROWS.min(outputs - first);
+            let out = &mut y[at + first..][..rows];
+            let tile = Tile {
+                left: weight[first * inputs..][..rows * inputs].as_ptr(),
+                left_row: inputs,
+                left_block: 0,
+                blocks: 1,
+                inner: inputs,
+                right: x.as_ptr(),
+                out: out.as_mut_ptr().cast(),
+                out_row: LANES,
+                start: bias.map_or(Start::At(0.0), |b| Start::Each(b[first..][..rows].as_ptr())),
+                finish: match then {
+                    Then::Nothing => Finish::Plain,
+                    Then::Relu => Finish::Relu,
+                    Then::ThroughRelu(by) => {
+                        let by = &by.lanes()[panel * y_width + at + first..][..rows];
+                        Finish::Gate(by.as_ptr().cast())
+                    }
+                },
+            };
+            // SAFETY: `rows` rows of the weight, one panel of x, and `rows` lanes of
+            // y (and of what gates it) are what the tile reads and writes.
+            unsafe { tiles[rows - 1](tile) };
+        }
+    }
+}
+
+/// Panels of x that are turned together for a weight's gradient: 16 of their columns
+/// fill half of the first cache.
+const TURNED: usize = 16;
+
+/// The gradient of a weight, the sum over rows of d_y x^T, or some of its rows from
+/// `first` on: (rows, inputs), row-major. With `add` it is added to what is there.
+pub(super) fn weight_gradient(out: &mut [f32], first: usize, d_y: &Panels, x: &Panels, add: bool) {
+    let (inputs, outputs) = (x.width, d_y.width);
+    let rows = out.len() / inputs;
+    assert!(out.len() == rows * inputs && first + rows <= outputs && x.rows == d_y.rows);
+    let multiplications = x.rows * out.len();
+    MULTIPLICATIONS.fetch_add(multiplications as u64, Ordering::Relaxed);
+    let mut turned = [[0.0; LANES]; TURNED * LANES];
+    let mut edge = [[0.0; LANES]; TILE_ROWS];
+    let parts = x.lanes().chunks(TURNED * inputs).zip(d_y.lanes().chunks(TURNED * outputs));
+    let tiles = tiles();
+    for (part, (x, d_y)) in parts.enumerate() {
+        let start = if add || part > 0 { Start::There } else { Start::At(0.0) };
+        let panels = x.len() / inputs;
+        for column in (0..inputs).step_by(LANES) {
+            let count = LANES.min(inputs - column);
+            for (to, x) in turned.chunks_exact_mut(LANES).zip(x.chunks_exact(inputs)) {
+                transpose(to, &x[column..column + count]);
+            }
+            for row in (0..rows).step_by(TILE_ROWS) {
+                let rows = TILE_ROWS.min(rows - row);
+                let inside = &mut out[row * inputs + column..][..(rows - 1) * inputs + count];
+                // Where fewer than 16 columns are left, the tile is written elsewhere.
+                let (to, out_row) = match count {
+                    LANES => (inside.as_mut_ptr(), inputs),
+                    _ => {
+                        for (to, from) in edge.iter_mut().zip(inside.chunks(inputs)) {
+                            to[..count].copy_from_slice(&from[..count]);
+                        }
+                        (edge.as_mut_ptr().cast(), LANES)
+                    }
+                };
+                let tile = Tile {
+                    left: d_y[first + row..].as_ptr().cast(),
+                    left_row: LANES,
+                    left_block: outputs * LANES,
+                    blocks: panels,
+                    inner: LANES,
+                    right: turned.as_ptr(),
+                    out: to,
+                    out_row,
+                    start,
+                    finish: Finish::Plain,
+                };
+                // SAFETY: of each panel of d_y the tile reads `rows` of its `outputs`
+                // lanes; it writes 16 columns that are in `out`, or `edge`.
+                unsafe { tiles[rows - 1](tile) };
+                if count < LANES {
+                    for (to, from) in inside.chunks_mut(inputs).zip(&edge) {
+                        to[..count].copy_from_slice(&from[..count]);
+                    }
+                }
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::lanes::{into_panels, into_rows};
     use super::*;
 
-    /// out (m, n) = a b by the definition, from matrices as they are.
-    fn by_hand(a: &Matrix, b: &Matrix) -> Vec<f32> {
-        let at = |matrix: &Matrix, i: usize, j: usize| {
-            matrix.data[i * matrix.row_stride + j * matrix.column_stride]
-        };
-        let entry = |i, j| (0..a.columns).map(|k| at(a, i, k) * at(b, k, j)).sum();
-        (0..a.rows)
-            .flat_map(|i| (0..b.columns).map(move |j| (i, j)))
-            .map(|(i, j)| entry(i, j))
-            .collect()
+    fn numbers(count: usize, step: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * step % 19) as f32 - 9.0) / 8.0).collect()
+    }
+
+    fn panels(rows: &[f32], width: usize) -> Panels {
+        let mut panels = Panels::new(rows.len() / width, width);
+        into_panels(panels.lanes_mut(), rows, width, width);
+        panels
+    }
+
+    fn close(ours: &[f32], exact: &[f32], what: &str) {
+        assert_eq!(ours.len(), exact.len());
+        let worst = ours.iter().zip(exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-4, "{what}: {worst}");
     }
 
     #[test]
-    fn products_of_every_shape_and_orientation_follow_the_definition() {
-        // Small and large, and sizes of one, which make strides ambiguous.
-        for m in [1, 3, 70] {
-            for n in [1, 5, 80] {
-                for k in [1, 2, 90] {
-                    let numbers = |count: usize| -> Vec<f32> {
-                        (0..count).map(|i| ((i * 37 % 19) as f32 - 9.0) / 8.0).collect()
+    fn products_of_every_shape_follow_the_definition() {
+        for rows in [1, 16, 35, 300] {
+            for outputs in [1, 2, 6, 11, 40] {
+                for inputs in [1, 5, 16, 50] {
+                    let (x, d_y) = (numbers(rows * inputs, 37), numbers(rows * outputs, 29));
+                    let (weight, bias) = (numbers(outputs * inputs, 31), numbers(outputs, 23));
+                    let case = format!("{rows} rows, {inputs} -> {outputs}");
+
+                    // One lane more on either side, which must stay as they are.
+                    let mut y = Panels::new(rows, outputs + 2);
+                    y.lanes_mut().fill([7.0; LANES]);
+                    let (x_panels, width) = (panels(&x, inputs), outputs + 2);
+                    linear(&mut y, 1, &weight, Some(&bias), &x_panels, Then::Nothing);
+                    let mut ours = vec![0.0; rows * width];
+                    into_rows(&mut ours, y.lanes(), width);
+                    let exact = x.chunks_exact(inputs).flat_map(|x| {
+                        let of = |(w, b): (&[f32], &f32)| {
+                            b + w.iter().zip(x).map(|(w, x)| w * x).sum::<f32>()
+                        };
+                        let y = weight.chunks_exact(inputs).zip(&bias).map(of);
+                        std::iter::once(7.0).chain(y).chain([7.0]).collect::<Vec<_>>()
+                    });
+                    close(&ours, &exact.collect::<Vec<_>>(), &case);
+
+                    let d_panels = panels(&d_y, outputs);
+                    let first = outputs / 3;
+                    let mut ours = vec![7.0; (outputs - first) * inputs];
+                    weight_gradient(&mut ours, first, &d_panels, &x_panels, true);
+                    let entry = |o: usize, i: usize| {
+                        let part = |b: usize| d_y[b * outputs + o] * x[b * inputs + i];
+                        7.0 + (0..rows).map(part).sum::<f32>()
                     };
-                    let (a, a_t) = (numbers(m * k), numbers(k * m));
-                    let (b, b_t) = (numbers(k * n), numbers(n * k));
-                    let rows_a = [Matrix::new(&a, k), Matrix::new(&a_t, m).transposed()];
-                    let rows_b = [Matrix::new(&b, n), Matrix::new(&b_t, k).transposed()];
-                    for a in &rows_a {
-                        for b in &rows_b {
-                            let mut out = vec![7.0; m * n];
-                            product(&mut out, n, *a, *b, false);
-                            let worst = out.iter().zip(by_hand(a, b)).map(|(x, y)| (x - y).abs());
-                            assert!(worst.fold(0.0, f32::max) < 1e-4, "{m} x {k} x {n}");
-                        }
-                    }
+                    let exact =
+                        (first..outputs).flat_map(|o| (0..inputs).map(move |i| entry(o, i)));
+                    close(&ours, &exact.collect::<Vec<_>>(), &case);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_ends_in_what_is_asked_for() {
+        let x = panels(&numbers(20 * 9, 37), 9);
+        let (weight, gate) = (numbers(7 * 9, 31), panels(&numbers(20 * 7, 23), 7));
+        let run = |then: Then| {
+            let mut y = Panels::new(20, 7);
+            linear(&mut y, 0, &weight, None, &x, then);
+            let mut rows = vec![0.0; 20 * 7];
+            into_rows(&mut rows, y.lanes(), 7);
+            rows
+        };
+        let plain = run(Then::Nothing);
+        let positive: Vec<f32> = plain.iter().map(|y| y.max(0.0)).collect();
+        assert_eq!(run(Then::Relu), positive);
+        let gated = plain.iter().zip(numbers(20 * 7, 23));
+        let gated: Vec<f32> = gated.map(|(y, by)| if by > 0.0 { *y } else { 0.0 }).collect();
+        assert_eq!(run(Then::ThroughRelu(&gate)), gated);
+    }
+
+    #[test]
+    fn tiles_of_this_processor_are_those_of_any() {
+        let (left, right) = (numbers(6 * 40, 7), panels(&numbers(16 * 40, 11), 40));
+        let (each, gate) = (numbers(6, 5), numbers(6 * LANES, 3));
+        let finishes = [Finish::Plain, Finish::Relu, Finish::Gate(gate.as_ptr())];
+        for start in [Start::There, Start::At(1.0), Start::Each(each.as_ptr())] {
+            for finish in finishes {
+                let run = |by: Run| {
+                    let mut out = [[2.0f32; LANES]; TILE_ROWS];
+                    let tile = Tile {
+                        left: left.as_ptr(),
+                        left_row: 10,
+                        left_block: 60,
+                        blocks: 4,
+                        inner: 10,
+                        right: right.lanes().as_ptr(),
+                        out: out.as_mut_ptr().cast(),
+                        out_row: LANES,
+                        start,
+                        finish,
+                    };
+                    // SAFETY: 6 rows of 4 blocks of 10 numbers, 40 lanes, 6 lanes.
+                    unsafe { by(tile) };
+                    out.concat()
+                };
+                close(&run(tiles()[5]), &run(any::<6>), "tile");
             }
         }
     }

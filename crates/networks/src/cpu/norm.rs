@@ -1,0 +1,338 @@
+//! Normalisation of panels, and its way back.
+//!
+//! Sums over rows are taken lane by lane, and the lanes added up at the end.
+
+use super::lanes::{LANES, Lane, last_panel};
+use crate::norm::{BATCH_EPSILON, LAYER_EPSILON, NormMode};
+use multiversion::multiversion;
+use std::ops::Range;
+
+/// Sums over rows: 16 partial ones for each column.
+pub(super) type Sums = Vec<Lane>;
+
+/// No sums yet, of so many columns.
+pub(super) fn no_sums(columns: usize) -> Sums {
+    vec![[0.0; LANES]; columns]
+}
+
+/// What the partial sums come to.
+pub(super) fn totals(sums: &[Lane]) -> Vec<f32> {
+    let total = |sums: &Lane| {
+        let mut sums = *sums;
+        let mut width = LANES;
+        while width > 1 {
+            width /= 2;
+            for i in 0..width {
+                sums[i] += sums[i + width];
+            }
+        }
+        sums[0]
+    };
+    sums.iter().map(total).collect()
+}
+
+/// Adds the rows of a panel (or other sums) to sums.
+#[multiversion(targets("x86_64+avx2+fma"))]
+pub(super) fn add_rows(sums: &mut [Lane], panel: &[Lane]) {
+    for (sum, x) in sums.iter_mut().zip(panel) {
+        for l in 0..LANES {
+            sum[l] += x[l];
+        }
+    }
+}
+
+/// Parameters of a layer normalisation.
+#[derive(Clone, Copy)]
+pub(super) struct LayerNormView<'a> {
+    pub weight: &'a [f32],
+    pub shift: &'a [f32],
+}
+
+impl LayerNormView<'_> {
+    /// y <- xhat weight + shift for a panel, xhat = (y - mean) / std over each row;
+    /// xhat and 1/std are kept for the way back.
+    pub fn forward(&self, y: &mut [Lane], xhat: &mut [Lane], inverse_std: &mut Lane) {
+        layer_norm(y, self.weight, self.shift, xhat, inverse_std);
+    }
+
+    /// d from the output to the input; gradients of weight and shift are added to.
+    pub fn backward(
+        &self,
+        d: &mut [Lane],
+        xhat: &[Lane],
+        inverse_std: &Lane,
+        d_weight: &mut [Lane],
+        d_shift: &mut [Lane],
+    ) {
+        through_layer_norm(d, self.weight, xhat, inverse_std, (d_weight, d_shift));
+    }
+}
+
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn layer_norm(
+    y: &mut [Lane],
+    weight: &[f32],
+    shift: &[f32],
+    xhat: &mut [Lane],
+    inverse_std: &mut Lane,
+) {
+    let share = 1.0 / weight.len() as f32;
+    let (mut mean, mut variance) = ([0.0; LANES], [0.0; LANES]);
+    for y in y.iter() {
+        for l in 0..LANES {
+            mean[l] += y[l];
+        }
+    }
+    mean.iter_mut().for_each(|mean| *mean *= share);
+    for y in y.iter() {
+        for l in 0..LANES {
+            variance[l] += (y[l] - mean[l]) * (y[l] - mean[l]);
+        }
+    }
+    for l in 0..LANES {
+        inverse_std[l] = 1.0 / (variance[l] * share + LAYER_EPSILON as f32).sqrt();
+    }
+    for ((y, xhat), (w, b)) in y.iter_mut().zip(xhat).zip(weight.iter().zip(shift)) {
+        for l in 0..LANES {
+            xhat[l] = (y[l] - mean[l]) * inverse_std[l];
+            y[l] = xhat[l] * w + b;
+        }
+    }
+}
+
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn through_layer_norm(
+    d: &mut [Lane],
+    weight: &[f32],
+    xhat: &[Lane],
+    inverse_std: &Lane,
+    (d_weight, d_shift): (&mut [Lane], &mut [Lane]),
+) {
+    let share = 1.0 / weight.len() as f32;
+    let (mut mean, mut along) = ([0.0; LANES], [0.0; LANES]);
+    let gradients = d_weight.iter_mut().zip(d_shift);
+    for (((d, xhat), w), (d_weight, d_shift)) in d.iter_mut().zip(xhat).zip(weight).zip(gradients) {
+        for l in 0..LANES {
+            d_weight[l] += d[l] * xhat[l];
+            d_shift[l] += d[l];
+            d[l] *= w;
+            mean[l] += d[l];
+            along[l] += d[l] * xhat[l];
+        }
+    }
+    for (d, xhat) in d.iter_mut().zip(xhat) {
+        for l in 0..LANES {
+            d[l] = (d[l] - mean[l] * share - xhat[l] * (along[l] * share)) * inverse_std[l];
+        }
+    }
+}
+
+/// Parameters and running statistics of a batch normalisation.
+#[derive(Clone, Copy)]
+pub(super) struct BatchNormView<'a> {
+    pub weight: &'a [f32],
+    pub bias: &'a [f32],
+    pub mean: &'a [f32],
+    pub var: &'a [f32],
+    pub mode: NormMode,
+}
+
+/// The statistics that a batch normalisation used.
+#[derive(Clone)]
+pub(super) struct Moments {
+    mean: Vec<f32>,
+    inverse_std: Vec<f32>,
+    /// Renormalisation's r and d (1 and 0 without it).
+    r: Vec<f32>,
+    d: Vec<f32>,
+    /// What moves the running statistics, in `NormMode::Batch`: mean and unbiased
+    /// variance of the batch.
+    pub batch: Option<(Vec<f32>, Vec<f32>)>,
+}
+
+impl Moments {
+    /// Those of some columns.
+    pub fn columns(&self, range: &Range<usize>) -> Self {
+        let part = |all: &[f32]| all[range.clone()].to_vec();
+        Self {
+            mean: part(&self.mean),
+            inverse_std: part(&self.inverse_std),
+            r: part(&self.r),
+            d: part(&self.d),
+            batch: None,
+        }
+    }
+}
+
+impl BatchNormView<'_> {
+    /// That of some columns.
+    pub fn columns(&self, range: &Range<usize>) -> Self {
+        let [weight, bias, mean, var] =
+            [self.weight, self.bias, self.mean, self.var].map(|all| &all[range.clone()]);
+        Self { weight, bias, mean, var, mode: self.mode }
+    }
+
+    /// y = (x - mean) scale + shift over panels, with the statistics of the mode.
+    pub fn forward(&self, y: &mut [Lane], x: &[Lane], rows: usize) -> Moments {
+        let width = self.mean.len();
+        let moments = self.moments(x, rows);
+        let shift: Vec<f32> = self
+            .weight
+            .iter()
+            .zip(&moments.d)
+            .zip(self.bias)
+            .map(|((w, d), b)| w * d + b)
+            .collect();
+        let scale = self.scale(&moments);
+        for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+            affine(y, x, &moments.mean, &scale, &shift);
+        }
+        moments
+    }
+
+    fn scale(&self, moments: &Moments) -> Vec<f32> {
+        let factors = self.weight.iter().zip(&moments.r).zip(&moments.inverse_std);
+        factors.map(|((w, r), inverse_std)| w * r * inverse_std).collect()
+    }
+
+    fn moments(&self, x: &[Lane], rows: usize) -> Moments {
+        let width = self.mean.len();
+        let inverse = |var: &[f32]| -> Vec<f32> {
+            var.iter().map(|var| 1.0 / (var + BATCH_EPSILON as f32).sqrt()).collect()
+        };
+        let (ones, zeros) = (vec![1.0; width], vec![0.0; width]);
+        let NormMode::Batch(renorm) = self.mode else {
+            let (mean, inverse_std) = (self.mean.to_vec(), inverse(self.var));
+            return Moments { mean, inverse_std, r: ones, d: zeros, batch: None };
+        };
+        let (mean, var) = column_moments(x, width, rows);
+        let inverse_std = inverse(&var);
+        let (r, d) = match renorm {
+            None => (ones, zeros),
+            // Ioffe 2017, algorithm 1: r = std / running std, d = their means'
+            // distance in running deviations.
+            Some(limits) => {
+                let running = inverse(self.var);
+                let (r_max, d_max) = (limits.r_max as f32, limits.d_max as f32);
+                let r = running
+                    .iter()
+                    .zip(&inverse_std)
+                    .map(|(running, own)| (running / own).clamp(1.0 / r_max, r_max));
+                let d =
+                    mean.iter().zip(self.mean).zip(&running).map(|((own, mean), inverse)| {
+                        ((own - mean) * inverse).clamp(-d_max, d_max)
+                    });
+                (r.collect(), d.collect())
+            }
+        };
+        let rows = rows as f32;
+        let unbiased = var.iter().map(|var| var * rows / (rows - 1.0).max(1.0)).collect();
+        Moments { batch: Some((mean.clone(), unbiased)), mean, inverse_std, r, d }
+    }
+
+    /// d from the output to the input, over panels; gradients of weight and bias are
+    /// added to. Panels of x have `x_width` lanes, of which these columns begin `at`.
+    pub fn backward(
+        &self,
+        d: &mut [Lane],
+        (x, x_width, at): (&[Lane], usize, usize),
+        rows: usize,
+        moments: &Moments,
+        (d_weight, d_bias): (&mut [Lane], &mut [Lane]),
+    ) {
+        let width = self.mean.len();
+        let x_panels = || x.chunks_exact(x_width).map(|x| &x[at..at + width]);
+        let (mut sums, mut products) = (no_sums(width), no_sums(width));
+        for (d, x) in d.chunks_exact(width).zip(x_panels()) {
+            column_products(d, x, &moments.mean, &mut sums, &mut products);
+        }
+        add_rows(d_bias, &sums);
+        let (mut sums, mut products) = (totals(&sums), totals(&products));
+        for i in 0..width {
+            let along = products[i] * moments.inverse_std[i];
+            // A total, beside whatever other chunks have added in their lanes.
+            d_weight[i][0] += moments.r[i] * along + moments.d[i] * sums[i];
+        }
+        if self.mode == NormMode::Running {
+            sums.fill(0.0);
+            products.fill(0.0);
+        }
+        for i in 0..width {
+            sums[i] /= rows as f32;
+            products[i] *= moments.inverse_std[i] * moments.inverse_std[i] / rows as f32;
+        }
+        let scale = self.scale(moments);
+        for (d, x) in d.chunks_exact_mut(width).zip(x_panels()) {
+            affine_back(d, x, &moments.mean, (&sums, &products), &scale);
+        }
+        if let Some(last) = d.chunks_exact_mut(width).last() {
+            let used = last_panel(rows);
+            last.iter_mut().for_each(|d| d.iter_mut().zip(&used).for_each(|(d, used)| *d *= used));
+        }
+    }
+}
+
+/// Mean and (biased) variance of each column.
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn column_moments(x: &[Lane], width: usize, rows: usize) -> (Vec<f32>, Vec<f32>) {
+    let used = last_panel(rows);
+    let panels = x.len() / width;
+    let weights = |panel: usize| if panel + 1 == panels { used } else { [1.0; LANES] };
+    let mean_of = |sums: &[Lane]| -> Vec<f32> {
+        totals(sums).into_iter().map(|total| total / rows as f32).collect()
+    };
+    let mut sums = no_sums(width);
+    for (panel, x) in x.chunks_exact(width).enumerate() {
+        let weights = weights(panel);
+        for (sum, x) in sums.iter_mut().zip(x) {
+            for l in 0..LANES {
+                sum[l] += x[l] * weights[l];
+            }
+        }
+    }
+    let mean = mean_of(&sums);
+    sums.fill([0.0; LANES]);
+    for (panel, x) in x.chunks_exact(width).enumerate() {
+        let weights = weights(panel);
+        for ((sum, x), mean) in sums.iter_mut().zip(x).zip(&mean) {
+            for l in 0..LANES {
+                sum[l] += (x[l] - mean) * (x[l] - mean) * weights[l];
+            }
+        }
+    }
+    (mean, mean_of(&sums))
+}
+
+/// y = (x - mean) scale + shift, column by column.
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn affine(y: &mut [Lane], x: &[Lane], mean: &[f32], scale: &[f32], shift: &[f32]) {
+    let constants = mean.iter().zip(scale).zip(shift);
+    for ((y, x), ((mean, scale), shift)) in y.iter_mut().zip(x).zip(constants) {
+        for l in 0..LANES {
+            y[l] = (x[l] - mean) * scale + shift;
+        }
+    }
+}
+
+/// Column sums of d and of d (x - mean), added to the given ones.
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn column_products(d: &[Lane], x: &[Lane], mean: &[f32], sums: &mut [Lane], products: &mut [Lane]) {
+    let sums = sums.iter_mut().zip(products);
+    for (((d, x), mean), (sum, product)) in d.iter().zip(x).zip(mean).zip(sums) {
+        for l in 0..LANES {
+            sum[l] += d[l];
+            product[l] += d[l] * (x[l] - mean);
+        }
+    }
+}
+
+/// d <- (d - a - (x - mean) b) scale, column by column.
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn affine_back(d: &mut [Lane], x: &[Lane], mean: &[f32], (a, b): (&[f32], &[f32]), scale: &[f32]) {
+    let constants = mean.iter().zip(a).zip(b).zip(scale);
+    for ((d, x), (((mean, a), b), scale)) in d.iter_mut().zip(x).zip(constants) {
+        for l in 0..LANES {
+            d[l] = (d[l] - a - (x[l] - mean) * b) * scale;
+        }
+    }
+}
