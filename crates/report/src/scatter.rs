@@ -12,7 +12,7 @@ const PANEL: i32 = 128;
 const GAP: i32 = 6;
 /// Height of a letter, and what a letter takes of the width.
 const TEXT: i32 = 15;
-const LETTER: f64 = 7.6;
+const LETTER: f64 = 8.0;
 /// Samples, and those of the target behind them.
 const SAMPLES: RGBColor = RGBColor(20, 70, 170);
 const BEHIND: RGBColor = RGBColor(235, 150, 60);

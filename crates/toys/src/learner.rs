@@ -67,6 +67,8 @@ pub struct Drawn {
 pub struct Learner {
     toy: Toy,
     prior: PriorIn,
+    /// Half the side of the square of actions, in the toy's units.
+    scale: f64,
     actor: Actor,
     /// The state, once for each row of a batch: (B, 1).
     obs: Tensor,
@@ -78,7 +80,8 @@ pub struct Learner {
 
 impl Learner {
     /// Begins with an untrained actor, to be updated in batches of the given size.
-    pub fn new(toy: Toy, prior: PriorIn, actor: Actor, batch: i64, seed: u64) -> Self {
+    /// Its actions are points x = `scale` a of the toy.
+    pub fn new(toy: Toy, prior: PriorIn, scale: f64, actor: Actor, batch: i64, seed: u64) -> Self {
         let mut exploration = stream(seed, "exploration");
         let replay = match toy {
             Toy::ThreeModes => {
@@ -90,6 +93,7 @@ impl Learner {
         Self {
             toy,
             prior,
+            scale,
             actor,
             obs: state(batch),
             replay,
@@ -104,8 +108,9 @@ impl Learner {
     /// # Errors
     /// A quantity left the finite numbers.
     pub fn update(&mut self) -> Result<(), Diverged> {
-        let (toy, prior, batch) = (self.toy, self.prior, self.obs.size()[0]);
-        let value = |_: &Tensor, action: &Tensor| toy.value(prior, action);
+        let (toy, prior, scale) = (self.toy, self.prior, self.scale);
+        let batch = self.obs.size()[0];
+        let value = |_: &Tensor, action: &Tensor| toy.value(prior, &(action * scale));
         let replay = self.replay_actions(batch);
         let measured = match &mut self.actor {
             Actor::Smfp(actor, config) => {
@@ -122,7 +127,7 @@ impl Learner {
 
     /// A minibatch of the replay's actions: (B, 2) in [-1, 1].
     fn replay_actions(&mut self, batch: i64) -> Tensor {
-        let scale = self.toy.scale();
+        let scale = self.scale;
         match &mut self.replay {
             Replay::Fresh(PriorIn::Replay) => {
                 (self.toy.prior(batch, &mut self.sampling) / scale).clamp(-1.0, 1.0)
@@ -145,7 +150,7 @@ impl Learner {
 
     /// Samples of the policy as it is, always with the same noise. Changes nothing.
     pub fn draw(&self, count: i64) -> Drawn {
-        let scale = self.toy.scale();
+        let scale = self.scale;
         let mut rng = stream(self.seed, "samples");
         let (action, mean, log_std, log_prob) = draw(&self.actor, count, &mut rng);
         let units = ACT_DIM as f64 * scale.ln();

@@ -1,5 +1,5 @@
-//! The problems themselves. Actions are (B, 2) in [-1, 1]; the toy's own
-//! coordinates are x = scale a.
+//! The problems themselves, in their own coordinates x = scale a, where actions a
+//! are in [-1, 1].
 
 use crate::Point;
 use crate::learner::points;
@@ -71,9 +71,9 @@ impl Toy {
         }
     }
 
-    /// Half the side of the square of actions, in the toy's units: 1, or 4
-    /// standard deviations of pi_old, beyond which the target has less than
-    /// 1e-3 of its mass.
+    /// Half the side of the square of actions, in the toy's units, where a learner
+    /// is given no other: 1, or 4 standard deviations of pi_old, beyond which the
+    /// target has less than 1e-3 of its mass.
     pub fn scale(self) -> f64 {
         match self {
             Self::ThreeModes => 1.0,
@@ -114,12 +114,11 @@ impl Toy {
         }
     }
 
-    /// What an actor climbs, of actions in [-1, 1]: (B, 2) to (B).
-    pub fn value(self, prior: PriorIn, action: &Tensor) -> Tensor {
-        let x = action * self.scale();
+    /// What an actor climbs, at points x (B, 2) in the toy's units: (B).
+    pub fn value(self, prior: PriorIn, x: &Tensor) -> Tensor {
         match prior {
-            PriorIn::Replay => self.q(&x),
-            PriorIn::Value => self.log_target(&x),
+            PriorIn::Replay => self.q(x),
+            PriorIn::Value => self.log_target(x),
         }
     }
 

@@ -37,7 +37,7 @@ fn smfp(keys: &str, seed: u64) -> Actor {
 
 #[test]
 fn a_gaussian_by_reverse_kl_ends_at_one_mode_with_the_modes_deviation() {
-    let mut learner = Learner::new(Toy::ThreeModes, PriorIn::Value, gaussian(1), 64, 1);
+    let mut learner = Learner::new(Toy::ThreeModes, PriorIn::Value, 1.0, gaussian(1), 64, 1);
     (0..500).for_each(|_| learner.update().unwrap());
     let drawn = learner.draw(2000);
     let modes = Toy::ThreeModes.modes();
@@ -62,7 +62,7 @@ fn the_mirror_term_alone_moves_towards_both_bumps() {
         "mirror.temperature" = 0.919
         "mirror.weight_max" = 1e6
     "#;
-    let mut learner = Learner::new(Toy::TwoBumps, PriorIn::Replay, smfp(keys, 1), 256, 1);
+    let mut learner = Learner::new(Toy::TwoBumps, PriorIn::Replay, 8.0, smfp(keys, 1), 256, 1);
     let target = Toy::TwoBumps.exact_points(2000, &mut stream(1, "target"));
     let w2 = |learner: &Learner| {
         Measures::of(&learner.draw(2000).samples, Toy::TwoBumps.modes(), &target).w2
@@ -77,7 +77,8 @@ fn the_mirror_term_alone_moves_towards_both_bumps() {
 fn a_seed_gives_the_same_samples_and_drawing_them_changes_nothing() {
     for toy in Toy::ALL {
         let run = |seed: u64, look: bool| {
-            let mut learner = Learner::new(toy, PriorIn::Replay, smfp("", seed), 32, seed);
+            let mut learner =
+                Learner::new(toy, PriorIn::Replay, toy.scale(), smfp("", seed), 32, seed);
             for _ in 0..5 {
                 learner.update().unwrap();
                 if look {
@@ -96,7 +97,7 @@ fn lengths_and_entropies_are_in_the_toys_units() {
     // An untrained head has mean z and deviation 0.3, in units of the square's half
     // side: 1 and 8.
     for (toy, scale) in [(Toy::ThreeModes, 1.0f64), (Toy::TwoBumps, 8.0)] {
-        let drawn = Learner::new(toy, PriorIn::Replay, smfp("", 3), 32, 3).draw(2000);
+        let drawn = Learner::new(toy, PriorIn::Replay, toy.scale(), smfp("", 3), 32, 3).draw(2000);
         assert!((drawn.sigma_mean / (0.3 * scale) - 1.0).abs() < 1e-5);
         assert!((drawn.spread_z.unwrap() / scale - 1.0).abs() < 0.05);
         let expected = 2.0 * ((0.3 * scale).ln() + 0.5 * (std::f64::consts::TAU.ln() + 1.0));
@@ -105,6 +106,6 @@ fn lengths_and_entropies_are_in_the_toys_units() {
         assert_eq!(side, scale, "some of 2,000 samples lie at the square's edge");
     }
     let keys = "\"entropy.mode\" = \"none\"\n\"entropy.sigma_target\" = 0.0";
-    let drawn = Learner::new(Toy::ThreeModes, PriorIn::Replay, smfp(keys, 3), 32, 3).draw(50);
+    let drawn = Learner::new(Toy::ThreeModes, PriorIn::Replay, 1.0, smfp(keys, 3), 32, 3).draw(50);
     assert_eq!((drawn.entropy, drawn.sigma_mean), (None, 0.0));
 }

@@ -87,7 +87,7 @@ fn both_ways_of_pi_old_make_the_same_target() {
     let mut rng = stream(2, "proposals");
     let uniform = uniform_points(toy, 400_000, &mut rng);
     for (prior, x) in [(PriorIn::Replay, toy.prior(400_000, &mut rng)), (PriorIn::Value, uniform)] {
-        let weight = toy.value(prior, &(&x / toy.scale())).exp();
+        let weight = toy.value(prior, &x).exp();
         let mean: Tensor = (x.select(1, 0) * &weight).sum(Kind::Double) / weight.sum(Kind::Double);
         let found = double(&mean);
         assert!((found - expected).abs() < 0.05, "{prior:?}: {found}, expected {expected}");
@@ -103,22 +103,22 @@ fn the_mirror_terms_temperatures_are_one_over_the_deviations_that_toys_toml_says
     for (prior, x, temperature) in
         [(PriorIn::Replay, replay, 0.919), (PriorIn::Value, uniform, 0.235)]
     {
-        let std = double(&toy.value(prior, &(x / toy.scale())).std(true));
+        let std = double(&toy.value(prior, &x).std(true));
         assert!((std * temperature - 1.0).abs() < 0.01, "{prior:?}: {}", 1.0 / std);
     }
 }
 
 #[test]
-fn gradients_of_q_reach_the_action() {
+fn gradients_of_q_are_its_slopes() {
     for toy in Toy::ALL {
         for prior in [PriorIn::Replay, PriorIn::Value] {
-            let action = Tensor::from_slice(&[0.3f32, -0.2]).view([1, 2]).set_requires_grad(true);
-            let value = toy.value(prior, &action);
-            let slope = Tensor::run_backward(&[value], &[&action], false, false).remove(0);
+            let x = Tensor::from_slice(&[0.3f32, -0.2]).view([1, 2]).set_requires_grad(true);
+            let value = toy.value(prior, &x);
+            let slope = Tensor::run_backward(&[value], &[&x], false, false).remove(0);
             let h = 1e-3;
             let at = |dx: f64| {
                 let shift = Tensor::from_slice(&[dx, 0.0]).view([1, 2]);
-                double(&toy.value(prior, &(action.detach() + shift)).squeeze())
+                double(&toy.value(prior, &(x.detach() + shift)).squeeze())
             };
             let expected = (at(h) - at(-h)) / (2.0 * h);
             let found = slope.double_value(&[0, 0]);

@@ -65,7 +65,7 @@ fn learn(toy: Toy, variant: &Variant, seed: u64) -> Outcome<Moments> {
         other => panic!("toys.toml has no variants of {other:?}"),
     };
     let batch = variant.settings.train.batch_size as i64;
-    let mut learner = Learner::new(toy, variant.prior, actor, batch, seed);
+    let mut learner = Learner::new(toy, variant.prior, variant.scale, actor, batch, seed);
     let target = toy.exact_points(SAMPLES, &mut stream(seed, "target"));
     let label = format!("{} {} seed {seed}", toy.name(), variant.name);
     let progress = Progress::new(&label, variant.updates);

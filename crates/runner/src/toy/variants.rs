@@ -14,6 +14,8 @@ pub struct Variant {
     /// The picture that shows it.
     pub picture: String,
     pub prior: PriorIn,
+    /// Half the side of the square of actions, in the toy's units.
+    pub scale: f64,
     pub updates: u64,
     pub settings: Settings,
 }
@@ -60,6 +62,7 @@ pub fn variants(toy: Toy, names: &[String], updates: Option<u64>) -> Outcome<Vec
                 name: name.to_string(),
                 picture: text(own, "picture").unwrap_or_default().to_string(),
                 prior: prior(text(own, "pi_old")),
+                scale: own.get("scale").and_then(Item::as_float).unwrap_or(toy.scale()),
                 updates,
                 settings: settings::resolve(&sources)?,
             })
