@@ -22,6 +22,10 @@ pub use temperature::Temperature;
 use networks::StateError;
 use tch::Tensor;
 
+/// Q(s, a): observations (B, obs) and actions (B, act) to values (B), with
+/// gradients to the actions.
+pub type Value<'a> = dyn Fn(&Tensor, &Tensor) -> Tensor + 'a;
+
 /// How actions are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActMode {

@@ -4,8 +4,8 @@
 use crate::config::{ActorConfig, choose};
 use crate::gaussian::GaussianPolicy;
 use agent::{
-    ActMode, Agent, Batch, CriticConfig, CriticLearner, Measured, Random, Temperature, in_range,
-    repeat_rows,
+    ActMode, Agent, Batch, CriticConfig, CriticLearner, Measured, Random, Temperature, Value,
+    in_range, repeat_rows,
 };
 use networks::{Adam, Params, StateError, load_state, merge_state, move_together, normal};
 use serde::{Deserialize, Serialize};
@@ -59,14 +59,21 @@ impl EntropyConfig {
     }
 }
 
-/// A Gaussian policy, its critics and its temperature.
+/// A Gaussian policy and its temperature, which learn from whatever tells them
+/// Q(s, a): the critics of [`Sac`], or a function that is known.
+pub struct SacActor {
+    config: EntropyConfig,
+    policy: GaussianPolicy,
+    params: Params,
+    adam: Adam,
+    temperature: Temperature,
+}
+
+/// A Gaussian policy, its temperature and its critics.
 pub struct Sac {
     config: SacConfig,
-    policy: GaussianPolicy,
-    actor: Params,
-    actor_adam: Adam,
+    actor: SacActor,
     critic: CriticLearner,
-    temperature: Temperature,
     device: Device,
 }
 
@@ -78,6 +85,67 @@ pub struct SacNoise {
     pub actor: Option<Tensor>,
 }
 
+impl SacActor {
+    /// Draws the network for the given sizes. The configuration must be valid; its
+    /// `[critic]` is not used.
+    pub fn new(
+        config: &SacConfig,
+        obs_dim: i64,
+        act_dim: i64,
+        device: Device,
+        rng: &mut Random,
+    ) -> Self {
+        let ActorConfig { width, depth, activation, .. } = config.actor;
+        let (policy, params) =
+            GaussianPolicy::new(width, depth, activation, obs_dim, act_dim, device, rng);
+        let EntropyConfig { alpha, learning_rate: alpha_rate, .. } = config.entropy;
+        Self {
+            config: config.entropy.clone(),
+            policy,
+            adam: Adam::new(config.actor.adam(), &params),
+            params,
+            temperature: Temperature::new(alpha, alpha_rate, device),
+        }
+    }
+
+    /// The policy's architecture and parameters.
+    pub fn policy(&self) -> (&GaussianPolicy, &Params) {
+        (&self.policy, &self.params)
+    }
+
+    /// One step on E [alpha log pi(a|s) - Q(s, a)] in some states (B, obs) with
+    /// noise (B, act), then of the temperature.
+    pub fn update(&mut self, obs: &Tensor, noise: &Tensor, value: &Value) -> Measured {
+        let alpha = self.temperature.alpha();
+        let sample = self.policy.sample(self.params.trainable(), obs, noise);
+        let q = value(obs, &sample.action);
+        let loss = (&alpha * &sample.log_prob - q).mean(Kind::Float);
+        let gradient = self.params.gradient(&loss);
+        self.adam.step(&mut self.params, &gradient);
+        let entropy = -sample.log_prob.detach().mean(Kind::Float);
+        if self.config.automatic {
+            let target = self.config.target_per_dim * self.policy.act_dim() as f64;
+            self.temperature.update(&entropy, target);
+        }
+        Measured {
+            actor_loss: Some(loss.detach()),
+            entropy: Some(entropy),
+            alpha: Some(alpha),
+            grad_norm: Some(gradient.norm()),
+            ..Measured::default()
+        }
+    }
+
+    /// The state by name.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        merge_state([
+            self.params.named("actor"),
+            self.adam.named("actor_adam"),
+            self.temperature.state(),
+        ])
+    }
+}
+
 impl Sac {
     /// Draws networks for the given sizes. The configuration must be valid.
     pub fn new(
@@ -87,57 +155,28 @@ impl Sac {
         device: Device,
         rng: &mut Random,
     ) -> Self {
-        let ActorConfig { width, depth, activation, .. } = config.actor;
-        let (policy, actor) =
-            GaussianPolicy::new(width, depth, activation, obs_dim, act_dim, device, rng);
+        let actor = SacActor::new(config, obs_dim, act_dim, device, rng);
         let critic = CriticLearner::new(&config.critic, obs_dim, act_dim, device, rng);
-        let EntropyConfig { alpha, learning_rate: alpha_rate, .. } = config.entropy;
-        Self {
-            config: config.clone(),
-            policy,
-            actor_adam: Adam::new(config.actor.adam(), &actor),
-            actor,
-            critic,
-            temperature: Temperature::new(alpha, alpha_rate, device),
-            device,
-        }
+        Self { config: config.clone(), actor, critic, device }
     }
 
     /// One update with the given noise.
     pub fn update_with(&mut self, batch: &Batch, noise: &SacNoise) -> Measured {
-        let alpha = self.temperature.alpha();
         let (next_action, bonus) = {
             let _guard = tch::no_grad_guard();
-            let next = self.policy.sample(self.actor.frozen(), &batch.next_obs, &noise.next);
-            (next.action, -next.log_prob * &alpha)
+            let SacActor { policy, params, temperature, .. } = &self.actor;
+            let next = policy.sample(params.frozen(), &batch.next_obs, &noise.next);
+            (next.action, -next.log_prob * temperature.alpha())
         };
         let critic = self.critic.update(batch, &next_action, Some(&bonus));
-        let actor = noise.actor.as_ref().map(|noise| self.update_actor(batch, noise, &alpha));
+        let actor = noise.actor.as_ref().map(|noise| {
+            let value = |obs: &Tensor, action: &Tensor| self.critic.value(obs, action);
+            self.actor.update(&batch.obs, noise, &value)
+        });
         Measured {
             critic_loss: Some(critic.loss),
             q_mean: Some(critic.q_mean),
             ..actor.unwrap_or_default()
-        }
-    }
-
-    /// One step on E [alpha log pi(a|s) - Q(s, a)], then of the temperature.
-    fn update_actor(&mut self, batch: &Batch, noise: &Tensor, alpha: &Tensor) -> Measured {
-        let sample = self.policy.sample(self.actor.trainable(), &batch.obs, noise);
-        let q = self.critic.value(&batch.obs, &sample.action);
-        let loss = (alpha * &sample.log_prob - q).mean(Kind::Float);
-        let gradient = self.actor.gradient(&loss);
-        self.actor_adam.step(&mut self.actor, &gradient);
-        let entropy = -sample.log_prob.detach().mean(Kind::Float);
-        if self.config.entropy.automatic {
-            let target = self.config.entropy.target_per_dim * self.policy.act_dim() as f64;
-            self.temperature.update(&entropy, target);
-        }
-        Measured {
-            actor_loss: Some(loss.detach()),
-            entropy: Some(entropy),
-            alpha: Some(alpha.shallow_clone()),
-            grad_norm: Some(gradient.norm()),
-            ..Measured::default()
         }
     }
 }
@@ -145,21 +184,22 @@ impl Sac {
 impl Agent for Sac {
     fn act(&self, obs: &Tensor, mode: ActMode, rng: &mut Random) -> Tensor {
         let _guard = tch::no_grad_guard();
-        let p = self.actor.frozen();
+        let SacActor { policy, params, .. } = &self.actor;
+        let p = params.frozen();
         let k = match mode {
-            ActMode::Deterministic => return self.policy.mode(p, obs),
+            ActMode::Deterministic => return policy.mode(p, obs),
             ActMode::BestOf(k) => k as i64,
             ActMode::Explore | ActMode::Stochastic => 1,
         };
         let rows = repeat_rows(obs, k);
-        let noise = normal(rng, &[rows.size()[0], self.policy.act_dim()], self.device);
-        let action = self.policy.sample(p, &rows, &noise).action;
+        let noise = normal(rng, &[rows.size()[0], policy.act_dim()], self.device);
+        let action = policy.sample(p, &rows, &noise).action;
         choose(&self.critic, &rows, &action, k)
     }
 
     fn update(&mut self, batch: &Batch, rng: &mut Random) -> Measured {
         let due = (self.critic.updates() + 1) % self.config.actor.update_every == 0;
-        let shape = [batch.len(), self.policy.act_dim()];
+        let shape = [batch.len(), self.actor.policy.act_dim()];
         let mut next = normal(rng, &shape, Device::Cpu);
         let mut actor = due.then(|| normal(rng, &shape, Device::Cpu));
         let mut both: Vec<&mut Tensor> = std::iter::once(&mut next).chain(&mut actor).collect();
@@ -168,12 +208,7 @@ impl Agent for Sac {
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        merge_state([
-            self.actor.named("actor"),
-            self.actor_adam.named("actor_adam"),
-            self.critic.state(),
-            self.temperature.state(),
-        ])
+        merge_state([self.actor.state(), self.critic.state()])
     }
 
     fn load(&mut self, saved: &[(String, Tensor)]) -> Result<(), StateError> {

@@ -1,10 +1,16 @@
-//! Result files: the schemas of `train.csv` and `eval.csv`, and a log that
-//! appends rows to one of them.
+//! Result files: the schemas of `train.csv`, `eval.csv` and the toys' tables, a log
+//! that appends rows to one of them, and pictures of samples.
+
+mod scatter;
+mod toys;
+
+pub use scatter::{Panel, Row, Scatter};
+pub use toys::ToyRow;
 
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::marker::PhantomData;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A row of `train.csv`. Quantities that an algorithm lacks, or that did not
 /// arise since the row before, are empty fields.
@@ -109,6 +115,29 @@ impl<Row: Serialize> Log<Row> {
         self.writer.serialize(row).map_err(std::io::Error::from)?;
         self.writer.flush()
     }
+}
+
+/// Writes a file whole: beside its name first, then under it, so that what was there
+/// is replaced at once or not at all.
+///
+/// # Errors
+/// It can't be written; what was there is still there then.
+pub fn whole(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let beside = unfinished(path);
+    let mut file = File::create(&beside)?;
+    write(&mut file)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)
+}
+
+/// The name that a file has until it is whole: `<name>.unfinished`.
+pub fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".unfinished");
+    path.with_file_name(name)
 }
 
 /// Prints rows with their header to stdout.

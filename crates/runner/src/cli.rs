@@ -28,6 +28,8 @@ pub enum Command {
     /// Measure speed.
     #[command(subcommand, arg_required_else_help = false)]
     Bench(BenchCommand),
+    /// Learn a toy with a known Q: what the policy can express, what an update reaches.
+    Toy(ToyArgs),
     /// Show versions and paths of all that is needed, what is wrong, and the mend.
     Doctor,
 }
@@ -164,6 +166,53 @@ pub struct BenchAgentArgs {
 }
 
 #[derive(Args)]
+pub struct ToyArgs {
+    /// Toy: three-modes or two-bumps.
+    #[arg(value_name = "NAME")]
+    pub toy: String,
+    /// Seeds: a list of numbers and ranges, such as 0-2,7.
+    #[arg(long, value_name = "LIST", default_value = "0-2", value_parser = seeds)]
+    pub seeds: Seeds,
+    /// Actor updates of every variant (default: what crates/runner/toys.toml says).
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub updates: Option<u64>,
+    /// Variants, separated by commas (default: all of crates/runner/toys.toml).
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub variants: Vec<String>,
+    /// Folder for the table and the pictures.
+    #[arg(long, value_name = "DIR", default_value = "results/toy")]
+    pub out: PathBuf,
+    /// Threads. They change the speed, and no number.
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: u16,
+}
+
+/// Seeds in their order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seeds(pub Vec<u64>);
+
+/// Most seeds of a list.
+const MOST_SEEDS: u64 = 1000;
+
+/// Reads `0-2,7`.
+fn seeds(text: &str) -> Result<Seeds, String> {
+    let fail = || format!("expected numbers and ranges, such as 0-2,7 (at most {MOST_SEEDS})");
+    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| fail());
+    let mut all = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last || last - first >= MOST_SEEDS {
+            return Err(fail());
+        }
+        all.extend((first..=last).filter(|seed| !all.contains(seed)).collect::<Vec<_>>());
+    }
+    Ok(Seeds(all))
+}
+
+#[derive(Args)]
 pub struct BenchEnvArgs {
     /// Task, such as Ant-v4, or all.
     #[arg(long, value_name = "ID", default_value = "all")]
@@ -188,4 +237,18 @@ pub struct BenchEnvArgs {
     /// Print JSON instead of a table.
     #[arg(long)]
     pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_numbers_and_ranges_each_once_in_their_order() {
+        assert_eq!(seeds("0-2"), Ok(Seeds(vec![0, 1, 2])));
+        assert_eq!(seeds("7,0-2,1"), Ok(Seeds(vec![7, 0, 1, 2])));
+        for wrong in ["", "a", "2-0", "-1", "0-", "0-5000", "1,,2", "1.5"] {
+            assert!(seeds(wrong).is_err(), "{wrong}");
+        }
+    }
 }

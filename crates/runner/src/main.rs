@@ -12,6 +12,7 @@ mod failure;
 mod folder;
 mod progress;
 mod settings;
+mod toy;
 mod train;
 
 use clap::Parser;
@@ -54,6 +55,7 @@ fn run(cli: Cli) -> Outcome<()> {
         (Some(Command::Bench(BenchCommand::Env(args))), _) => bench_env::bench(&args),
         (Some(Command::Bench(BenchCommand::Update(args))), _) => bench_agent::update(&args),
         (Some(Command::Bench(BenchCommand::Act(args))), _) => bench_agent::act(&args),
+        (Some(Command::Toy(args)), _) => toy::toy(&args),
         (Some(Command::Doctor), _) => doctor::doctor(),
         (None, None) => Err(Failure::Usage(
             "no task given: `runner --env Ant-v4 --seed 3` trains, `runner --help` shows more"

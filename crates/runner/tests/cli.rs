@@ -1,6 +1,6 @@
 //! The real program, driven from outside as its users drive it.
 
-use report::{EvalRow, TrainRow};
+use report::{EvalRow, ToyRow, TrainRow};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -455,6 +455,54 @@ fn benchmarks_print_a_json_document_for_programs() {
             assert_eq!(row["calls_per_action"], calls, "{row}");
         }
     }
+}
+
+#[test]
+fn a_toy_writes_its_table_and_pictures_and_prints_the_last_rows() {
+    let toy = |out: &Path, variants: &str| -> (Output, Vec<ToyRow>) {
+        let args = ["toy", "three-modes", "--updates", "20", "--seeds", "3", "--variants"];
+        let output = runner().args(args).arg(variants).arg("--out").arg(out).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let mut rows: Vec<ToyRow> = report::read(&out.join("three-modes.csv")).unwrap();
+        rows.iter_mut().for_each(|row| row.wall_s = 0.0);
+        (output, rows)
+    };
+    let out = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (output, rows) = toy(out[0].path(), "sac,semi-implicit-8-falling");
+    let of = |variant: &str| {
+        let rows = rows.iter().filter(|row| row.variant == variant && row.seed == 3);
+        rows.map(|row| row.updates).collect::<Vec<_>>()
+    };
+    assert_eq!(of("exact"), [0]);
+    assert_eq!(of("sac"), [0, 1, 2, 5, 10, 20]);
+    assert_eq!(of("semi-implicit-8-falling"), [0, 1, 2, 5, 10, 20]);
+    assert_eq!(rows[0].modes, 3, "the target has its modes");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(printed.lines().count(), 1 + 3, "{printed}");
+    let mut files: Vec<_> = fs::read_dir(out[0].path())
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(files, ["three-modes-entropy.png", "three-modes-sigma.png", "three-modes.csv"]);
+
+    // One seed, the same numbers; what is there is replaced, and by a command that
+    // was refused it is not.
+    fs::write(out[1].path().join("three-modes.csv"), "old").unwrap();
+    let (_, again) = toy(out[1].path(), "semi-implicit-8-falling,sac");
+    assert_eq!(rows, again);
+    let before = fs::read(out[1].path().join("three-modes.csv")).unwrap();
+    for (args, words) in [
+        (["three-mods", "--seeds", "0"], ["toy 'three-mods'", "'three-modes'"]),
+        (["three-modes", "--variants", "lambda-10-brod"], ["variant", "'lambda-10-broad'"]),
+        (["three-modes", "--seeds", "2-0"], ["2-0", "such as 0-2,7"]),
+        (["three-modes", "--updates", "0"], ["--updates", "0"]),
+        (["three-modes", "--threads", "0"], ["--threads", "0"]),
+    ] {
+        let output = runner().arg("toy").args(args).arg("--out").arg(out[1].path()).output();
+        refused(&output.unwrap(), 2, &words);
+    }
+    assert_eq!(fs::read(out[1].path().join("three-modes.csv")).unwrap(), before);
 }
 
 #[test]

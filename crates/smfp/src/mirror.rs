@@ -4,7 +4,7 @@
 use crate::config::{MirrorActions, MirrorConfig, TimeSampling};
 use crate::noise::MirrorNoise;
 use crate::policy::Policy;
-use agent::{CriticLearner, repeat_rows};
+use agent::{Value, repeat_rows};
 use tch::{Kind, Tensor};
 
 /// Smallest deviation of the advantage that weights are scaled by.
@@ -26,7 +26,7 @@ pub fn regression(
     config: &MirrorConfig,
     policy: &Policy,
     p: &[Tensor],
-    critic: &CriticLearner,
+    value: &Value,
     obs: &Tensor,
     replay: &Tensor,
     noise: &MirrorNoise,
@@ -36,9 +36,9 @@ pub fn regression(
     let (rows, act_dim) = (obs.size()[0], policy.act_dim());
     let drawn = policy.draw(p, &repeat_rows(obs, k), &noise.z, Some(&noise.xi)).action;
     if config.actions == MirrorActions::Replay {
-        let value = critic.value(&repeat_rows(obs, k), &drawn).view([rows, k]);
-        let value = value.mean_dim(&[1i64][..], false, None);
-        let advantage = critic.value(obs, replay) - value;
+        let drawn = value(&repeat_rows(obs, k), &drawn).view([rows, k]);
+        let baseline = drawn.mean_dim(&[1i64][..], false, None);
+        let advantage = value(obs, replay) - baseline;
         let weight = (advantage_logits(config, &advantage)).exp().clamp_max(config.weight_max);
         let weight = &weight / weight.mean(None::<Kind>);
         return Regression { action: replay.shallow_clone(), weight };
@@ -51,7 +51,7 @@ pub fn regression(
     let candidates = Tensor::cat(&candidates, 1);
     let count = candidates.size()[1];
     let flat = candidates.reshape([rows * count, act_dim]);
-    let q = critic.value(&repeat_rows(obs, count), &flat).view([rows, count]);
+    let q = value(&repeat_rows(obs, count), &flat).view([rows, count]);
     let advantage = &q - q.mean_dim(&[1i64][..], true, None);
     let share = advantage_logits(config, &advantage).softmax(-1, None);
     // Inverse of the cumulative distribution; the last candidate takes what

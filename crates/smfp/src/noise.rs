@@ -85,7 +85,8 @@ pub struct MirrorNoise {
 }
 
 impl ActorNoise {
-    fn draw(config: &SmfpConfig, batch: i64, act_dim: i64, rng: &mut Random) -> Self {
+    /// Draws the noise that the configuration asks for, on the CPU.
+    pub fn draw(config: &SmfpConfig, batch: i64, act_dim: i64, rng: &mut Random) -> Self {
         let device = Device::Cpu;
         let semi_implicit = config.entropy.estimate == EntropyEstimate::SemiImplicit;
         let latents = config.entropy.latents * i64::from(semi_implicit);

@@ -1,0 +1,199 @@
+//! `runner toy`: the two toys, their table and their pictures (`docs/toys.md`).
+
+mod variants;
+
+use crate::cli::ToyArgs;
+use crate::device;
+use crate::failure::{Failure, Outcome};
+use crate::progress::Progress;
+use crate::settings::AlgorithmConfig;
+use agent::stream;
+use report::{Log, Panel, Row, Scatter, ToyRow};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use toys::{Actor, Learner, Measures, Point, Toy};
+use variants::Variant;
+
+/// When the policy is looked at, in parts of the updates.
+const MOMENTS: [f64; 6] = [0.0, 0.025, 0.1, 0.25, 0.5, 1.0];
+/// Samples that are measured and drawn.
+const SAMPLES: i64 = 2000;
+
+/// The command `toy`.
+///
+/// # Errors
+/// Wrong input, a diverged actor, files that can't be written.
+pub fn toy(args: &ToyArgs) -> Outcome<()> {
+    let toy = variants::toy(&args.toy)?;
+    let variants = variants::variants(toy, &args.variants, args.updates)?;
+    device::use_threads(usize::from(args.threads));
+    std::fs::create_dir_all(&args.out)
+        .map_err(|error| Failure::file(&args.out, "make this folder", error))?;
+    let mut table = RowsBeside::begin(args.out.join(format!("{}.csv", toy.name())))?;
+    let mut pictures = Pictures::new(toy, args.seeds.0[0]);
+    let mut last = Vec::new();
+    for seed in &args.seeds.0 {
+        let row = exact(toy, *seed);
+        table.append(&row)?;
+        last.push(row);
+    }
+    for variant in &variants {
+        for seed in &args.seeds.0 {
+            let moments = learn(toy, variant, *seed)?;
+            for (row, _) in &moments {
+                table.append(row)?;
+            }
+            last.extend(moments.last().map(|(row, _)| row.clone()));
+            if *seed == pictures.seed {
+                pictures.add(variant, moments);
+            }
+        }
+    }
+    pictures.write(&args.out)?;
+    table.finish()?;
+    report::print(&last).map_err(|error| Failure::Failed(format!("stdout: {error}")))
+}
+
+/// A variant's rows, and the samples behind each.
+type Moments = Vec<(ToyRow, Vec<Point>)>;
+
+/// Learns a toy, and looks at the policy at some moments.
+fn learn(toy: Toy, variant: &Variant, seed: u64) -> Outcome<Moments> {
+    let actor = match &variant.settings.algorithm {
+        AlgorithmConfig::Smfp(config) => Actor::smfp(config, seed),
+        AlgorithmConfig::Sac(config) => Actor::sac(config, seed),
+        other => panic!("toys.toml has no variants of {other:?}"),
+    };
+    let batch = variant.settings.train.batch_size as i64;
+    let mut learner = Learner::new(toy, variant.prior, variant.scale, actor, batch, seed);
+    let target = toy.exact_points(SAMPLES, &mut stream(seed, "target"));
+    let label = format!("{} {} seed {seed}", toy.name(), variant.name);
+    let progress = Progress::new(&label, variant.updates);
+    let mut looks: Vec<u64> =
+        MOMENTS.iter().map(|part| (part * variant.updates as f64).round() as u64).collect();
+    looks.dedup();
+    let (mut learning, mut moments) = (Duration::ZERO, Vec::new());
+    for updates in 0..=variant.updates {
+        if updates > 0 {
+            let begun = Instant::now();
+            learner.update().map_err(|diverged| {
+                Failure::Failed(format!("{label}: diverged at update {updates}: {diverged}"))
+            })?;
+            learning += begun.elapsed();
+            progress.at(updates);
+        }
+        if looks.contains(&updates) {
+            let drawn = learner.draw(SAMPLES);
+            let measures = Measures::of(&drawn.samples, toy.modes(), &target);
+            let row = ToyRow {
+                updates,
+                entropy_surrogate: drawn.entropy,
+                sigma_mean: Some(drawn.sigma_mean),
+                spread_z: drawn.spread_z,
+                wall_s: learning.as_secs_f64(),
+                ..row(toy, &variant.name, seed, &measures)
+            };
+            moments.push((row, drawn.samples));
+        }
+    }
+    let (end, _) = moments.last().expect("the last update is looked at");
+    progress.note(variant.updates, &format!("{}, {:.0} s", summary(end), end.wall_s));
+    progress.finish();
+    Ok(moments)
+}
+
+/// A second draw of the target, measured as a policy is.
+fn exact(toy: Toy, seed: u64) -> ToyRow {
+    let target = toy.exact_points(SAMPLES, &mut stream(seed, "target"));
+    let again = toy.exact_points(SAMPLES, &mut stream(seed, "target again"));
+    row(toy, "exact", seed, &Measures::of(&again, toy.modes(), &target))
+}
+
+/// The columns that come of samples.
+fn row(toy: Toy, variant: &str, seed: u64, measures: &Measures) -> ToyRow {
+    ToyRow {
+        toy: toy.name().to_string(),
+        variant: variant.to_string(),
+        seed,
+        modes: measures.modes as u64,
+        share_1: measures.shares[0],
+        share_2: measures.shares[1],
+        share_3: measures.shares.get(2).copied(),
+        w2: measures.w2,
+        ..ToyRow::default()
+    }
+}
+
+fn summary(row: &ToyRow) -> String {
+    format!("modes {}, W2 {:.2}", row.modes, row.w2)
+}
+
+/// A table that grows beside its name, and takes it when it is whole.
+struct RowsBeside {
+    path: PathBuf,
+    log: Log<ToyRow>,
+}
+
+impl RowsBeside {
+    /// Begins; what an earlier command left unfinished makes room.
+    fn begin(path: PathBuf) -> Outcome<Self> {
+        let beside = report::unfinished(&path);
+        let fail = |error| Failure::file(&beside, "write", error);
+        match std::fs::remove_file(&beside) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail(error)),
+            _ => {}
+        }
+        let log = Log::create(&beside).map_err(fail)?;
+        Ok(Self { path, log })
+    }
+
+    fn append(&mut self, row: &ToyRow) -> Outcome<()> {
+        let fail = |error| Failure::file(&report::unfinished(&self.path), "write", error);
+        self.log.append(row).map_err(fail)
+    }
+
+    fn finish(self) -> Outcome<()> {
+        std::fs::rename(report::unfinished(&self.path), &self.path)
+            .map_err(|error| Failure::file(&self.path, "write", error))
+    }
+}
+
+/// The pictures under way, which show one seed.
+struct Pictures {
+    toy: Toy,
+    seed: u64,
+    behind: Vec<Point>,
+    all: Vec<(String, Vec<Row>)>,
+}
+
+impl Pictures {
+    fn new(toy: Toy, seed: u64) -> Self {
+        let behind = toy.exact_points(SAMPLES, &mut stream(seed, "target"));
+        Self { toy, seed, behind, all: Vec::new() }
+    }
+
+    fn add(&mut self, variant: &Variant, moments: Moments) {
+        let summary = moments.last().map(|(row, _)| summary(row)).unwrap_or_default();
+        let panel = |(row, samples): (ToyRow, Vec<Point>)| Panel {
+            caption: format!("{}", row.updates),
+            samples,
+        };
+        // The policies of a toy begin alike: the start is left out.
+        let panels = moments.into_iter().skip(1).map(panel).collect();
+        let row = Row { label: vec![variant.name.clone(), summary], panels };
+        match self.all.iter_mut().find(|(name, _)| *name == variant.picture) {
+            Some((_, rows)) => rows.push(row),
+            None => self.all.push((variant.picture.clone(), vec![row])),
+        }
+    }
+
+    fn write(self, out: &Path) -> Outcome<()> {
+        for (name, rows) in self.all {
+            let path = out.join(format!("{}-{name}.png", self.toy.name()));
+            let picture =
+                Scatter { behind: self.behind.clone(), half_side: self.toy.scale(), rows };
+            picture.write(&path).map_err(|error| Failure::file(&path, "write", error))?;
+        }
+        Ok(())
+    }
+}

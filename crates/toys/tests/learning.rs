@@ -1,0 +1,111 @@
+//! Actors on the toys.
+
+use agent::stream;
+use baselines::sac::{self, SacConfig};
+use serde::de::DeserializeOwned;
+use smfp::SmfpConfig;
+use toml_edit::DocumentMut;
+use toys::{Actor, Learner, Measures, PriorIn, Toy};
+
+/// Preset `default` with keys ("section.key", a line each) over it.
+fn config<T: DeserializeOwned>(presets: &str, keys: &str) -> T {
+    let presets: DocumentMut = presets.parse().unwrap();
+    let mut config = presets["default"].as_table().unwrap().clone();
+    config.remove("task");
+    for line in keys.lines().filter(|line| !line.trim().is_empty()) {
+        let line: DocumentMut = line.parse().unwrap();
+        let (key, value) = line.iter().next().unwrap();
+        let (section, name) = key.split_once('.').unwrap();
+        config[section][name] = value.clone();
+    }
+    toml_edit::de::from_document(DocumentMut::from(config)).unwrap()
+}
+
+fn gaussian(seed: u64) -> Actor {
+    let keys = r#"
+        "actor.width" = 32
+        "actor.learning_rate" = 1e-2
+        "entropy.automatic" = false
+    "#;
+    Actor::sac(&config::<SacConfig>(sac::PRESETS, keys), seed)
+}
+
+fn smfp(keys: &str, seed: u64) -> Actor {
+    let keys = format!("\"actor.width\" = 32\n\"actor.frequencies\" = 2\n{keys}");
+    Actor::smfp(&config::<SmfpConfig>(smfp::PRESETS, &keys), seed)
+}
+
+#[test]
+fn a_gaussian_by_reverse_kl_ends_at_one_mode_with_the_modes_deviation() {
+    let mut learner = Learner::new(Toy::ThreeModes, PriorIn::Value, 1.0, gaussian(1), 64, 1);
+    (0..500).for_each(|_| learner.update().unwrap());
+    let drawn = learner.draw(2000);
+    let modes = Toy::ThreeModes.modes();
+    let target = Toy::ThreeModes.exact_points(2000, &mut stream(1, "target"));
+    let measures = Measures::of(&drawn.samples, modes, &target);
+    assert_eq!(measures.modes, 1, "{measures:?}");
+    assert!(measures.shares.iter().any(|share| *share > 0.97), "{measures:?}");
+    // The entropy of a round Gaussian in the plane with deviation 0.1.
+    let expected = 2.0 * (0.1f64.ln() + 0.5 * (std::f64::consts::TAU.ln() + 1.0));
+    let entropy = drawn.entropy.unwrap();
+    assert!((entropy - expected).abs() < 0.15, "{entropy}, expected {expected}");
+}
+
+#[test]
+fn the_mirror_term_alone_moves_towards_both_bumps() {
+    let keys = r#"
+        "objective.improvement" = "mirror"
+        "actor.learning_rate" = 3e-3
+        "actor.std_init" = 0.03
+        "entropy.sigma_target" = 0.03
+        "mirror.actions" = "replay"
+        "mirror.temperature" = 0.919
+        "mirror.weight_max" = 1e6
+    "#;
+    let mut learner = Learner::new(Toy::TwoBumps, PriorIn::Replay, 8.0, smfp(keys, 1), 256, 1);
+    let target = Toy::TwoBumps.exact_points(2000, &mut stream(1, "target"));
+    let w2 = |learner: &Learner| {
+        Measures::of(&learner.draw(2000).samples, Toy::TwoBumps.modes(), &target).w2
+    };
+    let before = w2(&learner);
+    (0..600).for_each(|_| learner.update().unwrap());
+    let after = w2(&learner);
+    assert!(after < 0.5 * before, "{before} before, {after} after");
+}
+
+#[test]
+fn a_seed_gives_the_same_samples_and_drawing_them_changes_nothing() {
+    for toy in Toy::ALL {
+        let run = |seed: u64, look: bool| {
+            let mut learner =
+                Learner::new(toy, PriorIn::Replay, toy.scale(), smfp("", seed), 32, seed);
+            for _ in 0..5 {
+                learner.update().unwrap();
+                if look {
+                    learner.draw(10);
+                }
+            }
+            learner.draw(100).samples
+        };
+        assert_eq!(run(1, false), run(1, true), "{toy:?}");
+        assert_ne!(run(1, false), run(2, false), "{toy:?}");
+    }
+}
+
+#[test]
+fn lengths_and_entropies_are_in_the_toys_units() {
+    // An untrained head has mean z and deviation 0.3, in units of the square's half
+    // side: 1 and 8.
+    for (toy, scale) in [(Toy::ThreeModes, 1.0f64), (Toy::TwoBumps, 8.0)] {
+        let drawn = Learner::new(toy, PriorIn::Replay, toy.scale(), smfp("", 3), 32, 3).draw(2000);
+        assert!((drawn.sigma_mean / (0.3 * scale) - 1.0).abs() < 1e-5);
+        assert!((drawn.spread_z.unwrap() / scale - 1.0).abs() < 0.05);
+        let expected = 2.0 * ((0.3 * scale).ln() + 0.5 * (std::f64::consts::TAU.ln() + 1.0));
+        assert!((drawn.entropy.unwrap() - expected).abs() < 1e-5);
+        let side = drawn.samples.iter().flatten().fold(0.0f64, |most, x| most.max(x.abs()));
+        assert_eq!(side, scale, "some of 2,000 samples lie at the square's edge");
+    }
+    let keys = "\"entropy.mode\" = \"none\"\n\"entropy.sigma_target\" = 0.0";
+    let drawn = Learner::new(Toy::ThreeModes, PriorIn::Replay, 1.0, smfp(keys, 3), 32, 3).draw(50);
+    assert_eq!((drawn.entropy, drawn.sigma_mean), (None, 0.0));
+}
