@@ -2,11 +2,11 @@
 
 use crate::{Batch, Random, in_range};
 use networks::{
-    Adam, AdamConfig, Aggregate, CriticKind, Critics, CriticsConfig, NormMode, Params, Renorm,
-    StateError, merge_state,
+    Adam, AdamConfig, Aggregate, Counter, CriticKind, Critics, CriticsConfig, NormMode, Params,
+    Renorm, StateError, TdErrors, TdTarget, merge_state, td_errors,
 };
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// Settings of the critics, the `[critic]` section of every preset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,7 +70,7 @@ pub struct CriticLearner {
     /// None for `crossq`, which needs no target networks.
     target: Option<Params>,
     adam: Adam,
-    updates: Tensor,
+    updates: Counter,
 }
 
 /// What an update of the critics measured.
@@ -107,13 +107,13 @@ impl CriticLearner {
             adam: Adam::new(adam, &online),
             online,
             target,
-            updates: Tensor::zeros([], (Kind::Int64, Device::Cpu)),
+            updates: Counter::default(),
         }
     }
 
     /// Updates so far.
     pub fn updates(&self) -> i64 {
-        self.updates.int64_value(&[])
+        self.updates.get()
     }
 
     /// Q(s, a) of the online ensemble as one value per row: (B). Gradients
@@ -160,7 +160,7 @@ impl CriticLearner {
         let (pass, next_q) = match &self.target {
             Some(target) => {
                 let next_q = self.critics.forward(target.frozen(), &batch.next_obs, next_action);
-                (self.critics.pass(p, &input, NormMode::Running), next_q)
+                (self.critics.pass(p, &input, NormMode::Running), Some(next_q))
             }
             None => {
                 // CrossQ: both pairs in one pass, so that both are normalised
@@ -168,30 +168,16 @@ impl CriticLearner {
                 let renorm = self.config.renorm && self.updates() >= self.config.renorm_warmup;
                 let mode = NormMode::Batch(renorm.then_some(RENORM));
                 let next_input = Tensor::cat(&[&batch.next_obs, next_action], 1);
-                let pass = self.critics.pass(p, &Tensor::cat(&[input, next_input], 0), mode);
-                let next_q = pass.q.narrow(1, rows, rows);
-                (pass, next_q)
+                (self.critics.pass(p, &Tensor::cat(&[input, next_input], 0), mode), None)
             }
         };
-        let mut next_value = self.config.aggregate.join(&next_q);
-        if let Some(bonus) = next_bonus {
-            next_value += bonus;
-        }
-        let y: Tensor = &batch.reward + next_value * (1.0 - &batch.terminated) * self.config.gamma;
-        let q = pass.q.narrow(1, 0, rows);
-        let error = &q - y;
-        let loss = error.square().sum(Kind::Float) / rows as f64;
-        let q_mean = q.mean(Kind::Float);
-        // The gradient of mean (q - y)^2; the next pairs of CrossQ have none.
-        let mut d_q = error * (2.0 / rows as f64);
-        let others = pass.q.size()[1] - rows;
-        if others > 0 {
-            d_q = d_q.constant_pad_nd([0, others]);
-        }
+        let next = next_q.as_ref().map_or((&pass.q, rows), |next_q| (next_q, 0));
+        let target = TdTarget { aggregate: self.config.aggregate, gamma: self.config.gamma };
+        let outcome = (&batch.reward, &batch.terminated);
+        let TdErrors { loss, d_q, q_mean } = td_errors(&target, &pass.q, next, outcome, next_bonus);
         let gradient = pass.parameter_gradient(&d_q);
         self.adam.step(&mut self.online, &gradient);
-        let _ = self.updates.g_add_scalar_(1);
-        if self.updates.int64_value(&[]) % self.config.target_interval == 0
+        if self.updates.raise() % self.config.target_interval == 0
             && let Some(target) = &mut self.target
         {
             target.track(&self.online, self.config.tau);
@@ -206,7 +192,7 @@ impl CriticLearner {
             self.target.as_ref().map(|target| target.named("critic_target")).unwrap_or_default(),
             self.critics.stats().named("critic_stats"),
             self.adam.named("critic_adam"),
-            vec![("critic_updates".to_string(), self.updates.shallow_clone())],
+            vec![("critic_updates".to_string(), self.updates.tensor())],
         ])
     }
 

@@ -16,7 +16,7 @@ use agent::{
     ActMode, Agent, Batch, CriticConfig, CriticLearner, Measured, Random, Temperature, in_range,
     repeat_rows,
 };
-use networks::{Adam, Params, StateError, load_state, merge_state, normal, uniform};
+use networks::{Adam, Counter, Params, StateError, load_state, merge_state, normal, uniform};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -121,7 +121,7 @@ pub struct Mdpo {
     critic: CriticLearner,
     temperature: Temperature,
     scale: Scale,
-    actor_updates: Tensor,
+    actor_updates: Counter,
     device: Device,
 }
 
@@ -191,7 +191,7 @@ impl Mdpo {
                 device,
             ),
             scale: Scale::new(q_scale, q_scale_decay, device),
-            actor_updates: Tensor::zeros([], (Kind::Int64, Device::Cpu)),
+            actor_updates: Counter::default(),
             device,
         }
     }
@@ -235,9 +235,8 @@ impl Mdpo {
             let target = self.config.entropy.target_per_dim * self.policy.act_dim() as f64;
             self.temperature.update(&entropy, target);
         }
-        let _ = self.actor_updates.g_add_scalar_(1);
         let MirrorConfig { policy_tau, policy_interval, .. } = self.config.mirror;
-        if self.actor_updates.int64_value(&[]) % policy_interval == 0 {
+        if self.actor_updates.raise() % policy_interval == 0 {
             self.lagged.track(&self.actor, policy_tau);
         }
         Measured {
@@ -320,7 +319,7 @@ impl Agent for Mdpo {
             self.critic.state(),
             self.temperature.state(),
             self.scale.state(),
-            vec![("actor_updates".to_string(), self.actor_updates.shallow_clone())],
+            vec![("actor_updates".to_string(), self.actor_updates.tensor())],
         ])
     }
 

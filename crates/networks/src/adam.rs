@@ -1,8 +1,9 @@
 //! Adam on one flat parameter vector.
 
+use crate::counter::Counter;
 use crate::cpu;
 use crate::params::{Params, StateError, load_state};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Settings of [`Adam`]; epsilon is PyTorch's 1e-8.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,8 +21,8 @@ pub struct Adam {
     config: AdamConfig,
     mean: Tensor,
     square: Tensor,
-    /// Steps taken, as a tensor so that it is saved like the moments.
-    steps: Tensor,
+    /// Steps taken.
+    steps: Counter,
 }
 
 const EPSILON: f64 = 1e-8;
@@ -33,7 +34,7 @@ impl Adam {
             config,
             mean: params.flat().zeros_like(),
             square: params.flat().zeros_like(),
-            steps: Tensor::zeros([], (Kind::Int64, tch::Device::Cpu)),
+            steps: Counter::default(),
         }
     }
 
@@ -41,8 +42,7 @@ impl Adam {
     pub fn step(&mut self, params: &mut Params, gradient: &Tensor) {
         let _guard = tch::no_grad_guard();
         let AdamConfig { learning_rate, beta1, beta2 } = self.config;
-        let _ = self.steps.g_add_scalar_(1);
-        let t = self.steps.int64_value(&[]) as i32;
+        let t = self.steps.raise() as i32;
         let correction = (1.0 - beta2.powi(t)).sqrt();
         let step = learning_rate / (1.0 - beta1.powi(t));
         if cpu::handles(gradient) && cpu::handles(params.flat()) {
@@ -67,8 +67,9 @@ impl Adam {
 
     /// The moments and the step count, by name.
     pub fn named(&self, prefix: &str) -> Vec<(String, Tensor)> {
-        [("mean", &self.mean), ("square", &self.square), ("steps", &self.steps)]
-            .map(|(name, tensor)| (format!("{prefix}.{name}"), tensor.shallow_clone()))
+        let (mean, square) = (self.mean.shallow_clone(), self.square.shallow_clone());
+        [("mean", mean), ("square", square), ("steps", self.steps.tensor())]
+            .map(|(name, tensor)| (format!("{prefix}.{name}"), tensor))
             .into()
     }
 
@@ -85,7 +86,7 @@ impl Adam {
 mod tests {
     use super::*;
     use crate::ParamsBuilder;
-    use tch::{Device, nn, nn::OptimizerConfig};
+    use tch::{Device, Kind, nn, nn::OptimizerConfig};
 
     #[test]
     fn thirty_steps_follow_libtorchs_own_adam() {

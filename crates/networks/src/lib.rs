@@ -8,6 +8,7 @@
 //! NaN are a few operations on one vector each.
 
 mod adam;
+mod counter;
 mod cpu;
 mod critic;
 mod gaussian;
@@ -20,8 +21,11 @@ mod random;
 mod time;
 
 pub use adam::{Adam, AdamConfig};
+pub use counter::Counter;
 pub use cpu::multiplications;
-pub use critic::{Aggregate, CriticKind, CriticPass, Critics, CriticsConfig};
+pub use critic::{
+    Aggregate, CriticKind, CriticPass, Critics, CriticsConfig, TdErrors, TdTarget, td_errors,
+};
 pub use gaussian::{squashed_gaussian, squashed_log_prob};
 pub use mlp::{Activation, Linear, Mlp};
 pub use norm::{BatchNorm, LayerNorm, NormMode, Renorm};

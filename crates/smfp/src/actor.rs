@@ -6,7 +6,7 @@ use crate::mirror;
 use crate::noise::{ActorNoise, MirrorNoise};
 use crate::policy::{Draw, Policy};
 use agent::{Measured, Random, Temperature, Value};
-use networks::{Adam, AdamConfig, Params, merge_state};
+use networks::{Adam, AdamConfig, Counter, Params, merge_state};
 use tch::{Device, Kind, Tensor};
 
 /// Smallest value of the running scale of Q.
@@ -25,7 +25,7 @@ pub struct SmfpActor {
     temperature: Option<Temperature>,
     /// S, the running scale of Q: (1); negative before its first value.
     scale: Tensor,
-    updates: Tensor,
+    updates: Counter,
 }
 
 impl SmfpConfig {
@@ -67,7 +67,7 @@ impl SmfpActor {
             params,
             temperature,
             scale: Tensor::full([1], initial_scale, (Kind::Float, device)),
-            updates: Tensor::zeros([], (Kind::Int64, Device::Cpu)),
+            updates: Counter::default(),
         }
     }
 
@@ -86,7 +86,7 @@ impl SmfpActor {
         match &self.temperature {
             Some(temperature) => temperature.alpha(),
             None => {
-                let updates = self.updates.int64_value(&[]);
+                let updates = self.updates.get();
                 scalar(scheduled_alpha(&self.config.entropy, updates), &self.scale)
             }
         }
@@ -133,7 +133,7 @@ impl SmfpActor {
             let wanted = target(self.config.entropy.sigma_target, self.policy.act_dim());
             temperature.update(&entropy, wanted);
         }
-        let _ = self.updates.g_add_scalar_(1);
+        self.updates.raise();
 
         Measured {
             actor_loss: Some(loss.detach()),
@@ -225,7 +225,7 @@ impl SmfpActor {
             self.temperature.as_ref().map(Temperature::state).unwrap_or_default(),
             vec![
                 ("q_scale".to_string(), self.scale.shallow_clone()),
-                ("actor_updates".to_string(), self.updates.shallow_clone()),
+                ("actor_updates".to_string(), self.updates.tensor()),
             ],
         ])
     }

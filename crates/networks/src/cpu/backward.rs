@@ -15,7 +15,7 @@ use tch::Tensor;
 
 /// Rows of a weight's gradient that are computed by one job. They are whole sums,
 /// so it changes no number.
-const GRADIENT_ROWS: usize = 128;
+const GRADIENT_ROWS: usize = 256;
 
 /// From the gradient at the output (B, outputs) to that at some columns of the
 /// input, where they are wanted: (B, columns). The gradient of all parameters, in
@@ -181,22 +181,22 @@ impl Way<'_> {
             let [d_bias, d_weight, d_shift] = &mut vectors.blocks[i];
             let activated = pick(&kept.activated, &chosen);
             let d_next = d_linear.last().unwrap_or(&d_output);
-            // (ReLU that follows at once is part of the product.)
-            let gated = kept.slope.is_none() && block.batch_norm.is_none();
-            let then = if gated { Then::ThroughRelu(&activated) } else { Then::Nothing };
+            let slope = kept.slope.as_ref().map(|slope| pick(slope, &chosen));
+            // Without anything in between, the nonlinearity is part of the product.
+            let then = match &slope {
+                _ if block.batch_norm.is_some() => Then::Nothing,
+                None => Then::ThroughRelu(&activated),
+                Some(slope) => Then::Times(slope),
+            };
             let mut d = self.through_linear(i + 1, d_next, width, then);
             if let (Some(norm), Some((_, moments))) = (&block.batch_norm, &kept.normed) {
                 let to = (&mut d_weight[..], &mut d_shift[..]);
-                norm.backward(d.lanes_mut(), (activated.lanes(), width, 0), rows, moments, to);
-            }
-            if !gated {
-                let slope = kept.slope.as_ref().map(|slope| pick(slope, &chosen));
-                let slopes = slope.as_ref().map(|slope| slope.lanes()).unwrap_or_default();
-                through_activation(
-                    d.lanes_mut().as_flattened_mut(),
-                    activated.lanes().as_flattened(),
-                    slopes.as_flattened(),
-                );
+                let (x, relu) = ((activated.lanes(), width, 0), (rows, slope.is_none()));
+                norm.backward(d.lanes_mut(), x, relu, moments, to);
+                if let Some(slope) = &slope {
+                    let (d, x) = (d.lanes_mut().as_flattened_mut(), activated.lanes());
+                    through_activation(d, x.as_flattened(), slope.lanes().as_flattened());
+                }
             }
             if let (Some(norm), Some((xhat, inverse_std))) = (&block.layer_norm, &kept.layer_norm) {
                 let xhat = pick(xhat, &chosen);
@@ -224,7 +224,7 @@ impl Way<'_> {
                 let x = pick(&kept.input, &chosen);
                 let x = (x.lanes(), view.inputs, self.reached.start);
                 let [d_weight, d_shift] = &mut vectors.input_norm;
-                norm.backward(d.lanes_mut(), x, rows, &moments, (d_weight, d_shift));
+                norm.backward(d.lanes_mut(), x, (rows, false), &moments, (d_weight, d_shift));
             }
             self.hand_over(&d, picked.as_deref(), d_input);
         }
@@ -281,7 +281,7 @@ fn pick<'a>(panels: &'a Panels, chosen: &impl Fn(&Panels) -> Option<Panels>) -> 
 
 fn to_panels(rows: &[f32], width: usize) -> Panels {
     let mut panels = Panels::new(rows.len() / width, width);
-    into_panels(panels.lanes_mut(), rows, width, width);
+    into_panels(panels.lanes_mut(), rows, width);
     panels
 }
 

@@ -96,7 +96,7 @@ fn through(view: &View, x: &[f32], y: &mut [f32], keep: bool) -> (Vec<Moments>, 
     let rows = x.len() / view.inputs;
     let mut moments = Vec::new();
     let mut input = Panels::new(rows, view.inputs);
-    into_panels(input.lanes_mut(), x, view.inputs, view.inputs);
+    into_panels(input.lanes_mut(), x, view.inputs);
     let input_norm = view.input_norm.as_ref().map(|norm| {
         let mut normed = Panels::new(rows, view.inputs);
         let used = norm.forward(normed.lanes_mut(), input.lanes(), rows);
@@ -205,7 +205,7 @@ fn tangent_through(view: &View, (x, dx): (&[f32], &[f32]), (y, dy): (&mut [f32],
     let rows = x.len() / view.inputs;
     let [mut h, mut dh] = [x, dx].map(|rows_of| {
         let mut panels = Panels::new(rows, view.inputs);
-        into_panels(panels.lanes_mut(), rows_of, view.inputs, view.inputs);
+        into_panels(panels.lanes_mut(), rows_of, view.inputs);
         panels
     });
     let relu = view.activation == Activation::Relu;

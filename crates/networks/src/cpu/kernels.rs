@@ -145,18 +145,23 @@ pub(super) fn row_dots(q: &mut [f32], x: &[f32], w: &[f32]) {
     }
 }
 
+/// A matrix in memory: where it begins, and how many numbers later each row does.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<T> {
+    pub first: T,
+    pub stride: usize,
+}
+
 /// Columns become lines: to[l][j] = from[j][l], for up to 16 lanes of a panel. Lines
-/// are filled up with zeros.
+/// that no lane fills are zero from there on.
 pub(super) fn transpose(to: &mut [Lane], from: &[Lane]) {
-    let to: &mut [Lane; LANES] = to.try_into().expect("16 lines");
-    match from.try_into() {
-        Ok(square) => transpose_square(to, square),
-        Err(_) => {
-            let mut square = [[0.0; LANES]; LANES];
-            square[..from.len()].copy_from_slice(from);
-            transpose_square(to, &square);
-        }
+    assert_eq!(to.len(), LANES);
+    if from.len() < LANES {
+        to.fill([0.0; LANES]);
     }
+    let (count, stride) = (from.len(), LANES);
+    let from = Rows { first: from.as_flattened(), stride };
+    turn(Rows { first: to.as_flattened_mut(), stride }, from, count, LANES);
 }
 
 /// out (columns, rows) = the transpose of `columns` columns from `first` on, of a
@@ -167,41 +172,38 @@ pub(super) fn transpose_matrix(out: &mut [f32], matrix: &[f32], width: usize, fi
     for row in (0..rows).step_by(LANES) {
         for column in (0..columns).step_by(LANES) {
             let (high, wide) = (LANES.min(rows - row), LANES.min(columns - column));
-            let (mut square, mut turned) = ([[0.0; LANES]; LANES], [[0.0; LANES]; LANES]);
-            for (i, line) in square[..high].iter_mut().enumerate() {
-                copy_line(line, &matrix[(row + i) * width + first + column..][..wide]);
-            }
-            transpose_square(&mut turned, &square);
-            for (i, line) in turned[..wide].iter().enumerate() {
-                copy_line(&mut out[(column + i) * rows + row..][..high], line);
-            }
+            let from = Rows { first: &matrix[row * width + first + column..], stride: width };
+            turn(Rows { first: &mut out[column * rows + row..], stride: rows }, from, high, wide);
         }
     }
 }
 
-/// Copies as many numbers as both have; 16 of them without a call.
-#[inline(always)]
-fn copy_line(to: &mut [f32], from: &[f32]) {
-    match (<&mut Lane>::try_from(&mut *to), <&Lane>::try_from(from)) {
-        (Ok(to), Ok(from)) => *to = *from,
-        _ => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
-    }
-}
-
-fn transpose_square(to: &mut [Lane; LANES], from: &[Lane; LANES]) {
+/// Up to 16 rows of up to 16 numbers, turned.
+pub(super) fn turn(to: Rows<&mut [f32]>, from: Rows<&[f32]>, rows: usize, columns: usize) {
+    assert!(from.first.len() >= (rows - 1) * from.stride + columns);
+    assert!(to.first.len() >= (columns - 1) * to.stride + rows);
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2.
-        return unsafe { transpose_square_avx2(to, from) };
+    if rows == LANES && columns == LANES && is_x86_feature_detected!("avx2") {
+        let from = Rows { first: from.first.as_ptr(), stride: from.stride };
+        let to = Rows { first: to.first.as_mut_ptr(), stride: to.stride };
+        // SAFETY: the processor has AVX2, and 16 rows of 16 numbers are there.
+        return unsafe { turn_square(to, from) };
     }
-    *to = std::array::from_fn(|l| std::array::from_fn(|j| from[j][l]));
+    for column in 0..columns {
+        for row in 0..rows {
+            to.first[column * to.stride + row] = from.first[row * from.stride + column];
+        }
+    }
 }
 
 /// Four blocks of 8 x 8, each by interleaving pairs of rows, then pairs of pairs,
 /// then halves.
+///
+/// # Safety
+/// Both matrices have 16 rows of 16 numbers, and nobody else writes to `to`.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn transpose_square_avx2(to: &mut [Lane; LANES], from: &[Lane; LANES]) {
+unsafe fn turn_square(to: Rows<*mut f32>, from: Rows<*const f32>) {
     use std::arch::x86_64::{
         __m256, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
         _mm256_unpackhi_ps, _mm256_unpacklo_ps,
@@ -209,8 +211,8 @@ fn transpose_square_avx2(to: &mut [Lane; LANES], from: &[Lane; LANES]) {
     const HALF: usize = LANES / 2;
     for (down, across) in [(0, 0), (0, HALF), (HALF, 0), (HALF, HALF)] {
         let row = |i: usize| -> __m256 {
-            // SAFETY: 8 of the 16 numbers of a line.
-            unsafe { _mm256_loadu_ps(from[down + i][across..across + HALF].as_ptr()) }
+            // SAFETY: the caller's.
+            unsafe { _mm256_loadu_ps(from.first.add((down + i) * from.stride + across)) }
         };
         let pair = |i: usize| {
             let (a, b) = (row(i), row(i + 1));
@@ -229,9 +231,9 @@ fn transpose_square_avx2(to: &mut [Lane; LANES], from: &[Lane; LANES]) {
             let halves =
                 [_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b)];
             for (half, numbers) in halves.into_iter().enumerate() {
-                let line = &mut to[across + 4 * half + i][down..down + HALF];
-                // SAFETY: 8 of the 16 numbers of a line.
-                unsafe { _mm256_storeu_ps(line.as_mut_ptr(), numbers) };
+                let line = (across + 4 * half + i) * to.stride + down;
+                // SAFETY: the caller's.
+                unsafe { _mm256_storeu_ps(to.first.add(line), numbers) };
             }
         }
     }

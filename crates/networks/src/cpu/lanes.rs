@@ -9,6 +9,7 @@
 //! Rows beyond the last of a matrix pad its last panel. They begin as zeros, and
 //! so do their gradients; sums over rows either see those zeros or leave them out.
 
+use super::kernels::{Rows, turn};
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
 
@@ -54,16 +55,17 @@ pub(super) fn last_panel(rows: usize) -> Lane {
     std::array::from_fn(|lane| if lane < used { 1.0 } else { 0.0 })
 }
 
-/// Rows of `width` numbers, which begin `stride` apart, into panels.
-pub(super) fn into_panels(panels: &mut [Lane], rows: &[f32], width: usize, stride: usize) {
-    for (panel, rows) in panels.chunks_exact_mut(width).zip(rows.chunks(stride * LANES)) {
-        if rows.len() < stride * LANES {
+/// Rows of `width` numbers, which follow each other, into panels.
+pub(super) fn into_panels(panels: &mut [Lane], rows: &[f32], width: usize) {
+    for (panel, rows) in panels.chunks_exact_mut(width).zip(rows.chunks(width * LANES)) {
+        let count = rows.len() / width;
+        if count < LANES {
             panel.fill([0.0; LANES]);
         }
-        for (lane, row) in rows.chunks(stride).enumerate() {
-            for (to, from) in panel.iter_mut().zip(row) {
-                to[lane] = *from;
-            }
+        for column in (0..width).step_by(LANES) {
+            let to = Rows { first: panel[column..].as_flattened_mut(), stride: LANES };
+            let from = Rows { first: &rows[column..], stride: width };
+            turn(to, from, count, LANES.min(width - column));
         }
     }
 }
@@ -71,10 +73,11 @@ pub(super) fn into_panels(panels: &mut [Lane], rows: &[f32], width: usize, strid
 /// Panels into rows of `width` numbers that follow each other.
 pub(super) fn into_rows(rows: &mut [f32], panels: &[Lane], width: usize) {
     for (rows, panel) in rows.chunks_mut(width * LANES).zip(panels.chunks_exact(width)) {
-        for (lane, row) in rows.chunks_exact_mut(width).enumerate() {
-            for (to, from) in row.iter_mut().zip(panel) {
-                *to = from[lane];
-            }
+        let count = rows.len() / width;
+        for column in (0..width).step_by(LANES) {
+            let to = Rows { first: &mut rows[column..], stride: width };
+            let from = Rows { first: panel[column..].as_flattened(), stride: LANES };
+            turn(to, from, LANES.min(width - column), count);
         }
     }
 }
@@ -146,7 +149,7 @@ mod tests {
             let numbers: Vec<f32> = (1..=rows * width).map(|i| i as f32).collect();
             let mut panels = Panels::new(rows, width);
             panels.lanes_mut().fill([7.0; LANES]);
-            into_panels(panels.lanes_mut(), &numbers, width, width);
+            into_panels(panels.lanes_mut(), &numbers, width);
             let mut back = vec![0.0; rows * width];
             into_rows(&mut back, panels.lanes(), width);
             assert_eq!(back, numbers);
@@ -159,7 +162,7 @@ mod tests {
     fn gathered_rows_are_those_picked() {
         let numbers: Vec<f32> = (0..40 * 3).map(|i| i as f32).collect();
         let mut panels = Panels::new(40, 3);
-        into_panels(panels.lanes_mut(), &numbers, 3, 3);
+        into_panels(panels.lanes_mut(), &numbers, 3);
         let picked: Vec<usize> = (0..40).filter(|i| i % 2 == 1).collect();
         let gathered = gather(panels.lanes(), 3, &picked);
         let mut back = vec![0.0; 20 * 3];

@@ -11,6 +11,7 @@
 //! size, and sums over chunks are taken in their order.
 
 mod backward;
+mod bellman;
 mod forward;
 mod gaussian;
 mod kernels;
@@ -20,6 +21,7 @@ mod product;
 mod view;
 
 pub(crate) use backward::backward;
+pub(crate) use bellman::{joined, td_errors};
 pub(crate) use forward::{Kept, forward, tangent};
 pub(crate) use gaussian::{squashed_gaussian, through_squashed_gaussian};
 pub(crate) use kernels::{AdamStep, adam, polyak};

@@ -230,13 +230,14 @@ impl BatchNormView<'_> {
         Moments { batch: Some((mean.clone(), unbiased)), mean, inverse_std, r, d }
     }
 
-    /// d from the output to the input, over panels; gradients of weight and bias are
-    /// added to. Panels of x have `x_width` lanes, of which these columns begin `at`.
+    /// d from the output to the input x, over panels, and with `through_relu` to the
+    /// input of the ReLU whose output x is; gradients of weight and bias are added to.
+    /// Panels of x have `x_width` lanes, of which these columns begin `at`.
     pub fn backward(
         &self,
         d: &mut [Lane],
         (x, x_width, at): (&[Lane], usize, usize),
-        rows: usize,
+        (rows, through_relu): (usize, bool),
         moments: &Moments,
         (d_weight, d_bias): (&mut [Lane], &mut [Lane]),
     ) {
@@ -263,7 +264,7 @@ impl BatchNormView<'_> {
         }
         let scale = self.scale(moments);
         for (d, x) in d.chunks_exact_mut(width).zip(x_panels()) {
-            affine_back(d, x, &moments.mean, (&sums, &products), &scale);
+            affine_back(d, x, &moments.mean, (&sums, &products), &scale, through_relu);
         }
         if let Some(last) = d.chunks_exact_mut(width).last() {
             let used = last_panel(rows);
@@ -272,35 +273,41 @@ impl BatchNormView<'_> {
     }
 }
 
+/// Columns whose sums over all panels are taken together: few enough that the sums
+/// stay in the first cache.
+const COLUMNS: usize = 64;
+
 /// Mean and (biased) variance of each column.
 #[multiversion(targets("x86_64+avx2+fma"))]
 fn column_moments(x: &[Lane], width: usize, rows: usize) -> (Vec<f32>, Vec<f32>) {
     let used = last_panel(rows);
     let panels = x.len() / width;
-    let weights = |panel: usize| if panel + 1 == panels { used } else { [1.0; LANES] };
-    let mean_of = |sums: &[Lane]| -> Vec<f32> {
-        totals(sums).into_iter().map(|total| total / rows as f32).collect()
-    };
-    let mut sums = no_sums(width);
-    for (panel, x) in x.chunks_exact(width).enumerate() {
-        let weights = weights(panel);
-        for (sum, x) in sums.iter_mut().zip(x) {
-            for l in 0..LANES {
-                sum[l] += x[l] * weights[l];
+    let share = 1.0 / rows as f32;
+    let (mut means, mut variances) = (Vec::with_capacity(width), Vec::with_capacity(width));
+    for first in (0..width).step_by(COLUMNS) {
+        let count = COLUMNS.min(width - first);
+        let (mut mean, mut variance) = ([0.0; COLUMNS], [0.0; COLUMNS]);
+        for squared in [false, true] {
+            let mut sums = [[0.0; LANES]; COLUMNS];
+            for (panel, x) in x.chunks_exact(width).enumerate() {
+                let weights = if panel + 1 == panels { used } else { [1.0; LANES] };
+                for ((sum, x), mean) in sums.iter_mut().zip(&x[first..first + count]).zip(&mean) {
+                    for l in 0..LANES {
+                        let distance = x[l] - mean;
+                        let part = if squared { distance * distance } else { distance };
+                        sum[l] += part * weights[l];
+                    }
+                }
+            }
+            let to = if squared { &mut variance } else { &mut mean };
+            for (to, total) in to.iter_mut().zip(totals(&sums[..count])) {
+                *to = total * share;
             }
         }
+        means.extend_from_slice(&mean[..count]);
+        variances.extend_from_slice(&variance[..count]);
     }
-    let mean = mean_of(&sums);
-    sums.fill([0.0; LANES]);
-    for (panel, x) in x.chunks_exact(width).enumerate() {
-        let weights = weights(panel);
-        for ((sum, x), mean) in sums.iter_mut().zip(x).zip(&mean) {
-            for l in 0..LANES {
-                sum[l] += (x[l] - mean) * (x[l] - mean) * weights[l];
-            }
-        }
-    }
-    (mean, mean_of(&sums))
+    (means, variances)
 }
 
 /// y = (x - mean) scale + shift, column by column.
@@ -326,13 +333,23 @@ fn column_products(d: &[Lane], x: &[Lane], mean: &[f32], sums: &mut [Lane], prod
     }
 }
 
-/// d <- (d - a - (x - mean) b) scale, column by column.
+/// d <- (d - a - (x - mean) b) scale, column by column; with `through_relu`, 0 where x
+/// is not above 0.
 #[multiversion(targets("x86_64+avx2+fma"))]
-fn affine_back(d: &mut [Lane], x: &[Lane], mean: &[f32], (a, b): (&[f32], &[f32]), scale: &[f32]) {
+fn affine_back(
+    d: &mut [Lane],
+    x: &[Lane],
+    mean: &[f32],
+    (a, b): (&[f32], &[f32]),
+    scale: &[f32],
+    through_relu: bool,
+) {
+    let closed = if through_relu { 0.0 } else { f32::NEG_INFINITY };
     let constants = mean.iter().zip(a).zip(b).zip(scale);
     for ((d, x), (((mean, a), b), scale)) in d.iter_mut().zip(x).zip(constants) {
         for l in 0..LANES {
-            d[l] = (d[l] - a - (x[l] - mean) * b) * scale;
+            let at_x = (d[l] - a - (x[l] - mean) * b) * scale;
+            d[l] = if x[l] > closed { at_x } else { 0.0 };
         }
     }
 }

@@ -59,6 +59,8 @@ enum Finish {
     Relu,
     /// 0 where other numbers, which lie as the result does, are not above 0.
     Gate(*const f32),
+    /// Times other numbers, which lie as the result does.
+    Times(*const f32),
 }
 
 /// Computes a tile of some number of rows.
@@ -82,7 +84,8 @@ fn tiles() -> [Run; TILE_ROWS] {
 unsafe fn avx2<const R: usize>(tile: Tile) {
     use std::arch::x86_64::{
         __m256, _CMP_GT_OQ, _mm256_and_ps, _mm256_broadcast_ss, _mm256_cmp_ps, _mm256_fmadd_ps,
-        _mm256_loadu_ps, _mm256_max_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+        _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_setzero_ps,
+        _mm256_storeu_ps,
     };
     const HALF: usize = LANES / 2;
     let zero = _mm256_setzero_ps();
@@ -128,6 +131,7 @@ unsafe fn avx2<const R: usize>(tile: Tile) {
                         let open = _mm256_cmp_ps::<_CMP_GT_OQ>(_mm256_loadu_ps(by.add(at)), zero);
                         _mm256_and_ps(*sum, open)
                     }
+                    Finish::Times(by) => _mm256_mul_ps(*sum, _mm256_loadu_ps(by.add(at))),
                 };
                 _mm256_storeu_ps(tile.out.add(at), result);
             }
@@ -165,6 +169,10 @@ unsafe fn any<const R: usize>(tile: Tile) {
                     let by = by.add(r * tile.out_row).cast::<Lane>().read_unaligned();
                     sums.iter_mut().zip(by).for_each(|(d, y)| *d = if y > 0.0 { *d } else { 0.0 });
                 }
+                Finish::Times(by) => {
+                    let by = by.add(r * tile.out_row).cast::<Lane>().read_unaligned();
+                    sums.iter_mut().zip(by).for_each(|(d, slope)| *d *= slope);
+                }
             }
             out(r).write_unaligned(sums);
         }
@@ -179,6 +187,8 @@ pub(super) enum Then<'a> {
     Relu,
     /// The way back through that: y <- 0 where its result was not above 0.
     ThroughRelu(&'a Panels),
+    /// The way back through another nonlinearity: y <- y times its slope.
+    Times(&'a Panels),
 }
 
 /// y = W x + b for every row of x, in the columns of y from `at` on.
@@ -196,7 +206,7 @@ pub(super) fn linear(
     let outputs = weight.len() / inputs;
     assert!(weight.len() == outputs * inputs && at + outputs <= y_width && x.rows == y.rows);
     assert!(bias.is_none_or(|bias| bias.len() == outputs));
-    if let Then::ThroughRelu(by) = then {
+    if let Then::ThroughRelu(by) | Then::Times(by) = then {
         assert!(by.rows == y.rows && by.width == y_width);
     }
     MULTIPLICATIONS.fetch_add((x.rows * weight.len()) as u64, Ordering::Relaxed);
@@ -206,6 +216,9 @@ pub(super) fn linear(
         for first in (0..outputs).step_by(TILE_ROWS) {
             let rows = TILE_ROWS.min(outputs - first);
             let out = &mut y[at + first..][..rows];
+            let beside = |by: &Panels| -> *const f32 {
+                by.lanes()[panel * y_width + at + first..][..rows].as_ptr().cast()
+            };
             let tile = Tile {
                 left: weight[first * inputs..][..rows * inputs].as_ptr(),
                 left_row: inputs,
@@ -219,10 +232,8 @@ pub(super) fn linear(
                 finish: match then {
                     Then::Nothing => Finish::Plain,
                     Then::Relu => Finish::Relu,
-                    Then::ThroughRelu(by) => {
-                        let by = &by.lanes()[panel * y_width + at + first..][..rows];
-                        Finish::Gate(by.as_ptr().cast())
-                    }
+                    Then::ThroughRelu(by) => Finish::Gate(beside(by)),
+                    Then::Times(by) => Finish::Times(beside(by)),
                 },
             };
             // SAFETY: `rows` rows of the weight, one panel of x, and `rows` lanes of
@@ -305,7 +316,7 @@ mod tests {
 
     fn panels(rows: &[f32], width: usize) -> Panels {
         let mut panels = Panels::new(rows.len() / width, width);
-        into_panels(panels.lanes_mut(), rows, width, width);
+        into_panels(panels.lanes_mut(), rows, width);
         panels
     }
 
@@ -370,6 +381,9 @@ mod tests {
         let plain = run(Then::Nothing);
         let positive: Vec<f32> = plain.iter().map(|y| y.max(0.0)).collect();
         assert_eq!(run(Then::Relu), positive);
+        let scaled: Vec<f32> =
+            plain.iter().zip(numbers(20 * 7, 23)).map(|(y, by)| y * by).collect();
+        assert_eq!(run(Then::Times(&gate)), scaled);
         let gated = plain.iter().zip(numbers(20 * 7, 23));
         let gated: Vec<f32> = gated.map(|(y, by)| if by > 0.0 { *y } else { 0.0 }).collect();
         assert_eq!(run(Then::ThroughRelu(&gate)), gated);
@@ -379,7 +393,8 @@ mod tests {
     fn tiles_of_this_processor_are_those_of_any() {
         let (left, right) = (numbers(6 * 40, 7), panels(&numbers(16 * 40, 11), 40));
         let (each, gate) = (numbers(6, 5), numbers(6 * LANES, 3));
-        let finishes = [Finish::Plain, Finish::Relu, Finish::Gate(gate.as_ptr())];
+        let by = gate.as_ptr();
+        let finishes = [Finish::Plain, Finish::Relu, Finish::Gate(by), Finish::Times(by)];
         for start in [Start::There, Start::At(1.0), Start::Each(each.as_ptr())] {
             for finish in finishes {
                 let run = |by: Run| {
