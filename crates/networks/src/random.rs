@@ -3,9 +3,10 @@
 //! LibTorch's global generator can be neither saved nor split into streams,
 //! so every number comes from a generator that the caller owns.
 
+use crate::cpu;
 use rand::{Rng, RngExt};
 use rand_distr::{Distribution, StandardNormal};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// A tensor of standard-normal numbers, of the given shape, `f32` on `device`.
 pub fn normal(rng: &mut impl Rng, shape: &[i64], device: Device) -> Tensor {
@@ -19,7 +20,9 @@ pub fn uniform(rng: &mut impl Rng, shape: &[i64], device: Device) -> Tensor {
 
 /// A tensor with the given shape and contents (row-major), moved to `device`.
 pub fn tensor_from(data: &[f32], shape: &[i64], device: Device) -> Tensor {
-    Tensor::from_slice(data).reshape(shape).to_device(device)
+    let mut tensor = Tensor::empty(shape, (Kind::Float, Device::Cpu));
+    cpu::values_mut(&mut tensor).copy_from_slice(data);
+    if device == Device::Cpu { tensor } else { tensor.to_device(device) }
 }
 
 /// Moves tensors of one kind to a device in a single copy: for a GPU, each copy

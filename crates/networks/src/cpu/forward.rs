@@ -1,9 +1,9 @@
 //! Forward passes through an [`Mlp`](crate::Mlp), with and without tangents.
 
-use super::kernels::{activate, row_dots, through_activation};
-use super::lanes::{LANES, Lane, Panels, into_panels, into_rows};
+use super::kernels::{activate, through_activation};
+use super::lanes::{Buffer, LANES, Lane, Panels, into_panels, into_rows};
 use super::norm::Moments;
-use super::product::{Then, linear};
+use super::product::{Then, linear, linear_row};
 use super::view::View;
 use super::{empty, values, values_mut};
 use crate::mlp::{Activation, Layout};
@@ -149,22 +149,19 @@ fn head_outputs(view: &View, y: &mut [f32], h: &Panels, biased: bool) {
     into_rows(y, outputs.lanes(), view.outputs);
 }
 
-/// A single row through a network without normalisation: acting. Panels would
-/// carry 15 rows that nobody wants.
+/// A single row through a network without normalisation.
 fn single(view: &View, x: &[f32], y: &mut [f32]) {
-    let layer = |y: &mut [f32], weight: &[f32], bias: &[f32], x: &[f32]| {
-        row_dots(y, weight, x);
-        y.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-    };
-    let mut h = x.to_vec();
+    let mut last: Option<Buffer> = None;
     for block in &view.blocks {
-        let mut next = vec![0.0; block.linear.outputs];
-        layer(&mut next, block.linear.weight, block.linear.bias, &h);
-        activate(&mut next, view.activation, &mut []);
-        h = next;
+        let mut h = Buffer::new(block.linear.outputs);
+        let x = last.as_deref().unwrap_or(x);
+        linear_row(&mut h, block.linear.weight, block.linear.bias, x);
+        activate(&mut h, view.activation, &mut []);
+        last = Some(h);
     }
+    let h = last.as_deref().unwrap_or(x);
     for (column, head) in view.heads() {
-        layer(&mut y[column..column + head.outputs], head.weight, head.bias, &h);
+        linear_row(&mut y[column..column + head.outputs], head.weight, head.bias, h);
     }
 }
 

@@ -1,44 +1,10 @@
 //! Loops over numbers, compiled for AVX2 too and dispatched at run time
-//! (`multiversion`). No sum depends on the width of the vectors.
+//! (`multiversion`).
 
 use super::lanes::{LANES, Lane};
 use crate::mlp::Activation;
 use crate::pool;
 use multiversion::multiversion;
-
-/// The sum of a function over the numbers of two equally long slices: partial
-/// sums side by side, so that vectors can be used.
-#[inline(always)]
-fn sum_of(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
-    let (wide, done) = sum_in_lanes::<32>(a, b, &f);
-    let (a, b) = (&a[done..], &b[done..]);
-    let (narrow, done) = sum_in_lanes::<8>(a, b, &f);
-    let tail: f32 = a[done..].iter().zip(&b[done..]).map(|(a, b)| f(*a, *b)).sum();
-    wide + narrow + tail
-}
-
-/// The sum over the largest multiple of `LANES` numbers, and that multiple.
-#[inline(always)]
-fn sum_in_lanes<const LANES: usize>(
-    a: &[f32],
-    b: &[f32],
-    f: &impl Fn(f32, f32) -> f32,
-) -> (f32, usize) {
-    let mut sums = [0.0f32; LANES];
-    for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
-        for i in 0..LANES {
-            sums[i] += f(a[i], b[i]);
-        }
-    }
-    let mut width = LANES;
-    while width > 1 {
-        width /= 2;
-        for i in 0..width {
-            sums[i] += sums[i + width];
-        }
-    }
-    (sums[0], a.len() / LANES * LANES)
-}
 
 /// e^x to 2 units in the last place, for x in [-87, 88]; beyond, the value there.
 ///
@@ -134,14 +100,6 @@ pub(super) fn through_activation(d: &mut [f32], activated: &[f32], slope: &[f32]
         for (d, slope) in d.iter_mut().zip(slope) {
             *d *= slope;
         }
-    }
-}
-
-/// q[i] = x[i] w for rows x[i]: the product with a single column.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn row_dots(q: &mut [f32], x: &[f32], w: &[f32]) {
-    for (q, row) in q.iter_mut().zip(x.chunks_exact(w.len())) {
-        *q = sum_of(row, w, |x, w| x * w);
     }
 }
 
