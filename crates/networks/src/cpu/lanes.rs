@@ -12,6 +12,7 @@
 use super::kernels::{Rows, turn};
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Rows of a panel.
 pub(super) const LANES: usize = 16;
@@ -102,26 +103,33 @@ pub(super) fn gather(panels: &[Lane], width: usize, picked: &[usize]) -> Panels 
 
 /// Numbers whose memory is used again: an update takes and gives back the same
 /// few sizes over and over, and fresh memory would have to be mapped each time.
-pub(super) struct Buffer(Vec<f32>);
+pub(super) struct Buffer {
+    numbers: Vec<f32>,
+    home: usize,
+}
 
-/// Memory that waits to be used again.
-static FREE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+/// Memory that waits to be used again, with its home: the thread that took it first.
+/// Another would have to fetch it out of that one's cache.
+static FREE: Mutex<Vec<(usize, Vec<f32>)>> = Mutex::new(Vec::new());
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+thread_local!(static HOME: usize = THREADS.fetch_add(1, Ordering::Relaxed));
 
 impl Buffer {
     /// So many numbers, whatever they are.
     pub fn new(count: usize) -> Self {
+        let home = HOME.with(|home| *home);
         let mut free = FREE.lock().expect("nobody panics with the lock");
-        match free.iter().rposition(|numbers| numbers.len() == count) {
-            Some(at) => Self(free.swap_remove(at)),
-            None => Self(vec![0.0; count]),
-        }
+        let fits = |(at, numbers): &(usize, Vec<f32>)| *at == home && numbers.len() == count;
+        let found = free.iter().rposition(fits).map(|at| free.swap_remove(at).1);
+        drop(free);
+        Self { numbers: found.unwrap_or_else(|| vec![0.0; count]), home }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let numbers = std::mem::take(&mut self.0);
-        FREE.lock().expect("nobody panics with the lock").push(numbers);
+        let numbers = std::mem::take(&mut self.numbers);
+        FREE.lock().expect("nobody panics with the lock").push((self.home, numbers));
     }
 }
 
@@ -129,13 +137,13 @@ impl Deref for Buffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        &self.0
+        &self.numbers
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.0
+        &mut self.numbers
     }
 }
 
