@@ -16,11 +16,14 @@ for path in sorted(root.glob("*/*/seed-*/eval.csv")):
     training = list(csv.DictReader((path.parent / "train.csv").open()))
     # Before the first update a step is physics alone: that speed says nothing of training.
     speeds = [float(row["steps_per_s"]) for row in training if row["critic_loss"]]
+    # Before the first update actions are uniform.
+    warm_up = [row for row in training if row["return_mean"] and not row["critic_loss"]]
+    uniform = statistics.mean(float(row["return_mean"]) for row in warm_up)
     curve = ", ".join(f"{float(row['return_mean']):.0f}" for row in evaluations)
     at = ", ".join(f"{int(row['step']) // 1000}k" for row in evaluations)
-    rows.append((algo, env, seed.removeprefix("seed-"), at, curve, f"{statistics.median(speeds):.0f}"))
+    rows.append((algo, env, seed.removeprefix("seed-"), at, curve, f"{uniform:.0f}", f"{statistics.median(speeds):.0f}"))
 
-print("| algorithm | task | seed | at step | deterministic return | steps/s (median) |")
-print("|---|---|---|---|---|---|")
+print("| algorithm | task | seed | at step | deterministic return | uniform actions | steps/s (median) |")
+print("|---|---|---|---|---|---|---|")
 for row in rows:
     print("| " + " | ".join(row) + " |")
