@@ -156,10 +156,9 @@ fn td_errors_by_operations(
     bonus: Option<&Tensor>,
 ) -> TdErrors {
     let rows = reward.size()[0];
-    let mut next = target.aggregate.join(&next_q.narrow(1, next_first, rows));
-    if let Some(bonus) = bonus {
-        next += bonus;
-    }
+    let next = target.aggregate.join(&next_q.narrow(1, next_first, rows));
+    // (Not in place: of `Aggregate::First` it is a view of the members' values.)
+    let next = bonus.map_or(next.shallow_clone(), |bonus| &next + bonus);
     let y: Tensor = reward + next * (1.0 - terminated) * target.gamma;
     let own = q.narrow(1, 0, rows);
     let error = &own - y;
@@ -381,6 +380,7 @@ mod tests {
         let mut rng = rand_pcg::Pcg64::seed_from_u64(13);
         let mut normal = |shape: &[i64]| crate::normal(&mut rng, shape, Device::Cpu);
         let (q, next_q) = (normal(&[3, 20]), normal(&[3, 12]));
+        let before = (q.copy(), next_q.copy());
         let (reward, bonus) = (normal(&[10]), normal(&[10]));
         let terminated = normal(&[10]).gt(0.0).to_kind(Kind::Float);
         for aggregate in [Aggregate::Min, Aggregate::Mean, Aggregate::First] {
@@ -400,6 +400,7 @@ mod tests {
                 }
             }
         }
+        assert_eq!((&q, &next_q), (&before.0, &before.1), "values are read only");
         let poisoned = q.copy();
         let _ = poisoned.get(1).get(4).fill_(f64::NAN);
         assert!(Aggregate::Min.join_with_shares(&poisoned).0.double_value(&[4]).is_nan());
