@@ -11,7 +11,6 @@ fn replay(slots: usize, envs: usize) -> Replay {
     Replay::in_memory(shape).unwrap()
 }
 
-
 /// Observations count up along an episode; its first is `start`.
 fn episode(replay: &mut Replay, start: f32, steps: usize, terminated: bool) {
     replay.begin(0, aview1(&[start]));

@@ -10,8 +10,12 @@ mod doctor;
 mod evaluate;
 mod failure;
 mod folder;
+mod interval;
+mod needs;
 mod progress;
+mod run;
 mod settings;
+mod stop;
 mod toy;
 mod train;
 
@@ -41,7 +45,8 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {}", failure.message());
+            let kind = if matches!(failure, Failure::Stopped(_)) { "stopped" } else { "error" };
+            eprintln!("{kind}: {}", failure.message());
             ExitCode::from(failure.code())
         }
     }
