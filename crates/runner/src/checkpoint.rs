@@ -354,7 +354,7 @@ pub fn read(
 /// There is none that fits the agent.
 pub fn load_agent(run: &Path, expected: &Identity, agent: &mut dyn Agent) -> Outcome<u64> {
     let folder = run.join("checkpoint");
-    let mut problem = format!("{}: the run has no checkpoint yet", folder.display());
+    let mut problem = None;
     for step in steps(&folder)? {
         let path = folder.join(format!("step-{step:012}"));
         let loaded = read(&path, expected).and_then(|(_, tensors)| {
@@ -364,9 +364,10 @@ pub fn load_agent(run: &Path, expected: &Identity, agent: &mut dyn Agent) -> Out
             Ok(()) => return Ok(step),
             Err(error) => {
                 eprintln!("warning: {error}");
-                problem = format!("{error}; no other checkpoint can be used");
+                problem.get_or_insert(error);
             }
         }
     }
-    Err(Failure::Usage(problem))
+    let none = || format!("{}: the run has no checkpoint yet", folder.display());
+    Err(Failure::Usage(problem.unwrap_or_else(none)))
 }

@@ -68,6 +68,13 @@ impl RunFolder {
             (false, false) => Found::Nothing,
         };
         if found == Found::Nothing {
+            if let Some(file) = ["train.csv", "checkpoint"].into_iter().find(|file| holds(file)) {
+                return Err(Failure::Usage(format!(
+                    "{} holds {file} but no {RECORD} to say what run that is of; --name or --out \
+                     makes another folder",
+                    path.display()
+                )));
+            }
             let folder = Self { path, _lock: lock };
             folder.write(RECORD, &record.to_string())?;
             return Ok((folder, found));

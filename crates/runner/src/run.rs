@@ -153,7 +153,7 @@ impl<'a> Run<'a> {
             }
             return Self::begin(parts);
         }
-        let mut problem = "there is none that this version can read".to_string();
+        let mut problem = None;
         for step in steps {
             match restore(&mut parts, &checkpoints, step) {
                 Ok((state, replay)) => {
@@ -166,10 +166,11 @@ impl<'a> Run<'a> {
                 }
                 Err(error) => {
                     eprintln!("warning: {error}");
-                    problem = error;
+                    problem.get_or_insert(error);
                 }
             }
         }
+        let problem = problem.unwrap_or_else(|| "there is none".into());
         Err(Failure::Usage(format!(
             "{}: no checkpoint to go on from ({problem}); --restart begins anew and keeps this run \
              beside it",
@@ -546,6 +547,9 @@ fn restore(
     let sizes = state.environments.iter().all(|e| e.obs.len() == spec.obs_dim);
     if state.environments.len() != n || !sizes {
         return Err(at(&"damaged: environments of other number or size"));
+    }
+    if !(0.0..1.0).contains(&state.counters.due) {
+        return Err(at(&format!("damaged: {} updates are due", state.counters.due)));
     }
     for (name, mark) in [(TRAIN, &state.train_csv), (EVAL, &state.eval_csv)] {
         let path = log(parts.folder, name);

@@ -10,7 +10,7 @@ use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A run of some seconds with many checkpoints, whose ring of the replay wraps several times.
 struct Case {
@@ -53,8 +53,19 @@ enum Blow {
     Ask(&'static str),
 }
 
-/// Starts the run and stops it; answers whether it was still at work then.
-fn strike(case: &Case, out: &Path, blow: Blow, rng: &mut impl Rng) -> bool {
+/// What a blow met.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Met {
+    /// The run had ended before.
+    Nothing,
+    Training,
+    /// A checkpoint that was being written.
+    Checkpoint,
+}
+
+/// Starts the run and stops it.
+fn strike(case: &Case, out: &Path, blow: Blow, rng: &mut impl Rng) -> Met {
+    let began = SystemTime::now();
     let mut child = case.command(out).spawn().unwrap();
     let draft = case.folder(out).join("checkpoint/unfinished");
     let wait = if blow == Blow::KillInCheckpoint { 20_000 } else { rng.random_range(300..1500) };
@@ -70,13 +81,17 @@ fn strike(case: &Case, out: &Path, blow: Blow, rng: &mut impl Rng) -> bool {
         let output = child.wait_with_output().unwrap();
         let code = output.status.code();
         assert!(matches!(code, Some(75 | 0)) || code.is_none(), "{}", stderr(&output));
-        return code != Some(0);
+        return if code == Some(0) { Met::Nothing } else { Met::Training };
     }
     child.kill().unwrap();
     let output = child.wait_with_output().unwrap();
-    let alive = output.status.code().is_none();
-    assert!(alive || output.status.success(), "{}", stderr(&output));
-    alive
+    if output.status.code().is_some() {
+        assert!(output.status.success(), "{}", stderr(&output));
+        return Met::Nothing;
+    }
+    // One from an earlier blow may still be there.
+    let fresh = draft.metadata().and_then(|data| data.modified()).is_ok_and(|at| at > began);
+    if fresh { Met::Checkpoint } else { Met::Training }
 }
 
 fn kill(child: &Child, signal: &str) {
@@ -91,7 +106,6 @@ fn survives(case: &Case, kills: usize) -> usize {
     let output = case.run(alone.path());
     assert!(output.status.success(), "{}", stderr(&output));
     let mut rng = StdRng::seed_from_u64(kills as u64);
-    let draft = case.folder(struck.path()).join("checkpoint/unfinished");
     let (mut fell, mut within) = (0, 0);
     while fell < kills {
         let blow = match fell % 4 {
@@ -99,11 +113,12 @@ fn survives(case: &Case, kills: usize) -> usize {
             1 => Blow::KillInCheckpoint,
             _ => Blow::Ask(["-TERM", "-INT"][fell / 4 % 2]),
         };
-        if !strike(case, struck.path(), blow, &mut rng) {
-            break;
+        match strike(case, struck.path(), blow, &mut rng) {
+            Met::Nothing => break,
+            Met::Training => {}
+            Met::Checkpoint => within += 1,
         }
         fell += 1;
-        within += usize::from(draft.exists());
     }
     assert_eq!(fell, kills, "{} {}: it ended before", case.algo, case.env);
     let output = case.run(struck.path());
