@@ -89,6 +89,7 @@ pub fn train(args: &TrainArgs) -> Outcome<()> {
         folder: folder.path(),
         evaluator: Evaluator::new(&args.env, model, evaluation, threads, args.seed, device)?,
         agent: make_agent(&settings.algorithm, envs.spec(), args.seed, device),
+        gamma: settings.gamma(),
         envs,
         device,
         stop,
