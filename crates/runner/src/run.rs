@@ -102,14 +102,14 @@ struct Clock {
     before: f64,
     /// When and at which step the last checkpoint was made.
     saved: (Instant, u64),
-    /// Spent on checkpoints by this process.
-    saving: Duration,
+    /// Checkpoints made by this process, and the time that they took.
+    saving: (u32, Duration),
 }
 
 impl Clock {
     fn new(before: f64, step: u64) -> Self {
         let now = Instant::now();
-        Self { begun: now, before, saved: (now, step), saving: Duration::ZERO }
+        Self { begun: now, before, saved: (now, step), saving: (0, Duration::ZERO) }
     }
 
     fn wall_s(&self) -> f64 {
@@ -278,14 +278,16 @@ impl<'a> Run<'a> {
     /// Says what the run cost beside training.
     fn summarise(&self, memory: Option<u64>) {
         let text = |bytes: Option<u64>| bytes.map_or("unknown".into(), needs::text);
-        let share = self.clock.saving.as_secs_f64() / self.clock.begun.elapsed().as_secs_f64();
+        let (count, time) = self.clock.saving;
+        let seconds = time.as_secs_f64();
         self.progress.note(
             self.counters.step,
             &format!(
-                "done in {:.1} min, of which checkpoints took {:.2} %; memory without the replay \
-                 was {} at the start and is {}",
+                "done in {:.1} min; {count} checkpoints took {:.2} s each, {:.2} % of the time; memory \
+                 without the replay was {} at the start and is {}",
                 self.clock.wall_s() / 60.0,
-                100.0 * share,
+                seconds / f64::from(count),
+                100.0 * seconds / self.clock.begun.elapsed().as_secs_f64(),
                 text(memory),
                 text(needs::resident()),
             ),
@@ -508,7 +510,8 @@ impl<'a> Run<'a> {
         };
         self.checkpoints.save(&state, self.agent.as_ref())?;
         self.clock.saved = (Instant::now(), self.counters.step);
-        self.clock.saving += begun.elapsed();
+        let (count, time) = self.clock.saving;
+        self.clock.saving = (count + 1, time + begun.elapsed());
         Ok(())
     }
 }
