@@ -10,6 +10,8 @@ pub enum Failure {
     Usage(String),
     /// A right request failed: exit code 1.
     Failed(String),
+    /// Stopped on request; the same command goes on: exit code 75.
+    Stopped(String),
 }
 
 /// What most functions of the runner answer.
@@ -24,7 +26,7 @@ impl Failure {
     /// The message.
     pub fn message(&self) -> &str {
         match self {
-            Self::Usage(message) | Self::Failed(message) => message,
+            Self::Usage(message) | Self::Failed(message) | Self::Stopped(message) => message,
         }
     }
 
@@ -33,6 +35,7 @@ impl Failure {
         match self {
             Self::Usage(_) => 2,
             Self::Failed(_) => 1,
+            Self::Stopped(_) => 75,
         }
     }
 }

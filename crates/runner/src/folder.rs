@@ -3,6 +3,7 @@
 use crate::failure::{Failure, Outcome};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A folder that this process alone writes to.
 pub struct RunFolder {
@@ -70,10 +71,18 @@ impl RunFolder {
     }
 }
 
+/// How long another's hold on a lock may be a mere look ([`at_work`]).
+const LOOK: Duration = Duration::from_millis(50);
+
 fn lock(path: &Path) -> Outcome<File> {
     let file = path.join("lock");
     let lock = File::create(&file).map_err(|error| Failure::file(&file, "write", error))?;
-    match lock.try_lock() {
+    let mut locked = lock.try_lock();
+    if let Err(TryLockError::WouldBlock) = locked {
+        std::thread::sleep(LOOK);
+        locked = lock.try_lock();
+    }
+    match locked {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(Failure::Usage(format!(
             "{}: another process is at work on this run; wait for it or choose another --seed, \
@@ -82,6 +91,13 @@ fn lock(path: &Path) -> Outcome<File> {
         ))),
         Err(TryLockError::Error(error)) => Err(Failure::file(&file, "lock", error)),
     }
+}
+
+/// Whether a process is at work on the run of a folder.
+pub fn at_work(path: &Path) -> bool {
+    // The system has no way to ask but to take the lock for a moment.
+    let looked = File::open(path.join("lock")).map(|lock| lock.try_lock_shared());
+    matches!(looked, Ok(Err(TryLockError::WouldBlock)))
 }
 
 fn move_aside(path: &Path) -> Outcome<()> {

@@ -3,6 +3,7 @@
 
 mod bench_agent;
 mod bench_env;
+mod board;
 mod checkpoint;
 mod cli;
 mod device;
@@ -10,10 +11,18 @@ mod doctor;
 mod evaluate;
 mod failure;
 mod folder;
+mod manifest;
+mod plan;
 mod progress;
+mod request;
+mod run;
 mod settings;
+mod slurm;
+mod status;
+mod sweep;
 mod toy;
 mod train;
+mod worker;
 
 use clap::Parser;
 use cli::{BenchCommand, Cli, Command, TraceArgs};
@@ -41,7 +50,8 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {}", failure.message());
+            let kind = if matches!(failure, Failure::Stopped(_)) { "" } else { "error: " };
+            eprintln!("{kind}{}", failure.message());
             ExitCode::from(failure.code())
         }
     }
@@ -52,6 +62,11 @@ fn run(cli: Cli) -> Outcome<()> {
         (Some(Command::Train(args)), _) | (None, Some(args)) => train::train(&args),
         (Some(Command::Eval(args)), _) => evaluate::eval(&args),
         (Some(Command::Trace(args)), _) => trace(&args),
+        (Some(Command::Plan(args)), _) => plan::plan(&args),
+        (Some(Command::Run(args)), _) => run::run(&args),
+        (Some(Command::Sweep(args)), _) => sweep::sweep(&args),
+        (Some(Command::Status(args)), _) => status::status(&args),
+        (Some(Command::Slurm(args)), _) => slurm::slurm(&args),
         (Some(Command::Bench(BenchCommand::Env(args))), _) => bench_env::bench(&args),
         (Some(Command::Bench(BenchCommand::Update(args))), _) => bench_agent::update(&args),
         (Some(Command::Bench(BenchCommand::Act(args))), _) => bench_agent::act(&args),

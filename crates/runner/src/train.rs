@@ -5,7 +5,8 @@ use crate::evaluate::{ActionScale, Evaluator, make_envs, mode_name, to_rows};
 use crate::failure::{Failure, Outcome};
 use crate::folder::RunFolder;
 use crate::progress::Progress;
-use crate::settings::{self, AlgorithmConfig, Settings, Sources};
+use crate::request::TrainRequest;
+use crate::settings::{AlgorithmConfig, Settings};
 use crate::{checkpoint, device, doctor};
 use agent::{ActMode, Agent, Batch, DeviceReplay, Diverged, Measured, stream};
 use envs::{Batch as Envs, BatchStep, Spec};
@@ -48,71 +49,49 @@ pub fn make_agent(
 /// # Errors
 /// Wrong input, a folder that can't be used, a diverged run.
 pub fn train(args: &TrainArgs) -> Outcome<()> {
-    // Everything that can be wrong with the request is found before the
-    // folder is touched. An unknown task comes first: its presets depend on it.
-    let model = args.model.as_deref();
-    make_envs(&args.env, model, 1, 1)?;
-    let settings = settings::resolve(&Sources {
-        algo: &args.algo,
-        env: &args.env,
-        preset: &args.preset,
-        config: args.config.as_deref(),
-        set: &args.set,
-        steps: args.steps,
-        envs: args.envs,
-    })?;
-    let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let threads = args.threads.map_or(processors, usize::from);
-    let envs = make_envs(&args.env, model, settings.train.envs, threads)?;
-    if let Some(name) = &args.name {
-        check_name(name)?;
-    }
-    let device = device::parse(&args.device)?;
+    train_request(&TrainRequest::resolve(args)?)
+}
+
+/// Trains as a request says, which everything has been checked of that does not
+/// depend on the machine.
+///
+/// # Errors
+/// A device that isn't there, a folder that can't be used, a diverged run.
+pub fn train_request(request: &TrainRequest) -> Outcome<()> {
+    let settings = &request.settings;
+    let threads = request.threads.map_or_else(device::processors, usize::from);
+    let model = request.model.as_deref();
+    let envs = make_envs(&request.env, model, settings.train.envs, threads)?;
+    let device = device::parse(&request.device)?;
     // Hours may hang on these files: a third of a second to read them is little.
     doctor::check_libraries().map_err(Failure::Failed)?;
     device::use_threads(threads);
-    let name = args.name.as_deref();
-    let path = RunFolder::path_of(&args.out, &args.algo, name, &args.env, args.seed);
-    let folder = RunFolder::begin(path, args.restart)?;
-    folder.write("config.toml", &record(args, &settings, threads, device)?.to_string())?;
-    Run::new(args, &settings, envs, threads, device, &folder)?.all()?;
+    let folder = RunFolder::begin(request.folder(), request.restart)?;
+    folder.write("config.toml", &record(request, threads, device)?.to_string())?;
+    Run::new(request, envs, threads, device, &folder)?.all()?;
     folder.done()
 }
 
-/// A name becomes part of a folder's name.
-fn check_name(name: &str) -> Outcome<()> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if !name.is_empty() && name.chars().all(fine) && !name.starts_with('.') {
-        return Ok(());
-    }
-    Err(Failure::Usage(format!("--name '{name}': expected letters, digits, '-', '_' and '.'")))
-}
-
 /// `config.toml`: how the run was asked for, on what, and every setting.
-fn record(
-    args: &TrainArgs,
-    settings: &Settings,
-    threads: usize,
-    device: Device,
-) -> Outcome<DocumentMut> {
+fn record(request: &TrainRequest, threads: usize, device: Device) -> Outcome<DocumentMut> {
     let mut run = Table::new();
     let command: Vec<String> = std::env::args().collect();
-    run["algo"] = value(&args.algo);
-    run["env"] = value(&args.env);
-    run["seed"] = value(args.seed as i64);
-    if let Some(model) = &args.model {
+    run["algo"] = value(&request.algo);
+    run["env"] = value(&request.env);
+    run["seed"] = value(request.seed as i64);
+    if let Some(model) = &request.model {
         let fail = |error| Failure::file(model, "read", error);
         let absolute = model.canonicalize().map_err(fail)?;
         run["model_sha256"] = value(doctor::sha256(&absolute).map_err(fail)?);
         run["model"] = value(absolute.display().to_string());
     }
-    run["preset"] = value(&args.preset);
-    run["device"] = value(&args.device);
+    run["preset"] = value(&request.preset);
+    run["device"] = value(&request.device);
     run["threads"] = value(threads as i64);
     run["command"] = value(command.join(" "));
     run["commit"] = value(env!("SMFP_COMMIT"));
     run["processor"] = value(doctor::processor());
-    run["gpu"] = value(if matches!(device, Device::Cpu) { "none" } else { &args.device });
+    run["gpu"] = value(if matches!(device, Device::Cpu) { "none" } else { &request.device });
     let mut versions = Table::new();
     for (name, version) in doctor::versions() {
         versions[name] = value(version);
@@ -120,7 +99,7 @@ fn record(
     let mut document = DocumentMut::new();
     document.insert("run", Item::Table(run));
     document.insert("versions", Item::Table(versions));
-    for (section, item) in settings.document.iter() {
+    for (section, item) in request.settings.document.iter() {
         document.insert(section, item.clone());
     }
     Ok(document)
@@ -164,13 +143,13 @@ struct Rollout {
 
 impl<'a> Run<'a> {
     fn new(
-        args: &TrainArgs,
-        settings: &'a Settings,
+        request: &'a TrainRequest,
         envs: Envs,
         threads: usize,
         device: Device,
         folder: &'a RunFolder,
     ) -> Outcome<Self> {
+        let settings = &request.settings;
         let train = &settings.train;
         let log = |name: &str| folder.path().join(name);
         let fail = |name: &str, error| Failure::file(&log(name), "write", error);
@@ -179,18 +158,17 @@ impl<'a> Run<'a> {
         // only: every step may end an episode, which takes a second slot.
         let needed = train.steps.saturating_mul(2).saturating_add(2 * train.envs as u64);
         let capacity = train.replay_capacity.min(usize::try_from(needed).unwrap_or(usize::MAX));
-        let label = format!("{} {} seed {}", args.algo, args.env, args.seed);
         let replay = Replay::new(capacity, train.envs, spec.obs_dim, spec.act_dim);
-        let agent = make_agent(&settings.algorithm, spec, args.seed, device);
+        let agent = make_agent(&settings.algorithm, spec, request.seed, device);
         Ok(Self {
             settings,
             folder,
             evaluator: Evaluator::new(
-                &args.env,
-                args.model.as_deref(),
+                &request.env,
+                request.model.as_deref(),
                 train.eval_episodes,
                 threads,
-                args.seed,
+                request.seed,
                 device,
             )?,
             agent,
@@ -200,13 +178,13 @@ impl<'a> Run<'a> {
             replay,
             envs,
             device,
-            exploration: stream(args.seed, "exploration"),
-            sampling: stream(args.seed, "replay"),
-            learning: stream(args.seed, "learning"),
-            seed: args.seed,
+            exploration: stream(request.seed, "exploration"),
+            sampling: stream(request.seed, "replay"),
+            learning: stream(request.seed, "learning"),
+            seed: request.seed,
             train_log: Log::create(&log("train.csv")).map_err(|error| fail("train.csv", error))?,
             eval_log: Log::create(&log("eval.csv")).map_err(|error| fail("eval.csv", error))?,
-            progress: Progress::new(&label, train.steps),
+            progress: Progress::new(&request.label(), train.steps),
             begun: Instant::now(),
         })
     }

@@ -1,5 +1,8 @@
 //! The real program, driven from outside as its users drive it.
 
+mod common;
+
+use common::{refused, runner, stderr};
 use report::{EvalRow, ToyRow, TrainRow};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,12 +38,6 @@ const SMALL: [&str; 14] = [
     "actor.width=32",
 ];
 
-fn runner() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
-    command.env_remove("SMFP_MODELS").stdin(Stdio::null());
-    command
-}
-
 fn train(out: &Path, env: &str, seed: u64, more: &[&str]) -> Output {
     let mut command = runner();
     command.args(["--env", env, "--seed", &seed.to_string(), "--out"]).arg(out);
@@ -49,21 +46,6 @@ fn train(out: &Path, env: &str, seed: u64, more: &[&str]) -> Output {
 
 fn folder(out: &Path, env: &str, seed: u64) -> PathBuf {
     out.join("smfp").join(env).join(format!("seed-{seed}"))
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Checks that a command was refused in one line that holds all of `words`.
-fn refused(output: &Output, code: i32, words: &[&str]) {
-    let text = stderr(output);
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(text.starts_with("error: "), "{text}");
-    for word in words {
-        assert!(text.contains(word), "'{word}' is not in: {text}");
-    }
 }
 
 /// All that must repeat from run to run: CSV rows without the columns of time,
