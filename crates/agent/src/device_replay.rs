@@ -68,11 +68,12 @@ mod tests {
     use super::*;
     use crate::stream;
     use ndarray::aview1;
-    use replay::Sample;
+    use replay::{Sample, Shape};
 
     #[test]
     fn the_copy_gives_the_same_minibatches_while_the_rings_fill_and_wrap() {
-        let mut replay = Replay::new(60, 2, 2, 1);
+        let shape = Shape { envs: 2, window: 30, spare: 5, obs_dim: 2, act_dim: 1 };
+        let mut replay = Replay::in_memory(shape).unwrap();
         let mut copy = DeviceReplay::new(&replay, 2, 1, Device::Cpu);
         let (mut ours, mut theirs) = (stream(1, "replay"), stream(1, "replay"));
         for step in 0..200 {

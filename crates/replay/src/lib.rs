@@ -1,41 +1,91 @@
-//! Replay buffer: a ring of transitions with uniform sampling.
+//! Replay buffer: rings of transitions in memory or in a mapped file, with
+//! uniform sampling.
 //!
 //! An observation is stored once. A slot holds an observation and, unless it
 //! is the last of its episode, the action taken there with its outcome; the
 //! next observation is the next slot's. The last observation of an episode
 //! costs a slot of its own, from which no transition starts. Environments that
 //! step side by side have a ring each, so that "the next slot" stays true.
+//!
+//! # Going on after a stop
+//! The file is written as the replay fills, so that a checkpoint costs what is
+//! new since the one before, however full the replay is. It needs to note one
+//! [`Cursor`] for each ring: slots are numbered for ever, and a ring's last
+//! `window` slots can be sampled. A ring has `spare` slots more than that; what a
+//! run writes after a checkpoint lands there, and takes nothing that the
+//! checkpoint can still see. Every slot carries its number and a checksum, so
+//! that [`Replay::open`] finds a file that is not what the checkpoint saw.
 
-use ndarray::{Array1, Array2, ArrayView1, s};
+mod slot;
+mod storage;
+
+pub use slot::SlotView;
+pub use storage::Damage;
+
+use ndarray::{Array1, Array2, ArrayView1};
 use rand::{Rng, RngExt};
+use slot::{Kind, Layout};
+use std::ops::Range;
+use std::path::Path;
+use storage::Storage;
 
-/// What a slot holds beside its observation.
+/// Sizes of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Slot {
-    /// The last observation of an episode, or one whose action is not taken yet.
-    ObservationOnly,
-    /// A transition that the next slot completes.
-    Transition,
-    /// A transition into a terminal state: nothing is to be expected after it.
-    Terminated,
+pub struct Shape {
+    /// Environments, each of which has a ring.
+    pub envs: usize,
+    /// Slots of a ring that can be sampled: its last ones.
+    pub window: usize,
+    /// Slots of a ring beyond those: how many may be written after a checkpoint
+    /// before it is given up.
+    pub spare: usize,
+    /// Size of an observation.
+    pub obs_dim: usize,
+    /// Size of an action.
+    pub act_dim: usize,
 }
 
-/// Rings of transitions, one per environment. Memory is touched as it fills.
+impl Shape {
+    /// Bytes of the file, or of memory.
+    pub fn bytes(&self) -> u64 {
+        let words = Layout::new(self.obs_dim, self.act_dim).words() as u64;
+        let slots = (self.envs as u64).saturating_mul(self.window as u64 + self.spare as u64);
+        slots.saturating_mul(words * 4)
+    }
+
+    /// Slots of a ring.
+    fn ring(&self) -> usize {
+        self.window + self.spare
+    }
+}
+
+/// Where a ring is: all that a checkpoint has to note of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cursor {
+    /// Slots written so far, those included that are lost by now.
+    pub written: u64,
+    /// The observation in the last one (obs), whose action is not taken yet.
+    pub obs: Vec<f32>,
+}
+
+/// Rings of transitions, one for each environment. Memory is touched as it fills.
 pub struct Replay {
-    obs: Array2<f32>,
-    action: Array2<f32>,
-    reward: Array1<f32>,
-    slots: Vec<Slot>,
-    /// Per environment, the slot of its ring that holds the current
-    /// observation, once there is one.
-    heads: Vec<Option<usize>>,
-    /// Slots in a ring. Environment e has those from e * ring on.
-    ring: usize,
-    /// Slots of the fullest ring ever written: rings fill from their first slot up.
-    filled: usize,
+    storage: Storage,
+    layout: Layout,
+    shape: Shape,
+    rings: Vec<Ring>,
     transitions: usize,
     /// Slots written since they were last taken, where somebody follows.
-    written: Option<Vec<usize>>,
+    followed: Option<Vec<usize>>,
+}
+
+/// Counts of a ring's slots.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ring {
+    /// Slots written so far.
+    written: u64,
+    /// How many of them were there when the file was last made safe.
+    flushed: u64,
 }
 
 /// A minibatch in row-major arrays, reused from one sample to the next.
@@ -68,24 +118,74 @@ impl Sample {
 }
 
 impl Replay {
-    /// Room for `capacity` observations of `envs` environments, in equal shares.
+    /// An empty replay in memory.
+    ///
+    /// # Errors
+    /// There is not enough.
     ///
     /// # Panics
-    /// If a share is below 2 observations: a transition spans two slots.
-    pub fn new(capacity: usize, envs: usize, obs_dim: usize, act_dim: usize) -> Self {
-        let ring = capacity / envs;
-        assert!(ring >= 2, "replay: {capacity} slots for {envs} environments, expected 2 for each");
-        let slots = ring * envs;
+    /// If a window is below 2 slots: a transition spans two.
+    pub fn in_memory(shape: Shape) -> std::io::Result<Self> {
+        Ok(Self::new(Storage::in_memory(shape.bytes())?, shape))
+    }
+
+    /// An empty replay in a new file. Its space on the disk is taken at once, so
+    /// that a disk that fills later can't stop the run here.
+    ///
+    /// # Errors
+    /// The file exists or can't be made, for example for want of space.
+    ///
+    /// # Panics
+    /// As [`in_memory`](Self::in_memory).
+    pub fn create(path: &Path, shape: Shape) -> std::io::Result<Self> {
+        Ok(Self::new(Storage::create(path, shape.bytes())?, shape))
+    }
+
+    /// Goes on with a file as it was when the cursors (one for each ring) were
+    /// noted; every slot that can be sampled is read and checked.
+    ///
+    /// # Errors
+    /// The file can't be opened, has another size, or a slot is not what was
+    /// written there.
+    ///
+    /// # Panics
+    /// As [`in_memory`](Self::in_memory).
+    pub fn open(path: &Path, shape: Shape, cursors: &[Cursor]) -> Result<Self, Damage> {
+        let mut replay = Self::new(Storage::open(path, shape.bytes())?, shape);
+        if cursors.len() != shape.envs {
+            return Err(Damage::Cursors { found: cursors.len(), expected: shape.envs });
+        }
+        for (env, cursor) in cursors.iter().enumerate() {
+            if cursor.written == 0 {
+                continue;
+            }
+            if cursor.obs.len() != shape.obs_dim {
+                let (found, expected) = (cursor.obs.len(), shape.obs_dim);
+                return Err(Damage::Observation { found, expected });
+            }
+            replay.rings[env] = Ring { written: cursor.written, flushed: cursor.written };
+            let last = cursor.written - 1;
+            for number in replay.window(env).start..last {
+                let at = replay.slot_of(env, number);
+                let kind = replay.layout.check(replay.row(at), number);
+                let kind = kind.ok_or(Damage::Slot { slot: at })?;
+                replay.transitions += usize::from(kind != Kind::ObservationOnly);
+            }
+            // The run may have taken its action since, or died while it wrote it down.
+            replay.begin_slot(env, last, aview(&cursor.obs));
+        }
+        Ok(replay)
+    }
+
+    fn new(storage: Storage, shape: Shape) -> Self {
+        assert!(shape.window >= 2, "replay: {} slots a ring, expected 2 at least", shape.window);
         Self {
-            obs: Array2::zeros((slots, obs_dim)),
-            action: Array2::zeros((slots, act_dim)),
-            reward: Array1::zeros(slots),
-            slots: vec![Slot::ObservationOnly; slots],
-            heads: vec![None; envs],
-            ring,
-            filled: 0,
+            storage,
+            layout: Layout::new(shape.obs_dim, shape.act_dim),
+            shape,
+            rings: vec![Ring::default(); shape.envs],
             transitions: 0,
-            written: None,
+            followed: None,
         }
     }
 
@@ -97,6 +197,39 @@ impl Replay {
     /// Whether there is nothing to sample.
     pub fn is_empty(&self) -> bool {
         self.transitions == 0
+    }
+
+    /// Where the rings are, for a checkpoint.
+    pub fn cursors(&self) -> Vec<Cursor> {
+        let cursor = |(env, ring): (usize, &Ring)| {
+            let last = ring.written.checked_sub(1).map(|last| self.slot_of(env, last));
+            let obs = last.map(|at| self.layout.view(self.row(at)).obs.to_vec());
+            Cursor { written: ring.written, obs: obs.unwrap_or_default() }
+        };
+        self.rings.iter().enumerate().map(cursor).collect()
+    }
+
+    /// Makes safe on the disk what was written since the last time.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn flush(&mut self) -> std::io::Result<()> {
+        for env in 0..self.rings.len() {
+            let Ring { written, flushed } = self.rings[env];
+            // The last slot of then has its action since.
+            let first = flushed.saturating_sub(1).max(self.window(env).start);
+            let mut number = first;
+            while number < written {
+                let at = self.slot_of(env, number);
+                let ring_end = (env + 1) * self.shape.ring();
+                let count = (written - number).min((ring_end - at) as u64);
+                let row = self.layout.words() * 4;
+                self.storage.flush(at * row, count as usize * row)?;
+                number += count;
+            }
+            self.rings[env].flushed = written;
+        }
+        Ok(())
     }
 
     /// Begins an episode of an environment with the observation of a reset.
@@ -121,32 +254,61 @@ impl Replay {
         next_obs: ArrayView1<f32>,
         terminated: bool,
     ) {
-        let at = env * self.ring + self.heads[env].expect("`begin` comes before `push`");
-        if let Some(written) = &mut self.written {
-            written.push(at);
-        }
-        self.action.row_mut(at).assign(&action);
-        self.reward[at] = reward;
-        self.slots[at] = if terminated { Slot::Terminated } else { Slot::Transition };
+        let last = self.rings[env].written.checked_sub(1).expect("`begin` comes before `push`");
+        let at = self.slot_of(env, last);
+        let kind = if terminated { Kind::Terminated } else { Kind::Transition };
+        let (layout, row) = (self.layout, self.row_mut(at));
+        layout.complete(row, last, action, reward, kind);
+        self.note(at);
         self.transitions += 1;
         self.place(env, next_obs);
     }
 
-    /// Writes an observation into the next slot of a ring. The transition that
-    /// began there is lost; the one before it was overwritten earlier.
+    /// Writes an observation into the next slot of a ring. The slot that leaves
+    /// the window takes its transition with it.
     fn place(&mut self, env: usize, obs: ArrayView1<f32>) {
-        let head = self.heads[env].map_or(0, |head| (head + 1) % self.ring);
-        let at = env * self.ring + head;
-        if self.slots[at] != Slot::ObservationOnly {
-            self.transitions -= 1;
+        let number = self.rings[env].written;
+        if let Some(gone) = number.checked_sub(self.shape.window as u64) {
+            let kind = self.layout.kind(self.row(self.slot_of(env, gone)));
+            self.transitions -= usize::from(kind != Kind::ObservationOnly);
         }
-        self.slots[at] = Slot::ObservationOnly;
-        if let Some(written) = &mut self.written {
-            written.push(at);
+        self.rings[env].written += 1;
+        self.begin_slot(env, number, obs);
+    }
+
+    fn begin_slot(&mut self, env: usize, number: u64, obs: ArrayView1<f32>) {
+        let at = self.slot_of(env, number);
+        let (layout, row) = (self.layout, self.row_mut(at));
+        layout.begin(row, number, obs);
+        self.note(at);
+    }
+
+    fn note(&mut self, at: usize) {
+        if let Some(followed) = &mut self.followed {
+            followed.push(at);
         }
-        self.obs.row_mut(at).assign(&obs);
-        self.heads[env] = Some(head);
-        self.filled = self.filled.max(head + 1);
+    }
+
+    /// Numbers of a ring's slots that can be sampled.
+    fn window(&self, env: usize) -> Range<u64> {
+        let written = self.rings[env].written;
+        written.saturating_sub(self.shape.window as u64)..written
+    }
+
+    /// Where the slot of a ring with this number is.
+    fn slot_of(&self, env: usize, number: u64) -> usize {
+        let ring = self.shape.ring();
+        env * ring + (number % ring as u64) as usize
+    }
+
+    fn row(&self, at: usize) -> &[u32] {
+        let words = self.layout.words();
+        &self.storage.words()[at * words..][..words]
+    }
+
+    fn row_mut(&mut self, at: usize) -> &mut [u32] {
+        let words = self.layout.words();
+        &mut self.storage.words_mut()[at * words..][..words]
     }
 
     /// Draws a transition uniformly: the slot that it starts from, and the one with
@@ -156,37 +318,37 @@ impl Replay {
     /// If the replay is empty.
     pub fn draw(&self, rng: &mut impl Rng) -> (usize, usize) {
         assert!(!self.is_empty(), "nothing to sample from an empty replay");
+        let size = |env: usize| self.window(env).end - self.window(env).start;
+        let most = (0..self.rings.len()).map(size).max().unwrap_or(0);
         // Slots without a transition are few (one an episode): redraw.
         loop {
-            let draw = rng.random_range(0..self.filled * self.heads.len());
-            let (start, at) = (draw / self.filled * self.ring, draw % self.filled);
-            if self.slots[start + at] != Slot::ObservationOnly {
-                return (start + at, start + (at + 1) % self.ring);
+            let draw = rng.random_range(0..most as usize * self.rings.len()) as u64;
+            let (env, offset) = ((draw / most) as usize, draw % most);
+            let number = self.window(env).start + offset;
+            let at = self.slot_of(env, number);
+            if offset < size(env) && self.layout.kind(self.row(at)) != Kind::ObservationOnly {
+                return (at, self.slot_of(env, number + 1));
             }
         }
     }
 
     /// Slots in all rings.
     pub fn slots(&self) -> usize {
-        self.slots.len()
+        self.shape.envs * self.shape.ring()
     }
 
     /// What a slot holds.
     pub fn slot(&self, at: usize) -> SlotView<'_> {
-        SlotView {
-            obs: self.obs.row(at),
-            action: self.action.row(at),
-            reward: self.reward[at],
-            terminated: f32::from(u8::from(self.slots[at] == Slot::Terminated)),
-        }
+        self.layout.view(self.row(at))
     }
 
     /// The slots that were written since this was last asked for, in rising order,
-    /// for a copy of the replay to follow; the first time, all of them.
+    /// for a copy of the replay to follow; the first time, all that can be sampled.
     pub fn take_written(&mut self) -> Vec<usize> {
-        let mut written = self.written.replace(Vec::new()).unwrap_or_else(|| {
-            let rings = (0..self.heads.len()).map(|env| env * self.ring);
-            rings.flat_map(|start| start..start + self.filled).collect()
+        let mut written = self.followed.replace(Vec::new()).unwrap_or_else(|| {
+            let of_ring = |env| self.window(env).map(move |number| (env, number));
+            let numbers = (0..self.rings.len()).flat_map(of_ring);
+            numbers.map(|(env, number)| self.slot_of(env, number)).collect()
         });
         written.sort_unstable();
         written.dedup();
@@ -200,132 +362,16 @@ impl Replay {
     pub fn sample(&self, rng: &mut impl Rng, sample: &mut Sample) {
         for row in 0..sample.reward.len() {
             let (at, next) = self.draw(rng);
-            sample.obs.row_mut(row).assign(&self.obs.slice(s![at, ..]));
-            sample.action.row_mut(row).assign(&self.action.slice(s![at, ..]));
-            sample.reward[row] = self.reward[at];
-            sample.next_obs.row_mut(row).assign(&self.obs.slice(s![next, ..]));
-            sample.terminated[row] = f32::from(u8::from(self.slots[at] == Slot::Terminated));
+            let (slot, next) = (self.slot(at), self.slot(next));
+            sample.obs.row_mut(row).assign(&slot.obs);
+            sample.action.row_mut(row).assign(&slot.action);
+            sample.reward[row] = slot.reward;
+            sample.next_obs.row_mut(row).assign(&next.obs);
+            sample.terminated[row] = slot.terminated;
         }
     }
 }
 
-/// What a slot holds, as [`Replay::slot`] shows it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SlotView<'a> {
-    /// (obs)
-    pub obs: ArrayView1<'a, f32>,
-    /// (act); of no meaning where no transition starts, like what follows.
-    pub action: ArrayView1<'a, f32>,
-    /// The reward of the action.
-    pub reward: f32,
-    /// 1 where the action led to a terminal state.
-    pub terminated: f32,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use ndarray::aview1;
-    use rand::SeedableRng;
-    use rand_pcg::Pcg64;
-
-    /// Observations count up along an episode; its first is `start`.
-    fn episode(replay: &mut Replay, start: f32, steps: usize, terminated: bool) {
-        replay.begin(0, aview1(&[start]));
-        for i in 0..steps {
-            let next = start + i as f32 + 1.0;
-            let last = i + 1 == steps;
-            replay.push(0, aview1(&[next / 1000.0]), next, aview1(&[next]), last && terminated);
-        }
-    }
-
-    fn draw(replay: &Replay, n: usize) -> Sample {
-        let mut sample = Sample::new(n, 1, 1);
-        replay.sample(&mut Pcg64::seed_from_u64(1), &mut sample);
-        sample
-    }
-
-    #[test]
-    fn a_transition_never_crosses_an_episodes_end_even_when_the_ring_wraps() {
-        let mut replay = Replay::new(64, 1, 1, 1);
-        for i in 0..200 {
-            episode(&mut replay, 100.0 * i as f32, 1 + i % 7, i % 2 == 0);
-            let sample = draw(&replay, 256);
-            for row in 0..256 {
-                assert_eq!(sample.next_obs[[row, 0]], sample.obs[[row, 0]] + 1.0);
-                assert_eq!(sample.reward[row], sample.next_obs[[row, 0]]);
-                assert_eq!(sample.action[[row, 0]], sample.next_obs[[row, 0]] / 1000.0);
-            }
-        }
-    }
-
-    #[test]
-    fn a_time_limit_is_not_a_terminal_state() {
-        let mut replay = Replay::new(64, 1, 1, 1);
-        episode(&mut replay, 0.0, 3, true);
-        episode(&mut replay, 100.0, 3, false);
-        let sample = draw(&replay, 512);
-        for row in 0..512 {
-            let expected = if sample.next_obs[[row, 0]] == 3.0 { 1.0 } else { 0.0 };
-            assert_eq!(sample.terminated[row], expected);
-        }
-        assert!(sample.next_obs.iter().any(|next| *next == 103.0), "its last step is kept");
-    }
-
-    #[test]
-    fn the_oldest_transitions_make_room_and_the_count_stays_true() {
-        let mut replay = Replay::new(8, 1, 1, 1);
-        episode(&mut replay, 0.0, 5, false);
-        assert_eq!(replay.len(), 5);
-        episode(&mut replay, 100.0, 5, false);
-        // 12 slots were wanted: of the first episode only 4 -> 5 has both ends left.
-        assert_eq!(replay.len(), 6);
-        let sample = draw(&replay, 512);
-        assert!(sample.obs.iter().all(|obs| *obs == 4.0 || *obs >= 100.0));
-    }
-
-    #[test]
-    fn environments_side_by_side_keep_their_episodes_apart_and_are_drawn_alike() {
-        let mut replay = Replay::new(90, 3, 1, 1);
-        let mut counts = [0; 3];
-        for (env, start) in [(0, 0.0), (1, 1000.0), (2, 2000.0)] {
-            replay.begin(env, aview1(&[start]));
-        }
-        for tick in 0..200 {
-            for (env, count) in counts.iter_mut().enumerate() {
-                let next = 1000.0 * env as f32 + *count as f32 + 1.0;
-                replay.push(env, aview1(&[next / 1000.0]), next, aview1(&[next]), false);
-                *count += 1;
-                if (tick + env) % 11 == 0 {
-                    *count += 1;
-                    replay.begin(env, aview1(&[next + 1.0]));
-                }
-            }
-        }
-        let sample = draw(&replay, 3000);
-        let mut seen = [0; 3];
-        for row in 0..3000 {
-            assert_eq!(sample.next_obs[[row, 0]], sample.obs[[row, 0]] + 1.0);
-            seen[(sample.obs[[row, 0]] / 1000.0) as usize] += 1;
-        }
-        assert!(seen.iter().all(|n| (850..1150).contains(n)), "{seen:?}");
-    }
-
-    #[test]
-    fn every_transition_is_drawn_equally_often() {
-        let mut replay = Replay::new(1000, 1, 1, 1);
-        episode(&mut replay, 0.0, 10, true);
-        episode(&mut replay, 100.0, 10, false);
-        let n = 200_000;
-        let sample = draw(&replay, n);
-        let mut counts = std::collections::BTreeMap::new();
-        for obs in &sample.obs {
-            *counts.entry(*obs as i64).or_insert(0usize) += 1;
-        }
-        assert_eq!(counts.len(), 20);
-        // Chi-squared with 19 degrees of freedom exceeds 43.8 once in a thousand.
-        let expected = n as f64 / 20.0;
-        let chi: f64 = counts.values().map(|c| (*c as f64 - expected).powi(2) / expected).sum();
-        assert!(chi < 43.8, "{chi}");
-    }
+fn aview(values: &[f32]) -> ArrayView1<'_, f32> {
+    ndarray::aview1(values)
 }

@@ -9,6 +9,7 @@ pub use toys::ToyRow;
 
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -103,8 +104,31 @@ impl<Row: Serialize> Log<Row> {
     /// # Errors
     /// The file exists or can't be written.
     pub fn create(path: &Path) -> std::io::Result<Self> {
-        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-        Ok(Self { writer: csv::Writer::from_writer(file), row: PhantomData })
+        Ok(Self::append_to(OpenOptions::new().write(true).create_new(true).open(path)?, true))
+    }
+
+    /// Goes on with a file after its first `bytes`; what comes after them is cut off.
+    ///
+    /// # Errors
+    /// The file is not there or can't be written.
+    pub fn resume(path: &Path, bytes: u64) -> std::io::Result<Self> {
+        let mut file = OpenOptions::new().write(true).open(path)?;
+        file.set_len(bytes)?;
+        file.seek(SeekFrom::End(0))?;
+        Ok(Self::append_to(file, bytes == 0))
+    }
+
+    fn append_to(file: File, header: bool) -> Self {
+        let writer = csv::WriterBuilder::new().has_headers(header).from_writer(file);
+        Self { writer, row: PhantomData }
+    }
+
+    /// Makes the rows safe on the disk.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn sync(&self) -> std::io::Result<()> {
+        self.writer.get_ref().sync_data()
     }
 
     /// Appends a row (before the first, the header).
@@ -163,6 +187,7 @@ pub fn read<Row: for<'de> Deserialize<'de>>(path: &Path) -> Result<Vec<Row>, csv
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn rows_come_back_as_written_and_missing_quantities_are_empty_fields() {
@@ -187,6 +212,20 @@ mod tests {
         std::fs::write(&path, "precious").unwrap();
         assert!(Log::<EvalRow>::create(&path).is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_log_goes_on_after_the_rows_that_count_and_cuts_off_what_follows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.csv");
+        let row = |step| TrainRow { step, ..Default::default() };
+        Log::create(&path).unwrap().append(&row(1)).unwrap();
+        let bytes = std::fs::metadata(&path).unwrap().len();
+        let mut log = Log::resume(&path, bytes).unwrap();
+        log.append(&row(2)).unwrap();
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"3,0,").unwrap();
+        Log::resume(&path, bytes).unwrap().append(&row(4)).unwrap();
+        assert_eq!(read::<TrainRow>(&path).unwrap(), [row(1), row(4)]);
     }
 
     #[test]

@@ -1,51 +1,373 @@
-//! Weights on disk: `checkpoint/agent.safetensors`.
+//! Checkpoints: all that a run needs to go on as if it had never stopped.
+//!
+//! ```text
+//! checkpoint/
+//!   replay.bin                 the replay, written as it fills
+//!   step-000000020000/         a checkpoint; the one before it is kept too
+//!     agent.safetensors        networks, optimiser moments, running statistics
+//!     run.json                 counters, random streams, simulators, CSV lengths
+//!     SHA256SUMS               of both, as `sha256sum --check` reads it
+//! ```
+//!
+//! A checkpoint is written under another name, made safe on the disk and then
+//! renamed, so that it is there whole or not at all.
 
+use crate::doctor::{sha256, sha256_of};
 use crate::failure::{Failure, Outcome};
-use agent::Agent;
+use crate::interval::Interval;
+use agent::{Agent, Random};
+use replay::Cursor;
+use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
-use std::path::Path;
-use tch::{Device, Tensor};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
 
+/// Version of `run.json` and of the replay's rows. Another one is refused.
+const FORMAT: u32 = 1;
 const AGENT: &str = "agent.safetensors";
-/// The environment step at which the state was saved, beside the agent's own tensors.
-const STEP: &str = "step";
+const RUN: &str = "run.json";
+const SUMS: &str = "SHA256SUMS";
+/// Name of a checkpoint that is being written.
+const UNFINISHED: &str = "unfinished";
 
-/// Writes an agent's state; a reader sees the old file or the new one whole.
-///
-/// # Errors
-/// The folder can't be written.
-pub fn save(run: &Path, step: u64, agent: &dyn Agent) -> Outcome<()> {
-    let folder = run.join("checkpoint");
-    let fail = |error: &dyn std::fmt::Display| Failure::file(&folder, "write", error);
-    fs::create_dir_all(&folder).map_err(|error| fail(&error))?;
-    let (draft, done) = (folder.join("agent.safetensors.new"), folder.join(AGENT));
-    let state: Vec<(String, Tensor)> = agent
-        .state()
-        .into_iter()
-        .chain([(STEP.to_string(), Tensor::from(step as i64))])
-        .map(|(name, tensor)| (name, tensor.to_device(Device::Cpu).contiguous()))
-        .collect();
-    Tensor::write_safetensors(&state, &draft).map_err(|error| fail(&error))?;
-    File::open(&draft).and_then(|file| file.sync_all()).map_err(|error| fail(&error))?;
-    fs::rename(&draft, &done).map_err(|error| fail(&error))?;
-    File::open(&folder).and_then(|file| file.sync_all()).map_err(|error| fail(&error))
+/// `run.json`: where a run is, but for the agent and what the replay's file holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunState {
+    /// What run it is of.
+    pub identity: Identity,
+    /// Steps, updates, episodes.
+    pub counters: Counters,
+    /// The random streams.
+    pub streams: Streams,
+    /// One for each environment.
+    pub environments: Vec<EnvironmentState>,
+    /// What is gathered for the next row of `train.csv`.
+    pub interval: Interval,
+    /// The logs so far.
+    pub train_csv: FileMark,
+    /// The same of `eval.csv`.
+    pub eval_csv: FileMark,
+    /// Seconds of work so far, those before a stop included.
+    pub wall_s: f64,
 }
 
-/// Reads an agent's state; answers the step at which it was saved.
+/// What a checkpoint is of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Identity {
+    pub format: u32,
+    pub algo: String,
+    pub env: String,
+    pub seed: u64,
+}
+
+impl Identity {
+    /// Of a run of this version.
+    pub fn new(algo: &str, env: &str, seed: u64) -> Self {
+        Self { format: FORMAT, algo: algo.into(), env: env.into(), seed }
+    }
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counters {
+    /// Environment steps.
+    pub step: u64,
+    /// Critic updates.
+    pub updates: u64,
+    /// Episodes that ended.
+    pub episodes: u64,
+    /// Updates that are owed: a fraction where there is less than one a step.
+    pub due: f64,
+    /// The evaluation of this step is still to be made.
+    pub evaluation_due: bool,
+}
+
+/// The random streams that training draws from. Evaluations begin theirs anew.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Streams {
+    pub exploration: Random,
+    pub replay: Random,
+    pub learning: Random,
+}
+
+/// One environment, and its ring of the replay.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvironmentState {
+    /// `envs::Batch::save_state`: simulator, random stream, episode.
+    pub simulator: Vec<u8>,
+    /// Slots of the ring written so far.
+    pub written: u64,
+    /// The current observation. `f32` numbers, which `f64` holds exactly.
+    pub obs: Vec<f64>,
+    /// Return and length of the episode so far.
+    pub episode: (f64, u32),
+}
+
+impl EnvironmentState {
+    /// Where the ring is.
+    pub fn cursor(&self) -> Cursor {
+        Cursor { written: self.written, obs: self.obs.iter().map(|x| *x as f32).collect() }
+    }
+}
+
+/// The part of a growing file that belongs to a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileMark {
+    /// Its length.
+    pub bytes: u64,
+    /// Its SHA-256.
+    pub sha256: String,
+}
+
+impl FileMark {
+    /// The file as it is; one that is not there counts as empty.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let bytes = read_front(path, u64::MAX)?;
+        Ok(Self { bytes: bytes.len() as u64, sha256: sha256(&bytes[..])? })
+    }
+
+    /// Checks that the file still begins with this part.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self, path: &Path) -> Result<(), String> {
+        let bytes = read_front(path, self.bytes).map_err(|error| error.to_string())?;
+        if (bytes.len() as u64) < self.bytes {
+            let (found, expected) = (bytes.len(), self.bytes);
+            return Err(format!("{found} bytes, expected {expected} at least"));
+        }
+        let found = sha256(&bytes[..]).map_err(|error| error.to_string())?;
+        if found == self.sha256 { Ok(()) } else { Err("altered since the checkpoint".into()) }
+    }
+}
+
+fn read_front(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
+    let mut front = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(bytes).read_to_end(&mut front)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(error),
+    };
+    Ok(front)
+}
+
+/// The checkpoints of a run.
+pub struct Checkpoints {
+    folder: PathBuf,
+    /// Steps of those that are good, oldest first: two at most.
+    kept: Vec<u64>,
+}
+
+impl Checkpoints {
+    /// Those in a run's folder. None counts as good yet.
+    ///
+    /// # Errors
+    /// The folder for them can't be made.
+    pub fn open(run: &Path) -> Outcome<Self> {
+        let folder = run.join("checkpoint");
+        fs::create_dir_all(&folder)
+            .map_err(|error| Failure::file(&folder, "make this folder", error))?;
+        Ok(Self { folder, kept: Vec::new() })
+    }
+
+    /// The replay's file.
+    pub fn replay(&self) -> PathBuf {
+        self.folder.join("replay.bin")
+    }
+
+    /// The folder of the checkpoint at a step.
+    pub fn at(&self, step: u64) -> PathBuf {
+        self.folder.join(format!("step-{step:012}"))
+    }
+
+    /// Counts the checkpoint at a step, which a run goes on from, as good.
+    pub fn resumed(&mut self, step: u64) {
+        self.kept = vec![step];
+    }
+
+    /// Writes a checkpoint, then deletes all others but the one before.
+    ///
+    /// # Errors
+    /// The agent has numbers that are not finite, or the folder can't be written;
+    /// the checkpoints that were there stay.
+    pub fn save(&mut self, state: &RunState, agent: &dyn Agent) -> Outcome<()> {
+        let step = state.counters.step;
+        let tensors = finite_state(agent).map_err(|name| {
+            let kept = self.kept.last().map_or("none".into(), |step| format!("step {step}"));
+            Failure::Failed(format!(
+                "training diverged by step {step}: {name} is not finite; the last good checkpoint \
+                 ({kept}) is kept; smaller learning rates are the usual mend"
+            ))
+        })?;
+        let (draft, done) = (self.folder.join(UNFINISHED), self.at(step));
+        self.write(&draft, &done, state, &tensors).map_err(|error| {
+            // What is half written only takes room; the disk may be full.
+            let _ = fs::remove_dir_all(&draft);
+            Failure::file(&done, "write", error)
+        })?;
+        self.kept.retain(|kept| *kept != step);
+        self.kept.push(step);
+        if self.kept.len() > 2 {
+            self.kept.remove(0);
+        }
+        self.delete_all_but(&self.kept)
+    }
+
+    fn write(
+        &self,
+        draft: &Path,
+        done: &Path,
+        state: &RunState,
+        tensors: &[(String, Tensor)],
+    ) -> io::Result<()> {
+        remove(draft)?;
+        fs::create_dir(draft)?;
+        let (agent, run) = (draft.join(AGENT), draft.join(RUN));
+        Tensor::write_safetensors(tensors, &agent).map_err(io::Error::other)?;
+        File::open(&agent)?.sync_all()?;
+        write_safely(&run, &serde_json::to_vec(state)?)?;
+        let sum = |name: &str| Ok(format!("{}  {name}\n", sha256_of(&draft.join(name))?));
+        let sums: io::Result<String> = [AGENT, RUN].into_iter().map(sum).collect();
+        write_safely(&draft.join(SUMS), sums?.as_bytes())?;
+        File::open(draft)?.sync_all()?;
+        remove(done)?;
+        fs::rename(draft, done)?;
+        File::open(&self.folder)?.sync_all()
+    }
+
+    fn delete_all_but(&self, kept: &[u64]) -> Outcome<()> {
+        for step in steps(&self.folder)?.into_iter().filter(|step| !kept.contains(step)) {
+            let old = self.at(step);
+            remove(&old).map_err(|error| Failure::file(&old, "delete", error))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what only a run that goes on needs; the last checkpoint stays.
+    ///
+    /// # Errors
+    /// A file can't be deleted.
+    pub fn finish(&self) -> Outcome<()> {
+        self.delete_all_but(&self.kept[self.kept.len().saturating_sub(1)..])?;
+        let replay = self.replay();
+        remove(&replay).map_err(|error| Failure::file(&replay, "delete", error))
+    }
+}
+
+/// The agent's tensors on the host, or the name of the first that is not finite.
+fn finite_state(agent: &dyn Agent) -> Result<Vec<(String, Tensor)>, String> {
+    let on_host = |(name, tensor): (String, Tensor)| {
+        let tensor = tensor.to_device(Device::Cpu).contiguous();
+        let exact = matches!(tensor.kind(), Kind::Int64 | Kind::Int | Kind::Uint8 | Kind::Bool);
+        let finite = exact || tensor.isfinite().all().int64_value(&[]) == 1;
+        if finite { Ok((name, tensor)) } else { Err(name) }
+    };
+    agent.state().into_iter().map(on_host).collect()
+}
+
+fn write_safely(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Deletes a file or a folder, if it is there.
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    removed.or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    })
+}
+
+/// Steps of the checkpoints in a folder, newest first.
 ///
 /// # Errors
-/// There is none, it is damaged, or it does not fit the agent.
-pub fn load(run: &Path, agent: &mut dyn Agent) -> Outcome<u64> {
-    let path = run.join("checkpoint").join(AGENT);
-    if !path.is_file() {
-        return Err(Failure::Usage(format!(
-            "{}: no such file; the run has no checkpoint yet",
-            path.display()
-        )));
+/// The folder can't be read; one that is not there has none.
+pub fn steps(folder: &Path) -> Outcome<Vec<u64>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Failure::file(folder, "read", error)),
+    };
+    let step =
+        |entry: fs::DirEntry| entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok();
+    let mut steps: Vec<u64> = entries.flatten().filter_map(step).collect();
+    steps.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(steps)
+}
+
+/// Reads a checkpoint, every byte of which has its checksum.
+///
+/// # Errors
+/// One line: the part that is missing, damaged or of another run, and what is wrong.
+pub fn read(
+    folder: &Path,
+    expected: &Identity,
+) -> Result<(RunState, Vec<(String, Tensor)>), String> {
+    let damaged = |name: &str, error: &dyn std::fmt::Display| {
+        format!("{}: damaged: {error}", folder.join(name).display())
+    };
+    let sums = fs::read_to_string(folder.join(SUMS)).map_err(|error| damaged(SUMS, &error))?;
+    for name in [AGENT, RUN] {
+        let recorded = sums.lines().find_map(|line| line.strip_suffix(&format!("  {name}")));
+        let recorded = recorded.ok_or_else(|| damaged(SUMS, &format!("no checksum of {name}")))?;
+        let found = sha256_of(&folder.join(name));
+        if found.map_err(|error| damaged(name, &error))? != recorded {
+            return Err(damaged(name, &"its SHA-256 is not the one in SHA256SUMS"));
+        }
     }
-    let saved = Tensor::read_safetensors(&path)
-        .map_err(|error| Failure::Usage(format!("{}: damaged: {error}", path.display())))?;
-    agent.load(&saved).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
-    let step = saved.iter().find(|(name, _)| name == STEP);
-    Ok(step.map_or(0, |(_, step)| step.int64_value(&[]) as u64))
+    let run = fs::read(folder.join(RUN)).map_err(|error| damaged(RUN, &error))?;
+    // The identity alone first: another version may have other fields beside it.
+    #[derive(Deserialize)]
+    struct Head {
+        identity: serde_json::Value,
+    }
+    let head: Head = serde_json::from_slice(&run).map_err(|error| damaged(RUN, &error))?;
+    let wanted = serde_json::to_value(expected).expect("plain values");
+    if head.identity != wanted {
+        let path = folder.join(RUN).display().to_string();
+        return Err(format!("{path}: a checkpoint of {}, expected {wanted}", head.identity));
+    }
+    let state = serde_json::from_slice(&run).map_err(|error| damaged(RUN, &error))?;
+    let tensors =
+        Tensor::read_safetensors(folder.join(AGENT)).map_err(|error| damaged(AGENT, &error))?;
+    Ok((state, tensors))
+}
+
+/// Puts the newest good checkpoint of a run into an agent; answers its step.
+/// A damaged one is named on stderr, and the one before is used.
+///
+/// # Errors
+/// There is none that fits the agent.
+pub fn load_agent(run: &Path, expected: &Identity, agent: &mut dyn Agent) -> Outcome<u64> {
+    let folder = run.join("checkpoint");
+    let mut problem = None;
+    for step in steps(&folder)? {
+        let path = folder.join(format!("step-{step:012}"));
+        let loaded = read(&path, expected).and_then(|(_, tensors)| {
+            agent.load(&tensors).map_err(|error| format!("{}: {error}", path.join(AGENT).display()))
+        });
+        match loaded {
+            Ok(()) => return Ok(step),
+            Err(error) => {
+                eprintln!("warning: {error}");
+                problem.get_or_insert(error);
+            }
+        }
+    }
+    let none = || format!("{}: the run has no checkpoint yet", folder.display());
+    Err(Failure::Usage(problem.unwrap_or_else(none)))
 }

@@ -86,6 +86,10 @@ pub struct TrainArgs {
     /// Name of a variant, added to the algorithm's folder.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Go on with a stopped run, and refuse to begin one. Without it, the same command
+    /// begins a run or goes on with it, as the folder says.
+    #[arg(long, conflicts_with = "restart")]
+    pub resume: bool,
     /// Begin anew where the folder holds a run; the old one is kept beside it.
     #[arg(long)]
     pub restart: bool,

@@ -4,7 +4,7 @@ use crate::device::{linked_with_cuda, loaded_libraries};
 use crate::failure::{Failure, Outcome};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 /// Versions that every result is stamped with.
@@ -117,7 +117,7 @@ pub fn check_libraries() -> Result<String, String> {
         let path = root.join(name.trim_start().trim_start_matches('*'));
         let mend = "delete it and run `scripts/just setup`";
         let found =
-            sha256(&path).map_err(|error| format!("{}: {error}; {mend}", path.display()))?;
+            sha256_of(&path).map_err(|error| format!("{}: {error}; {mend}", path.display()))?;
         if found != expected {
             return Err(format!("{} was altered (its SHA-256 is {found}); {mend}", path.display()));
         }
@@ -129,24 +129,33 @@ pub fn check_libraries() -> Result<String, String> {
 /// The hash of the list of models' hashes: one name for all models.
 fn models_hash() -> Result<String, String> {
     let list = envs::models_dir().join("SHA256SUMS");
-    sha256(&list).map_err(|error| format!("{}: {error}; run `scripts/just setup`", list.display()))
+    sha256_of(&list)
+        .map_err(|error| format!("{}: {error}; run `scripts/just setup`", list.display()))
 }
 
 /// A file's SHA-256 in hexadecimal digits.
 ///
 /// # Errors
 /// The file can't be read.
-pub fn sha256(path: &Path) -> io::Result<String> {
-    let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
+pub fn sha256_of(path: &Path) -> io::Result<String> {
+    File::open(path).and_then(sha256)
+}
+
+/// The SHA-256, in hexadecimal digits, of what comes.
+///
+/// # Errors
+/// It can't be read.
+pub fn sha256(from: impl Read) -> io::Result<String> {
+    let mut from = BufReader::with_capacity(1 << 20, from);
     let mut hasher = Sha256::new();
     loop {
-        let chunk = file.fill_buf()?;
+        let chunk = from.fill_buf()?;
         if chunk.is_empty() {
             break;
         }
         hasher.update(chunk);
         let read = chunk.len();
-        file.consume(read);
+        from.consume(read);
     }
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -1,8 +1,10 @@
 //! Evaluation: whole episodes on environments of their own.
 
+use crate::checkpoint::{self, Identity};
 use crate::cli::EvalArgs;
 use crate::failure::{Failure, Outcome};
-use crate::{checkpoint, device, settings, train};
+use crate::stop::Stop;
+use crate::{device, settings, train};
 use agent::{ActMode, Agent, Random, stream};
 use envs::{Batch, BatchStep};
 use networks::tensor_from;
@@ -49,11 +51,17 @@ impl Evaluator {
         self.envs.spec()
     }
 
-    /// Plays one episode on every environment: (return, length) of each.
+    /// Plays one episode on every environment: (return, length) of each, or
+    /// nothing if somebody asked to stop before they were over.
     ///
     /// # Errors
     /// A simulation that diverged.
-    pub fn run(&mut self, agent: &dyn Agent, mode: ActMode) -> Outcome<Vec<(f64, u32)>> {
+    pub fn run(
+        &mut self,
+        agent: &dyn Agent,
+        mode: ActMode,
+        stop: &Stop,
+    ) -> Outcome<Option<Vec<(f64, u32)>>> {
         let mut rng: Random = stream(self.seed, "evaluation noise");
         let (n, spec) = (self.envs.len(), self.envs.spec().clone());
         let scale = ActionScale::of(&spec);
@@ -66,6 +74,9 @@ impl Evaluator {
         // Environments step side by side, so that one network call serves all
         // whose episode is not over.
         while alive.contains(&true) {
+            if stop.asked() {
+                return Ok(None);
+            }
             let rows: Vec<usize> = (0..n).filter(|i| alive[*i]).collect();
             let seen: Vec<f32> = rows
                 .iter()
@@ -87,7 +98,7 @@ impl Evaluator {
                 alive[i] = !(steps[i].terminated || steps[i].truncated);
             }
         }
-        Ok(totals)
+        Ok(Some(totals))
     }
 }
 
@@ -167,14 +178,16 @@ pub fn eval(args: &EvalArgs) -> Outcome<()> {
     let mut evaluator = Evaluator::new(env, model, args.episodes as usize, 1, seed, device)?;
     let spec = evaluator.spec().clone();
     let mut agent = train::make_agent(&settings.algorithm, &spec, run_seed, device);
-    let step = checkpoint::load(&args.run, agent.as_mut())?;
+    let identity = Identity::new(algo, env, run_seed);
+    let step = checkpoint::load_agent(&args.run, &identity, agent.as_mut())?;
     let mode = match args.candidates {
         Some(k) => ActMode::BestOf(k as usize),
         None if args.stochastic => ActMode::Stochastic,
         None => ActMode::Deterministic,
     };
     let begun = std::time::Instant::now();
-    let episodes = evaluator.run(agent.as_ref(), mode)?;
+    let never = Stop::default();
+    let episodes = evaluator.run(agent.as_ref(), mode, &never)?.expect("nobody stops it");
     let row = EvalRow::summarise(step, mode_name(mode), &episodes, begun.elapsed().as_secs_f64());
     report::print(&[row]).map_err(|error| Failure::Failed(format!("stdout: {error}")))
 }

@@ -10,7 +10,7 @@ pub enum Failure {
     Usage(String),
     /// A right request failed: exit code 1.
     Failed(String),
-    /// Stopped on request; the same command goes on: exit code 75.
+    /// Somebody asked us to stop, and there is a checkpoint: exit code 75.
     Stopped(String),
 }
 

@@ -4,6 +4,34 @@ use crate::failure::{Failure, Outcome};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use toml_edit::{DocumentMut, Item, Value};
+
+/// The record of what a run is.
+pub const RECORD: &str = "config.toml";
+/// The mark of a finished run.
+pub const DONE: &str = "DONE";
+
+/// What to do where a folder holds a run already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// Go on with it; where there is none, begin.
+    Any,
+    /// Go on with it; where there is none, refuse.
+    Resume,
+    /// Move it aside and begin anew.
+    Restart,
+}
+
+/// What a folder was found to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing: the run begins.
+    Nothing,
+    /// A run that was stopped.
+    Unfinished,
+    /// A run that is done.
+    Finished,
+}
 
 /// A folder that this process alone writes to.
 pub struct RunFolder {
@@ -19,33 +47,57 @@ impl RunFolder {
         out.join(algo).join(env).join(format!("seed-{seed}"))
     }
 
-    /// Makes the folder for a new run, or refuses what is there. With
-    /// `restart` an old run moves aside first, to `seed-<n>.old-<k>`.
+    /// Makes the folder for a run with this record, or finds the run that is in
+    /// it. With [`Wish::Restart`] an old run moves aside first, to `seed-<n>.old-<k>`.
     ///
     /// # Errors
-    /// The folder holds a run, another process is at work on it, or it can't
-    /// be written.
-    pub fn begin(path: PathBuf, restart: bool) -> Outcome<Self> {
-        fs::create_dir_all(&path)
-            .map_err(|error| Failure::file(&path, "make this folder", error))?;
+    /// The folder holds a run of another record, or none to resume; another process
+    /// is at work on it, or it can't be written.
+    pub fn open(path: PathBuf, record: &DocumentMut, wish: Wish) -> Outcome<(Self, Found)> {
+        if wish == Wish::Resume && !path.join(RECORD).exists() {
+            return Err(Failure::Usage(format!(
+                "{}: holds no run to go on with; without --resume one begins",
+                path.display()
+            )));
+        }
+        make(&path)?;
         let mut lock = lock(&path)?;
-        let state = [("DONE", "a finished run"), ("config.toml", "an unfinished run")]
-            .into_iter()
-            .find(|(file, _)| path.join(file).exists());
-        if let Some((_, what)) = state {
-            if !restart {
+        let holds = |name: &str| path.join(name).exists();
+        let found = match (holds(DONE), holds(RECORD)) {
+            (true, _) => Found::Finished,
+            (false, true) => Found::Unfinished,
+            (false, false) => Found::Nothing,
+        };
+        if found == Found::Nothing {
+            if let Some(file) = ["train.csv", "checkpoint"].into_iter().find(|file| holds(file)) {
                 return Err(Failure::Usage(format!(
-                    "{} holds {what}; --restart begins anew and keeps the old one beside it, \
-                     --name or --out makes another folder",
+                    "{} holds {file} but no {RECORD} to say what run that is of; --name or --out \
+                     makes another folder",
                     path.display()
                 )));
             }
-            move_aside(&path)?;
-            fs::create_dir_all(&path)
-                .map_err(|error| Failure::file(&path, "make this folder", error))?;
-            lock = self::lock(&path)?;
+            let folder = Self { path, _lock: lock };
+            folder.write(RECORD, &record.to_string())?;
+            return Ok((folder, found));
         }
-        Ok(Self { path, _lock: lock })
+        if wish == Wish::Restart {
+            move_aside(&path)?;
+            make(&path)?;
+            lock = self::lock(&path)?;
+            let folder = Self { path, _lock: lock };
+            folder.write(RECORD, &record.to_string())?;
+            return Ok((folder, Found::Nothing));
+        }
+        let folder = Self { path, _lock: lock };
+        let what = if found == Found::Finished { "a finished run" } else { "a run" };
+        if let Some((key, old, new)) = difference(&folder.record()?, record) {
+            return Err(Failure::Usage(format!(
+                "{} holds {what} with {key} = {old}, and this command has {new}; --restart begins \
+                 anew and keeps the old one beside it, --name or --out makes another folder",
+                folder.path.display()
+            )));
+        }
+        Ok((folder, found))
     }
 
     /// The folder.
@@ -53,13 +105,44 @@ impl RunFolder {
         &self.path
     }
 
-    /// Writes a small file whole.
+    /// The record of the run in the folder.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn record(&self) -> Outcome<DocumentMut> {
+        let path = self.path.join(RECORD);
+        let text = fs::read_to_string(&path).map_err(|e| Failure::file(&path, "read", e))?;
+        text.parse().map_err(|_| {
+            Failure::Usage(format!(
+                "{}: damaged: not valid TOML; --restart begins anew and keeps this run beside it",
+                path.display()
+            ))
+        })
+    }
+
+    /// Adds to the record that the run went on at a step, and with what.
     ///
     /// # Errors
     /// It can't be written.
+    pub fn record_resume(&self, with: toml_edit::InlineTable) -> Outcome<()> {
+        let mut record = self.record()?;
+        let resumed = record["run"].as_table_mut().map(|run| {
+            run.entry("resumed").or_insert(Item::Value(Value::Array(toml_edit::Array::new())))
+        });
+        if let Some(array) = resumed.and_then(Item::as_array_mut) {
+            array.push(with);
+        }
+        self.write(RECORD, &record.to_string())
+    }
+
+    /// Writes a small file whole.
+    ///
+    /// # Errors
+    /// It can't be written; what was there is still there.
     pub fn write(&self, name: &str, text: &str) -> Outcome<()> {
         let path = self.path.join(name);
-        fs::write(&path, text).map_err(|error| Failure::file(&path, "write", error))
+        let write = |file: &mut File| std::io::Write::write_all(file, text.as_bytes());
+        report::whole(&path, write).map_err(|error| Failure::file(&path, "write", error))
     }
 
     /// Marks the run as finished.
@@ -67,8 +150,60 @@ impl RunFolder {
     /// # Errors
     /// The mark can't be written.
     pub fn done(&self) -> Outcome<()> {
-        self.write("DONE", "")
+        self.write(DONE, "")
     }
+}
+
+/// The first thing that shapes a run's numbers and differs between two records:
+/// its key and both values.
+pub fn difference(old: &DocumentMut, new: &DocumentMut) -> Option<(String, String, String)> {
+    /// Of the run itself; the others say how it was asked for and where it ran.
+    const SHAPING: [&str; 5] = ["algo", "env", "seed", "device", "model_sha256"];
+    let text = |value: Option<&Item>| {
+        value.map_or("nothing".to_string(), |value| value.to_string().trim().to_string())
+    };
+    let keys = |document: &DocumentMut, section: &str| -> Vec<String> {
+        let table = document.get(section).and_then(Item::as_table);
+        table.into_iter().flatten().map(|(key, _)| key.to_string()).collect()
+    };
+    let mut sections: Vec<&str> = new.iter().chain(old.iter()).map(|(name, _)| name).collect();
+    sections.retain(|name| *name != "versions");
+    for section in sections {
+        for key in keys(new, section).into_iter().chain(keys(old, section)) {
+            if section == "run" && !SHAPING.contains(&key.as_str()) {
+                continue;
+            }
+            let get = |document: &'_ DocumentMut| document.get(section)?.get(&key).cloned();
+            let (a, b) = (get(old), get(new));
+            if !same(a.as_ref(), b.as_ref()) {
+                return Some((format!("{section}.{key}"), text(a.as_ref()), text(b.as_ref())));
+            }
+        }
+    }
+    None
+}
+
+/// Whether two values are the same, however they are written.
+fn same(a: Option<&Item>, b: Option<&Item>) -> bool {
+    let (Some(a), Some(b)) = (a.and_then(Item::as_value), b.and_then(Item::as_value)) else {
+        return a.is_none() && b.is_none();
+    };
+    match (a, b) {
+        (Value::Float(a), Value::Float(b)) => a.value() == b.value(),
+        (Value::Integer(a), Value::Integer(b)) => a.value() == b.value(),
+        (Value::String(a), Value::String(b)) => a.value() == b.value(),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len()
+                && a.iter().zip(b.iter()).all(|(a, b)| {
+                    same(Some(&Item::Value(a.clone())), Some(&Item::Value(b.clone())))
+                })
+        }
+        (a, b) => a.to_string().trim() == b.to_string().trim(),
+    }
+}
+
+fn make(path: &Path) -> Outcome<()> {
+    fs::create_dir_all(path).map_err(|error| Failure::file(path, "make this folder", error))
 }
 
 /// How long another's hold on a lock may be a mere look ([`at_work`]).

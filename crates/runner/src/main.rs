@@ -11,7 +11,9 @@ mod doctor;
 mod evaluate;
 mod failure;
 mod folder;
+mod interval;
 mod manifest;
+mod needs;
 mod plan;
 mod progress;
 mod request;
@@ -19,6 +21,7 @@ mod run;
 mod settings;
 mod slurm;
 mod status;
+mod stop;
 mod sweep;
 mod toy;
 mod train;
@@ -50,8 +53,8 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let kind = if matches!(failure, Failure::Stopped(_)) { "" } else { "error: " };
-            eprintln!("{kind}{}", failure.message());
+            let kind = if matches!(failure, Failure::Stopped(_)) { "stopped" } else { "error" };
+            eprintln!("{kind}: {}", failure.message());
             ExitCode::from(failure.code())
         }
     }
@@ -63,7 +66,7 @@ fn run(cli: Cli) -> Outcome<()> {
         (Some(Command::Eval(args)), _) => evaluate::eval(&args),
         (Some(Command::Trace(args)), _) => trace(&args),
         (Some(Command::Plan(args)), _) => plan::plan(&args),
-        (Some(Command::Run(args)), _) => run::run(&args),
+        (Some(Command::Run(args)), _) => worker::run(&args),
         (Some(Command::Sweep(args)), _) => sweep::sweep(&args),
         (Some(Command::Status(args)), _) => status::status(&args),
         (Some(Command::Slurm(args)), _) => slurm::slurm(&args),

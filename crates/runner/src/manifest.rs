@@ -6,6 +6,7 @@
 
 use crate::device;
 use crate::failure::{Failure, Outcome, nearest};
+use crate::folder::Wish;
 use crate::request::{TrainRequest, check_name};
 use crate::settings::{self, Settings};
 use serde::{Deserialize, Serialize};
@@ -172,7 +173,7 @@ fn request(text: &str) -> Result<TrainRequest, String> {
         threads: line.threads,
         out: line.out,
         model: None,
-        restart: false,
+        wish: Wish::Any,
         settings,
     })
 }
@@ -194,7 +195,7 @@ mod tests {
             threads: None,
             out: "results".into(),
             model: None,
-            restart: false,
+            wish: Wish::Any,
             settings: resolve(&sources).unwrap(),
         }
     }

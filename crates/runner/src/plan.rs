@@ -4,6 +4,7 @@ use crate::cli::PlanArgs;
 use crate::device;
 use crate::evaluate::make_envs;
 use crate::failure::{Failure, Outcome, nearest};
+use crate::folder::Wish;
 use crate::manifest;
 use crate::request::{TrainRequest, check_name};
 use crate::settings::{self, Settings, Sources};
@@ -98,7 +99,7 @@ fn run(
         threads: args.threads,
         out: args.out.clone(),
         model: None,
-        restart: false,
+        wish: Wish::Any,
         settings,
     })
 }

@@ -1,12 +1,13 @@
 //! A run that is asked for: by flags, or by a line of a manifest.
 
 use crate::cli::TrainArgs;
-use crate::device;
 use crate::evaluate::make_envs;
 use crate::failure::{Failure, Outcome};
-use crate::folder::RunFolder;
+use crate::folder::{RunFolder, Wish};
 use crate::settings::{self, Settings, Sources};
+use crate::{device, doctor};
 use std::path::PathBuf;
+use toml_edit::{DocumentMut, Item, Table, value};
 
 /// All that a run depends on, with settings that are valid.
 pub struct TrainRequest {
@@ -21,7 +22,8 @@ pub struct TrainRequest {
     pub threads: Option<u16>,
     pub out: PathBuf,
     pub model: Option<PathBuf>,
-    pub restart: bool,
+    /// What to do where its folder holds a run.
+    pub wish: Wish,
     pub settings: Settings,
 }
 
@@ -56,7 +58,11 @@ impl TrainRequest {
             threads: args.threads,
             out: args.out.clone(),
             model: args.model.clone(),
-            restart: args.restart,
+            wish: match (args.resume, args.restart) {
+                (true, _) => Wish::Resume,
+                (_, true) => Wish::Restart,
+                _ => Wish::Any,
+            },
             settings,
         })
     }
@@ -64,6 +70,30 @@ impl TrainRequest {
     /// Where the run's files go.
     pub fn folder(&self) -> PathBuf {
         RunFolder::path_of(&self.out, &self.algo, self.name.as_deref(), &self.env, self.seed)
+    }
+
+    /// All that shapes the run's numbers: two requests with one shape are one run.
+    ///
+    /// # Errors
+    /// The user's model can't be read.
+    pub fn shape(&self) -> Outcome<DocumentMut> {
+        let mut run = Table::new();
+        run["algo"] = value(&self.algo);
+        run["env"] = value(&self.env);
+        run["seed"] = value(self.seed as i64);
+        run["device"] = value(&self.device);
+        if let Some(model) = &self.model {
+            let fail = |error| Failure::file(model, "read", error);
+            let absolute = model.canonicalize().map_err(fail)?;
+            run["model_sha256"] = value(doctor::sha256_of(&absolute).map_err(fail)?);
+            run["model"] = value(absolute.display().to_string());
+        }
+        let mut document = DocumentMut::new();
+        document.insert("run", Item::Table(run));
+        for (section, item) in self.settings.document.iter() {
+            document.insert(section, item.clone());
+        }
+        Ok(document)
     }
 
     /// The run's name for people.

@@ -41,6 +41,8 @@ pub struct TrainConfig {
     pub eval_episodes: usize,
     pub eval_modes: Vec<String>,
     pub log_interval: u64,
+    pub checkpoint_interval: u64,
+    pub checkpoint_minutes: f64,
 }
 
 /// The settings of an algorithm.
@@ -321,6 +323,8 @@ impl TrainConfig {
         in_range("train.eval_interval", self.eval_interval as f64, 1.0, 1e12)?;
         in_range("train.eval_episodes", self.eval_episodes as f64, 1.0, 1e4)?;
         in_range("train.log_interval", self.log_interval as f64, 1.0, 1e12)?;
+        in_range("train.checkpoint_interval", self.checkpoint_interval as f64, 1.0, 1e12)?;
+        in_range("train.checkpoint_minutes", self.checkpoint_minutes, 0.0, 1e9)?;
         if self.replay_capacity / self.envs < 2 {
             return Err(format!(
                 "train.replay_capacity is {}, expected at least 2 for each of {} environments",

@@ -2,15 +2,14 @@
 
 use crate::cli::StatusArgs;
 use crate::failure::{Failure, Outcome};
-use crate::folder::at_work;
+use crate::folder::{DONE, RECORD, at_work, difference};
 use crate::manifest;
 use crate::request::TrainRequest;
-use crate::settings;
 use report::TrainRow;
 use serde::Serialize;
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use toml_edit::DocumentMut;
 
 /// Beside `DONE`: why a run failed, in a line.
@@ -76,7 +75,7 @@ pub fn look(run: &TrainRequest) -> Seen {
         Ok(false) if at_work(&folder) => (State::Running, None),
         Ok(false) => match fs::read_to_string(folder.join(FAILED)) {
             Ok(reason) => (State::Failed, Some(reason.trim().to_string())),
-            Err(_) if folder.join("config.toml").exists() => (State::Stopped, None),
+            Err(_) if folder.join(RECORD).exists() => (State::Stopped, None),
             Err(_) => (State::Missing, None),
         },
     };
@@ -108,35 +107,25 @@ pub fn progress(run: &TrainRequest, state: State) -> Seen {
 /// Whether a run is finished.
 ///
 /// # Errors
-/// Its folder holds a finished run with other settings, which stays as it is.
+/// Its folder holds another finished run, which stays as it is.
 pub fn finished(run: &TrainRequest) -> Outcome<bool> {
     let folder = run.folder();
-    if !folder.join("DONE").exists() {
+    if !folder.join(DONE).exists() {
         return Ok(false);
     }
-    match difference(run, &folder.join("config.toml"))? {
+    let path = folder.join(RECORD);
+    let text = fs::read_to_string(&path).map_err(|error| Failure::file(&path, "read", error))?;
+    let record: DocumentMut = text
+        .parse()
+        .map_err(|_| Failure::Usage(format!("{}: damaged: not valid TOML", path.display())))?;
+    match difference(&record, &run.shape()?) {
         None => Ok(true),
-        Some(difference) => Err(Failure::Usage(format!(
-            "{} holds a finished run with other settings: {difference}; plan with another --name \
-             or --out, or move the old run away",
+        Some((key, old, new)) => Err(Failure::Usage(format!(
+            "{} holds a finished run with {key} = {old}, and the manifest has {new}; plan with \
+             another --name or --out, or move the old run away",
             folder.display()
         ))),
     }
-}
-
-/// The first setting that a recorded run has another value of.
-fn difference(run: &TrainRequest, record: &Path) -> Outcome<Option<String>> {
-    let origin = record.display().to_string();
-    let text = fs::read_to_string(record).map_err(|error| Failure::file(record, "read", error))?;
-    let document: DocumentMut =
-        text.parse().map_err(|_| Failure::Usage(format!("{origin}: not valid TOML")))?;
-    let recorded = settings::of_run(&run.algo, &document, &origin)?;
-    let (there, here) = (manifest::as_json(&recorded), manifest::as_json(&run.settings));
-    Ok(settings::keys_of(&run.algo)?.into_iter().find_map(|key| {
-        let (section, name) = key.split_once('.')?;
-        let (there, here) = (&there[section][name], &here[section][name]);
-        (there != here).then(|| format!("{key} is {there} there, {here} here"))
-    }))
 }
 
 /// Forgets that the last attempt failed: another begins.
@@ -156,7 +145,7 @@ pub fn forget_failure(run: &TrainRequest) -> Outcome<()> {
 /// Notes why a run failed, unless its folder is another process's, finished or not there.
 pub fn note_failure(run: &TrainRequest, reason: &str) {
     let folder = run.folder();
-    if folder.is_dir() && !folder.join("DONE").exists() && !at_work(&folder) {
+    if folder.is_dir() && !folder.join(DONE).exists() && !at_work(&folder) {
         // The reason is on stderr too: where it can't be written nothing is lost.
         let _ = fs::write(folder.join(FAILED), format!("{reason}\n"));
     }

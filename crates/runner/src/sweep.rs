@@ -9,6 +9,7 @@ use crate::cli::SweepArgs;
 use crate::failure::{Failure, Outcome};
 use crate::request::TrainRequest;
 use crate::status::{self, State, duration};
+use crate::stop::SAME_REQUEST;
 use crate::worker::{self, Ended, Worker};
 use crate::{device, manifest};
 use indicatif::ProgressBar;
@@ -22,9 +23,6 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(50);
 /// Between two looks at what runs have written.
 const LOOK: Duration = Duration::from_secs(1);
-/// A signal so soon after the first is the same request: a scheduler that signals every
-/// process of a job also signals the shell that passes it on to us.
-const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 /// The command.
 ///
@@ -260,7 +258,7 @@ impl Sweep<'_> {
         let left = total - done - failed - self.elsewhere;
         let so_far = format!("{done} of {total} runs done, {failed} failed");
         if self.asked.is_some() || left > 0 && failed == 0 {
-            return Err(Failure::Stopped(format!("stopped; {so_far}; the same command goes on")));
+            return Err(Failure::Stopped(format!("{so_far}; the same command goes on")));
         }
         if failed > 0 {
             return Err(Failure::Failed(so_far));

@@ -1,9 +1,10 @@
-//! A child process at work on a run of a manifest.
+//! One run of a manifest as a process: `runner run`, and the child that a sweep has do it.
 
+use crate::cli::RunArgs;
 use crate::failure::{Failure, Outcome};
 use crate::folder::at_work;
 use crate::request::TrainRequest;
-use crate::status;
+use crate::{manifest, status, train};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -14,6 +15,23 @@ use std::time::{Duration, Instant};
 
 /// What a run prints, in its folder. Each attempt adds to it.
 const LOG: &str = "log.txt";
+
+/// The command `run`, the primitive that schedulers need: to do what is done already is no
+/// mistake.
+///
+/// # Errors
+/// A damaged line, a folder with another run, a run that failed or was stopped.
+pub fn run(args: &RunArgs) -> Outcome<()> {
+    let mut request = manifest::read_one(&args.manifest, args.index)?;
+    request.threads = args.threads.or(request.threads);
+    status::forget_failure(&request)?;
+    let outcome = train::train_request(&request);
+    match &outcome {
+        Ok(()) | Err(Failure::Stopped(_)) => {}
+        Err(failure) => status::note_failure(&request, failure.message()),
+    }
+    outcome
+}
 
 /// The child.
 pub struct Worker {
@@ -87,7 +105,8 @@ impl Worker {
         Some(match status.code() {
             Some(0) => Ended::Done,
             Some(75) => Ended::Stopped,
-            None if asked => Ended::Stopped,
+            // By the signal itself, or, as a shell would say it, by a second one.
+            None | Some(130 | 143) if asked => Ended::Stopped,
             Some(2) if at_work(&run.folder()) => Ended::Elsewhere,
             _ => Ended::Failed(self.reason(run, status)),
         })

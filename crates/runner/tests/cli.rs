@@ -2,65 +2,13 @@
 
 mod common;
 
-use common::{refused, runner, stderr};
+use common::{
+    ALGORITHMS, SMALL, TASKS, checkpoint, folder, refused, repeatable, runner, stderr, train,
+};
 use report::{EvalRow, ToyRow, TrainRow};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-
-const TASKS: [&str; 7] = [
-    "Ant-v4",
-    "HalfCheetah-v4",
-    "Hopper-v4",
-    "Humanoid-v4",
-    "HumanoidStandup-v4",
-    "Swimmer-v4",
-    "Walker2d-v4",
-];
-
-const ALGORITHMS: [&str; 8] = ["smfp", "sac", "td3", "crossq", "mdpo", "meanflow", "qvpo", "dpmd"];
-
-/// Settings that make a run take a second: the whole path, on small networks.
-const SMALL: [&str; 14] = [
-    "--set",
-    "train.warmup_steps=150",
-    "--set",
-    "train.batch_size=16",
-    "--set",
-    "train.log_interval=100",
-    "--set",
-    "train.eval_episodes=2",
-    "--set",
-    "train.eval_modes=[\"deterministic\"]",
-    "--set",
-    "critic.width=32",
-    "--set",
-    "actor.width=32",
-];
-
-fn train(out: &Path, env: &str, seed: u64, more: &[&str]) -> Output {
-    let mut command = runner();
-    command.args(["--env", env, "--seed", &seed.to_string(), "--out"]).arg(out);
-    command.args(["--steps", "300"]).args(SMALL).args(more).output().unwrap()
-}
-
-fn folder(out: &Path, env: &str, seed: u64) -> PathBuf {
-    out.join("smfp").join(env).join(format!("seed-{seed}"))
-}
-
-/// All that must repeat from run to run: CSV rows without the columns of time,
-/// and the weights.
-fn repeatable(run: &Path) -> (Vec<TrainRow>, Vec<EvalRow>, Vec<u8>) {
-    let mut train: Vec<TrainRow> = report::read(&run.join("train.csv")).unwrap();
-    for row in &mut train {
-        (row.steps_per_s, row.wall_s) = (0.0, 0.0);
-    }
-    let mut eval: Vec<EvalRow> = report::read(&run.join("eval.csv")).unwrap();
-    for row in &mut eval {
-        row.wall_s = 0.0;
-    }
-    (train, eval, fs::read(run.join("checkpoint/agent.safetensors")).unwrap())
-}
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 #[test]
 fn every_task_trains_from_the_command_line_and_its_checkpoint_evaluates_to_what_was_logged() {
@@ -248,7 +196,11 @@ fn a_finished_run_is_never_overwritten_and_restart_keeps_it_beside_the_new_one()
     assert!(train(out.path(), "Swimmer-v4", 5, &[]).status.success());
     let run = folder(out.path(), "Swimmer-v4", 5);
     let before = fs::read(run.join("train.csv")).unwrap();
-    refused(&train(out.path(), "Swimmer-v4", 5, &[]), 2, &["holds a finished run", "--restart"]);
+    let again = train(out.path(), "Swimmer-v4", 5, &[]);
+    assert!(again.status.success() && stderr(&again).contains("this run is finished"));
+    let other = train(out.path(), "Swimmer-v4", 5, &["--set", "critic.gamma=0.999"]);
+    let words = ["holds a finished run", "critic.gamma = 0.99", "0.999", "--restart"];
+    refused(&other, 2, &words);
     assert_eq!(fs::read(run.join("train.csv")).unwrap(), before);
 
     assert!(train(out.path(), "Swimmer-v4", 5, &["--restart"]).status.success());

@@ -1,0 +1,132 @@
+//! A replay in a file goes on exactly from where a checkpoint saw it, and a file
+//! that is not what the checkpoint saw is refused.
+
+use ndarray::aview1;
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand_pcg::Pcg64;
+use replay::{Cursor, Damage, Replay, Sample, Shape};
+use std::fs;
+use std::path::Path;
+
+const SHAPE: Shape = Shape { envs: 2, window: 24, spare: 20, obs_dim: 3, act_dim: 2 };
+
+/// The step-th thing that happens to an environment: an episode of five steps, every
+/// second one ending in a terminal state.
+fn happen(replay: &mut Replay, env: usize, step: u64) {
+    let x = (1000 * env as u64 + step) as f32;
+    let obs = [x, x + 0.25, x + 0.5];
+    match step % 6 {
+        0 => replay.begin(env, aview1(&obs)),
+        i => replay.push(env, aview1(&[-x, x / 7.0]), x, aview1(&obs), i == 5 && step % 12 == 5),
+    }
+}
+
+fn run(replay: &mut Replay, steps: std::ops::Range<u64>) {
+    for step in steps {
+        (0..SHAPE.envs).for_each(|env| happen(replay, env, step));
+    }
+}
+
+fn draw(replay: &Replay) -> Sample {
+    let mut sample = Sample::new(64, SHAPE.obs_dim, SHAPE.act_dim);
+    replay.sample(&mut Pcg64::seed_from_u64(3), &mut sample);
+    sample
+}
+
+fn same(a: &Replay, b: &Replay) -> bool {
+    let (x, y) = (draw(a), draw(b));
+    a.len() == b.len()
+        && (x.obs, x.action, x.reward) == (y.obs, y.action, y.reward)
+        && (x.next_obs, x.terminated) == (y.next_obs, y.terminated)
+}
+
+fn reopen(path: &Path, cursors: &[Cursor]) -> Result<Replay, Damage> {
+    Replay::open(path, SHAPE, cursors)
+}
+
+proptest! {
+    /// Whatever is written after a checkpoint, as long as the spare slots last, and
+    /// whether the ring has wrapped or not.
+    #[test]
+    fn what_a_checkpoint_saw_is_there_after_more_was_written(before in 2u64..150, after in 0u64..20) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("replay.bin");
+        let mut replay = Replay::create(&path, SHAPE).unwrap();
+        let mut undisturbed = Replay::in_memory(SHAPE).unwrap();
+        run(&mut replay, 0..before);
+        replay.flush().unwrap();
+        let cursors = replay.cursors();
+        run(&mut replay, before..before + after);
+        drop(replay);
+        run(&mut undisturbed, 0..before);
+        let mut resumed = reopen(&path, &cursors).unwrap();
+        prop_assert!(same(&resumed, &undisturbed));
+        run(&mut resumed, before..before + 60);
+        run(&mut undisturbed, before..before + 60);
+        prop_assert!(same(&resumed, &undisturbed));
+    }
+
+    /// One flipped bit anywhere: it is found, or lies where nothing can be drawn from.
+    #[test]
+    fn a_flipped_bit_is_found_or_of_no_effect(steps in 2u64..100, at in any::<prop::sample::Index>(), bit in 0u8..8) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("replay.bin");
+        let mut replay = Replay::create(&path, SHAPE).unwrap();
+        run(&mut replay, 0..steps);
+        let cursors = replay.cursors();
+        let mut bytes = fs::read(&path).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        let damaged = folder.path().join("damaged.bin");
+        fs::write(&damaged, bytes).unwrap();
+        match reopen(&damaged, &cursors) {
+            Ok(resumed) => prop_assert!(same(&resumed, &replay)),
+            Err(error) => prop_assert!(matches!(error, Damage::Slot { .. }), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_shorter_longer_or_another_runs_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("replay.bin");
+    let mut replay = Replay::create(&path, SHAPE).unwrap();
+    run(&mut replay, 0..50);
+    let cursors = replay.cursors();
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!(bytes.len() as u64, SHAPE.bytes());
+    let refusal = |bytes: &[u8], cursors: &[Cursor]| {
+        let damaged = folder.path().join("damaged.bin");
+        fs::write(&damaged, bytes).unwrap();
+        reopen(&damaged, cursors).err().expect("refused").to_string()
+    };
+    assert!(refusal(&bytes[..bytes.len() - 1], &cursors).contains("bytes, expected"));
+    assert!(refusal(&[&bytes[..], &[0]].concat(), &cursors).contains("bytes, expected"));
+    assert!(refusal(&[], &cursors).contains("0 bytes, expected"));
+    assert!(refusal(&vec![0; bytes.len()], &cursors).contains("slot"));
+    assert!(refusal(&bytes, &cursors[..1]).contains("1 cursors, expected 2"));
+    // Older slots than the cursors say: those of a checkpoint too far back.
+    let later = |cursor: &Cursor| Cursor { written: cursor.written + 30, ..cursor.clone() };
+    let later: Vec<Cursor> = cursors.iter().map(later).collect();
+    assert!(refusal(&bytes, &later).contains("slot"));
+    assert!(matches!(reopen(&folder.path().join("none"), &cursors), Err(Damage::File(_))));
+}
+
+#[test]
+fn a_file_is_never_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("replay.bin");
+    fs::write(&path, "precious").unwrap();
+    assert!(Replay::create(&path, SHAPE).is_err());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+}
+
+/// The figure of the specification: a million Humanoid transitions in 1.7 GB, with
+/// room for two checkpoints 10,000 steps apart in which every step ends an episode.
+#[test]
+fn a_million_humanoid_transitions_take_less_than_1_7_gb() {
+    let (obs_dim, act_dim) = (376, 17);
+    let shape = Shape { envs: 1, window: 1_000_000, spare: 40_004, obs_dim, act_dim };
+    assert!(shape.bytes() < 1_700_000_000, "{}", shape.bytes());
+}
