@@ -78,7 +78,7 @@ PartitionName=high Nodes=$host PriorityTier=10 PreemptMode=OFF
 EOF
 export SLURM_CONF=$place/slurm.conf
 munged --foreground --force --key-file="$place/munge/key" --socket="$munge/socket" \
-    --pid-file="$munge/pid" --seed-file="$place/munge/seed" --log-file="$place/munge/log" &
+    --pid-file="$munge/pid" --seed-file="$place/munge/seed" > "$place/munge.log" 2>&1 &
 services+=($!)
 within 10 "a socket of munge" test -S "$munge/socket"
 slurmctld -D > "$place/slurmctld.log" 2>&1 &
@@ -89,7 +89,7 @@ idle() { sinfo --noheader --partition=low --format=%T | grep -q '^idle'; }
 within 60 "an idle node" idle
 
 cd "$place/work"
-"$runner" plan --algos sac --envs InvertedPendulum-v4 --seeds 0-1 --steps "${STEPS:-60000}" --threads 1 \
+"$runner" plan --algos sac --envs InvertedPendulum-v4 --seeds 0-1 --steps "${STEPS:-100000}" --threads 1 \
     --set critic.width=32 --set actor.width=32 --set train.batch_size=32 \
     --set 'train.eval_modes=["deterministic"]' > sweep.jsonl
 job=$("$runner" slurm sweep.jsonl --partition low --time 2 --stop-before 60 | grep -o '[0-9]*$')

@@ -119,5 +119,5 @@ pub fn check_name(name: &str) -> Outcome<()> {
     } else {
         return Ok(());
     };
-    Err(Failure::Usage(format!("--name '{name}': {problem}")))
+    Err(Failure::Usage(format!("--name '{}': {problem}", name.escape_debug())))
 }

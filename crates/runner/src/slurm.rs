@@ -169,7 +169,10 @@ fn word<'a>(name: &str, value: &'a str) -> Outcome<&'a str> {
     if !value.is_empty() && value.chars().all(fine) {
         return Ok(value);
     }
-    Err(Failure::Usage(format!("--{name} '{value}': expected letters, digits and signs")))
+    Err(Failure::Usage(format!(
+        "--{name} '{}': expected letters, digits and signs",
+        value.escape_debug()
+    )))
 }
 
 /// A path for the shell and for Slurm alike.
