@@ -17,13 +17,6 @@ use toml_edit::{Array, Value};
 /// Anything that would be wrong with one of the runs.
 pub fn plan(args: &PlanArgs) -> Outcome<()> {
     let runs = runs(args)?;
-    if let Some((_, second)) = manifest::same_folder(&runs) {
-        let run = &runs[second];
-        return Err(Failure::Usage(format!(
-            "two runs have the folder {}: give each algorithm, task and value once",
-            run.folder().display()
-        )));
-    }
     let text: String = runs.iter().map(|run| manifest::line(run) + "\n").collect();
     let mut stdout = std::io::stdout().lock();
     stdout
@@ -59,7 +52,13 @@ fn runs(args: &PlanArgs) -> Outcome<Vec<TrainRequest>> {
             }
         }
     }
-    Ok(runs)
+    match manifest::same_folder(&runs) {
+        None => Ok(runs),
+        Some((_, second)) => Err(Failure::Usage(format!(
+            "two runs have the folder {}: give each algorithm, task and value once",
+            runs[second].folder().display()
+        ))),
+    }
 }
 
 fn run(
@@ -194,4 +193,57 @@ fn word(value: &serde_json::Value) -> String {
     };
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     text.chars().map(|c| if fine(c) { c } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    fn refusal(args: &[&str]) -> String {
+        let head = ["runner", "plan", "--envs", "Hopper-v4"];
+        let cli = Cli::try_parse_from(head.iter().chain(args)).unwrap();
+        let Some(Command::Plan(args)) = cli.command else { panic!("another command") };
+        match runs(&args) {
+            Err(Failure::Usage(message)) => message,
+            Err(other) => panic!("{other:?}"),
+            Ok(_) => panic!("it was planned"),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_planned_is_one_line_that_says_why() {
+        let long = "x".repeat(300);
+        let cases: &[(&[&str], &[&str])] = &[
+            (&["--algos", "sac,smpf"], &["smpf", "'smfp'"]),
+            (&["--algos", "sac,td3", "--preset", "crossq"], &["td3", "preset 'crossq'"]),
+            (&["--grid", "objective.lamda=1,2"], &["objective.lamda", "'objective.lambda'"]),
+            (&["--algos", "sac,smfp", "--grid", "objective.lambda=1"], &["sac has no such key"]),
+            (&["--algos", "sac,smfp", "--set", "objective.lambda=1"], &["sac has no such key"]),
+            (&["--grid", "objective.lambda=1,-1"], &["objective.lambda is -1"]),
+            (&["--grid", "objective.lambda=1,high"], &["objective.lambda", "type float"]),
+            (&["--grid", "objective.lambda"], &["KEY=V1,V2"]),
+            (&["--grid", "objective.lambda=1,,2"], &["a value is empty"]),
+            (&["--grid", "objective.lambda="], &["a value is empty"]),
+            (&["--grid", "objective.lambda=1,1.0"], &["two runs have the folder", "lambda-1.0"]),
+            (
+                &["--grid", "actor.depth=1", "--grid", "actor.depth=2"],
+                &["actor.depth", "given twice"],
+            ),
+            (&["--steps", "5", "--grid", "train.steps=5,6"], &["train.steps", "given twice"]),
+            (&["--algos", "sac,sac"], &["two runs have the folder results/sac"]),
+            (&["--name", "../x"], &["--name '../x'"]),
+            (&["--name", &long], &["300 characters", "at most 200"]),
+            (&["--device", "gpu"], &["--device gpu", "cuda"]),
+            (&["--config", "/no/such"], &["/no/such"]),
+        ];
+        for (args, words) in cases {
+            let message = refusal(args);
+            assert!(!message.contains('\n'), "{message}");
+            for word in *words {
+                assert!(message.contains(word), "'{word}' is not in: {message}");
+            }
+        }
+    }
 }
