@@ -1,8 +1,8 @@
 //! `runner slurm`: the runs of a manifest as an array job of Slurm.
 //!
 //! An array task is a `runner sweep` over a few indices: as many as share a GPU, or one.
-//! Slurm's warning before the time limit, or its preemption, reaches the runs as a request
-//! to stop; the task ends with 75, and the job's script has it queued again.
+//! Slurm's warning before the time limit, or at the start of a preemption's grace time, reaches
+//! the runs as a request to stop; the task ends with 75, and the script has it queued again.
 
 use crate::cli::SlurmArgs;
 use crate::failure::{Failure, Outcome};
@@ -114,7 +114,7 @@ fn script(
         "ntasks=1".into(),
         format!("cpus-per-task={cpus}"),
         "requeue".into(),
-        format!("signal=B:TERM@{}", args.stop_before),
+        format!("signal=TERM@{}", args.stop_before),
     ];
     if args.gpus_per_run.is_some() {
         options.push("gres=gpu:1".into());
@@ -135,13 +135,8 @@ fn script(
 {options}
 first=$((SLURM_ARRAY_TASK_ID * {per_task}))
 last=$((first + {more} < {last} ? first + {more} : {last}))
-trap 'kill -TERM "$sweep"' TERM
-{program} sweep {manifest} --indices "$first-$last" --jobs {per_task} &
-sweep=$!
-wait "$sweep"
-# The signal ends that wait: what counts is how the sweep ends.
-while kill -0 "$sweep" 2>/dev/null; do wait "$sweep"; done
-wait "$sweep"
+# A step, because it is steps that Slurm asks to stop.
+srun --ntasks=1 --cpus-per-task={cpus} {program} sweep {manifest} --indices "$first-$last" --jobs {per_task}
 code=$?
 if [ "$code" = 75 ]; then
     scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"

@@ -412,14 +412,14 @@ fn the_script_for_slurm_asks_for_what_the_runs_need_and_shell_reads_it() {
         "partition=gpu",
         "requeue",
         "open-mode=append",
-        "signal=B:TERM@60",
+        "signal=TERM@60",
     ] {
         assert!(script.lines().any(|line| line == format!("#SBATCH --{option}")), "{script}");
     }
     // The script itself, with the program replaced by one that shows its arguments.
     let program = format!("{:?}", fs::canonicalize(env!("CARGO_BIN_EXE_runner")).unwrap());
     assert!(script.contains(&program), "{script}");
-    let shown = script.replace(&program, "echo");
+    let shown = "srun() { shift 2; \"$@\"; }\n".to_string() + &script.replace(&program, "echo");
     for (task, indices) in [("0", "0-3"), ("2", "8-9")] {
         let mut bash = Command::new("bash");
         let output = bash.args(["-c", &shown]).env("SLURM_ARRAY_TASK_ID", task).output().unwrap();
