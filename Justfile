@@ -31,10 +31,17 @@ train *ARGS: setup
 eval *ARGS: setup
     @cargo run -p runner -- eval "$@"
 
-# Train on the seven tasks in turn: `just bench-all --steps 20000 --seeds 0-2 --jobs 1`
+# Train on the seven tasks, a run on each processor: `just bench-all --steps 20000 --seeds 0-2`
 [no-exit-message]
 bench-all *ARGS: setup
-    @python3 scripts/bench_all.py "$@"
+    #!/usr/bin/env bash
+    set -euo pipefail
+    tasks=Ant-v4,HalfCheetah-v4,Hopper-v4,Humanoid-v4,HumanoidStandup-v4,Swimmer-v4,Walker2d-v4
+    plan=$(cargo run -p runner -- plan --envs "$tasks" "$@")
+    # Named by what it holds: the same command goes on, another has a manifest of its own.
+    manifest=results/bench-all-$(cksum <<< "$plan" | cut -d ' ' -f 1).jsonl
+    cat > "$manifest" <<< "$plan"
+    exec cargo run -p runner -- sweep "$manifest"
 
 # Compare the speed of updates, training and actions with other systems' (half an hour; 0.7 GB from PyPI)
 bench: build
@@ -55,6 +62,10 @@ test: setup
     cargo clippy --workspace --all-targets -- -D warnings
     cargo test --workspace
     python3 scripts/parity.py --quick
+
+# Run a sweep under a real Slurm on this machine, with a stop and a preemption (installs it; root)
+test-slurm: build
+    scripts/test_slurm.sh
 
 # Format the code
 fmt:

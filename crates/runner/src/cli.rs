@@ -23,6 +23,16 @@ pub enum Command {
     Train(TrainArgs),
     /// Evaluate a run's checkpoint; prints a CSV table.
     Eval(EvalArgs),
+    /// Plan a sweep: prints a manifest, one resolved run a line.
+    Plan(PlanArgs),
+    /// Train one run of a manifest; does nothing if it is finished.
+    Run(RunArgs),
+    /// Train the runs of a manifest here, a process each, several at once.
+    Sweep(SweepArgs),
+    /// Say how far the runs of a manifest are.
+    Status(StatusArgs),
+    /// Submit the runs of a manifest to Slurm as an array job.
+    Slurm(SlurmArgs),
     /// Replay actions from a file and write what the task answers.
     Trace(TraceArgs),
     /// Measure speed.
@@ -191,6 +201,122 @@ pub struct ToyArgs {
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true,
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: u16,
+}
+
+#[derive(Args)]
+pub struct PlanArgs {
+    /// Algorithms, separated by commas.
+    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "smfp")]
+    pub algos: Vec<String>,
+    /// Tasks, separated by commas, such as Ant-v4,Hopper-v4.
+    #[arg(long, value_name = "X,Y", value_delimiter = ',', required = true)]
+    pub envs: Vec<String>,
+    /// Seeds: a list of numbers and ranges, such as 0-4,7.
+    #[arg(long, value_name = "LIST", default_value = "0", value_parser = seeds)]
+    pub seeds: Seeds,
+    /// Environment steps (short for --set train.steps=N).
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub steps: Option<u64>,
+    /// Preset of hyperparameters.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub preset: String,
+    /// TOML file whose keys go over the preset's.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set one key, such as objective.lambda=0.3; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    pub set: Vec<String>,
+    /// Plan each of several values of a key, such as objective.lambda=0.1,0.3; grids multiply.
+    #[arg(long, value_name = "KEY=V1,V2", allow_hyphen_values = true)]
+    pub grid: Vec<String>,
+    /// Threads of each run (default: its share of the machine that it will run on).
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Where networks will live: cpu, cuda or cuda:INDEX.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Name of a variant, added to the algorithm's folder; a grid's values come after it.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Folder for results.
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    pub out: PathBuf,
+}
+
+#[derive(Args)]
+pub struct RunArgs {
+    /// Manifest that `runner plan` printed.
+    #[arg(long, value_name = "FILE")]
+    pub manifest: PathBuf,
+    /// Which line of it, counted from 0.
+    #[arg(long, value_name = "I", allow_negative_numbers = true)]
+    pub index: usize,
+    /// Threads, instead of what the line says.
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+#[derive(Args)]
+pub struct SweepArgs {
+    /// Manifest that `runner plan` printed.
+    #[arg(value_name = "FILE")]
+    pub manifest: PathBuf,
+    /// Runs at once (default: processors over the threads of a run).
+    #[arg(long, value_name = "J", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Only these lines of the manifest, counted from 0, such as 0-3,8.
+    #[arg(long, value_name = "LIST", value_parser = seeds)]
+    pub indices: Option<Seeds>,
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Args)]
+pub struct StatusArgs {
+    /// Manifest that `runner plan` printed.
+    #[arg(value_name = "FILE")]
+    pub manifest: PathBuf,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct SlurmArgs {
+    /// Manifest that `runner plan` printed.
+    #[arg(value_name = "FILE")]
+    pub manifest: PathBuf,
+    /// Most array tasks at once.
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub array_limit: Option<u16>,
+    /// Share of a GPU for each run, such as 1 or 0.25: then four runs are one array task.
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    pub gpus_per_run: Option<f64>,
+    /// Processors for each run (default: the threads of its line, or 1).
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub cpus_per_run: Option<u16>,
+    /// Memory for each run, such as 4G (a number of K, M, G or T; default: the cluster's).
+    #[arg(long, value_name = "SIZE")]
+    pub mem: Option<String>,
+    /// Time limit of an array task, as sbatch reads it; a run that needs more is queued again.
+    #[arg(long, value_name = "T")]
+    pub time: Option<String>,
+    /// Seconds before the time limit at which runs write their checkpoints and stop.
+    #[arg(long, value_name = "S", default_value_t = 180, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(10..))]
+    pub stop_before: u16,
+    /// Partition.
+    #[arg(long, value_name = "P")]
+    pub partition: Option<String>,
+    /// Print the job's script, and submit nothing.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Seeds in their order.

@@ -3,19 +3,30 @@
 use crate::failure::{Failure, Outcome};
 use tch::{Cuda, Device};
 
-/// Reads `--device`. There is no silent fall-back: CUDA that is not there is
-/// an error.
+/// Reads `--device`, of whatever machine.
+///
+/// # Errors
+/// An unknown device.
+pub fn named(name: &str) -> Outcome<Device> {
+    Ok(match name {
+        "cpu" => Device::Cpu,
+        "cuda" => Device::Cuda(0),
+        _ => {
+            let index = name.strip_prefix("cuda:").and_then(|index| index.parse().ok());
+            Device::Cuda(index.ok_or_else(|| {
+                Failure::Usage(format!("--device {name}: expected cpu, cuda or cuda:INDEX"))
+            })?)
+        }
+    })
+}
+
+/// Reads `--device`, of this machine. There is no silent fall-back: CUDA that is
+/// not there is an error.
 ///
 /// # Errors
 /// An unknown device, or a CUDA device that this machine does not have.
 pub fn parse(name: &str) -> Outcome<Device> {
-    let index = match name {
-        "cpu" => return Ok(Device::Cpu),
-        "cuda" => 0,
-        _ => name.strip_prefix("cuda:").and_then(|index| index.parse().ok()).ok_or_else(|| {
-            Failure::Usage(format!("--device {name}: expected cpu, cuda or cuda:INDEX"))
-        })?,
-    };
+    let Device::Cuda(index) = named(name)? else { return Ok(Device::Cpu) };
     let refuse = |why: &str, mend: &str| {
         Err(Failure::Usage(format!("--device {name}: {why}; {mend}, or use --device cpu")))
     };
@@ -33,6 +44,11 @@ pub fn parse(name: &str) -> Outcome<Device> {
         return refuse(&format!("there are {count} GPUs"), "count from 0");
     }
     Ok(Device::Cuda(index))
+}
+
+/// Processors that this process may use.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
 /// Lets networks use some threads, and each of LibTorch's operations only the

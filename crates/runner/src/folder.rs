@@ -3,12 +3,13 @@
 use crate::failure::{Failure, Outcome};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use toml_edit::{DocumentMut, Item, Value};
 
 /// The record of what a run is.
-const RECORD: &str = "config.toml";
+pub const RECORD: &str = "config.toml";
 /// The mark of a finished run.
-const DONE: &str = "DONE";
+pub const DONE: &str = "DONE";
 
 /// What to do where a folder holds a run already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +156,7 @@ impl RunFolder {
 
 /// The first thing that shapes a run's numbers and differs between two records:
 /// its key and both values.
-fn difference(old: &DocumentMut, new: &DocumentMut) -> Option<(String, String, String)> {
+pub fn difference(old: &DocumentMut, new: &DocumentMut) -> Option<(String, String, String)> {
     /// Of the run itself; the others say how it was asked for and where it ran.
     const SHAPING: [&str; 5] = ["algo", "env", "seed", "device", "model_sha256"];
     let text = |value: Option<&Item>| {
@@ -205,10 +206,18 @@ fn make(path: &Path) -> Outcome<()> {
     fs::create_dir_all(path).map_err(|error| Failure::file(path, "make this folder", error))
 }
 
+/// How long another's hold on a lock may be a mere look ([`at_work`]).
+const LOOK: Duration = Duration::from_millis(50);
+
 fn lock(path: &Path) -> Outcome<File> {
     let file = path.join("lock");
     let lock = File::create(&file).map_err(|error| Failure::file(&file, "write", error))?;
-    match lock.try_lock() {
+    let mut locked = lock.try_lock();
+    if let Err(TryLockError::WouldBlock) = locked {
+        std::thread::sleep(LOOK);
+        locked = lock.try_lock();
+    }
+    match locked {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(Failure::Usage(format!(
             "{}: another process is at work on this run; wait for it or choose another --seed, \
@@ -217,6 +226,13 @@ fn lock(path: &Path) -> Outcome<File> {
         ))),
         Err(TryLockError::Error(error)) => Err(Failure::file(&file, "lock", error)),
     }
+}
+
+/// Whether a process is at work on the run of a folder.
+pub fn at_work(path: &Path) -> bool {
+    // The system has no way to ask but to take the lock for a moment.
+    let looked = File::open(path.join("lock")).map(|lock| lock.try_lock_shared());
+    matches!(looked, Ok(Err(TryLockError::WouldBlock)))
 }
 
 fn move_aside(path: &Path) -> Outcome<()> {

@@ -3,6 +3,7 @@
 
 mod bench_agent;
 mod bench_env;
+mod board;
 mod checkpoint;
 mod cli;
 mod device;
@@ -11,13 +12,20 @@ mod evaluate;
 mod failure;
 mod folder;
 mod interval;
+mod manifest;
 mod needs;
+mod plan;
 mod progress;
+mod request;
 mod run;
 mod settings;
+mod slurm;
+mod status;
 mod stop;
+mod sweep;
 mod toy;
 mod train;
+mod worker;
 
 use clap::Parser;
 use cli::{BenchCommand, Cli, Command, TraceArgs};
@@ -57,6 +65,11 @@ fn run(cli: Cli) -> Outcome<()> {
         (Some(Command::Train(args)), _) | (None, Some(args)) => train::train(&args),
         (Some(Command::Eval(args)), _) => evaluate::eval(&args),
         (Some(Command::Trace(args)), _) => trace(&args),
+        (Some(Command::Plan(args)), _) => plan::plan(&args),
+        (Some(Command::Run(args)), _) => worker::run(&args),
+        (Some(Command::Sweep(args)), _) => sweep::sweep(&args),
+        (Some(Command::Status(args)), _) => status::status(&args),
+        (Some(Command::Slurm(args)), _) => slurm::slurm(&args),
         (Some(Command::Bench(BenchCommand::Env(args))), _) => bench_env::bench(&args),
         (Some(Command::Bench(BenchCommand::Update(args))), _) => bench_agent::update(&args),
         (Some(Command::Bench(BenchCommand::Act(args))), _) => bench_agent::act(&args),

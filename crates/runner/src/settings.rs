@@ -265,6 +265,14 @@ fn place(document: &mut DocumentMut, path: &str, value: &Value, origin: &str) ->
     Ok(())
 }
 
+/// All keys of an algorithm, as `section.key`.
+///
+/// # Errors
+/// An unknown algorithm.
+pub fn keys_of(algo: &str) -> Outcome<Vec<String>> {
+    Ok(keys(&base(algo)?))
+}
+
 /// All keys as `section.key`.
 fn keys(document: &DocumentMut) -> Vec<String> {
     document

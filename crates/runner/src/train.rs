@@ -4,9 +4,10 @@ use crate::checkpoint::Identity;
 use crate::cli::TrainArgs;
 use crate::evaluate::{Evaluator, make_envs};
 use crate::failure::{Failure, Outcome};
-use crate::folder::{Found, RunFolder, Wish};
+use crate::folder::{Found, RunFolder};
+use crate::request::TrainRequest;
 use crate::run::{Parts, Run};
-use crate::settings::{self, AlgorithmConfig, Settings, Sources};
+use crate::settings::AlgorithmConfig;
 use crate::stop::Stop;
 use crate::{device, doctor};
 use agent::{Agent, stream};
@@ -44,51 +45,38 @@ pub fn make_agent(
 /// # Errors
 /// Wrong input, a folder that can't be used, a diverged run.
 pub fn train(args: &TrainArgs) -> Outcome<()> {
-    // Everything that can be wrong with the request is found before the
-    // folder is touched. An unknown task comes first: its presets depend on it.
-    let model = args.model.as_deref();
-    make_envs(&args.env, model, 1, 1)?;
-    let settings = settings::resolve(&Sources {
-        algo: &args.algo,
-        env: &args.env,
-        preset: &args.preset,
-        config: args.config.as_deref(),
-        set: &args.set,
-        steps: args.steps,
-        envs: args.envs,
-    })?;
-    let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let threads = args.threads.map_or(processors, usize::from);
-    let envs = make_envs(&args.env, model, settings.train.envs, threads)?;
-    if let Some(name) = &args.name {
-        check_name(name)?;
-    }
-    let device = device::parse(&args.device)?;
+    train_request(&TrainRequest::resolve(args)?)
+}
+
+/// Trains as a request says. What depends on the machine is checked here, before the
+/// folder is touched.
+///
+/// # Errors
+/// A device that isn't there, a folder that can't be used, a diverged run.
+pub fn train_request(request: &TrainRequest) -> Outcome<()> {
+    let TrainRequest { settings, env, seed, .. } = request;
+    let model = request.model.as_deref();
+    let threads = request.threads.map_or_else(device::processors, usize::from);
+    let envs = make_envs(env, model, settings.train.envs, threads)?;
+    let device = device::parse(&request.device)?;
     // Hours may hang on these files: a third of a second to read them is little.
     doctor::check_libraries().map_err(Failure::Failed)?;
     device::use_threads(threads);
     let stop = Stop::on_signals()
         .map_err(|error| Failure::Failed(format!("can't listen for signals: {error}")))?;
-    let name = args.name.as_deref();
-    let path = RunFolder::path_of(&args.out, &args.algo, name, &args.env, args.seed);
-    let wish = match (args.resume, args.restart) {
-        (true, _) => Wish::Resume,
-        (_, true) => Wish::Restart,
-        _ => Wish::Any,
-    };
-    let record = record(args, &settings, threads, device)?;
-    let (folder, found) = RunFolder::open(path, &record, wish)?;
+    let record = record(request, threads, device)?;
+    let (folder, found) = RunFolder::open(request.folder(), &record, request.wish)?;
     if found == Found::Finished {
         eprintln!("{}: this run is finished", folder.path().display());
         return Ok(());
     }
     let evaluation = settings.train.eval_episodes;
     let parts = Parts {
-        identity: Identity::new(&args.algo, &args.env, args.seed),
+        identity: Identity::new(&request.algo, env, *seed),
         train: &settings.train,
         folder: folder.path(),
-        evaluator: Evaluator::new(&args.env, model, evaluation, threads, args.seed, device)?,
-        agent: make_agent(&settings.algorithm, envs.spec(), args.seed, device),
+        evaluator: Evaluator::new(env, model, evaluation, threads, *seed, device)?,
+        agent: make_agent(&settings.algorithm, envs.spec(), *seed, device),
         gamma: settings.gamma(),
         envs,
         device,
@@ -118,49 +106,21 @@ fn resumed(step: u64, record: &DocumentMut) -> InlineTable {
     table
 }
 
-/// A name becomes part of a folder's name.
-fn check_name(name: &str) -> Outcome<()> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if !name.is_empty() && name.chars().all(fine) && !name.starts_with('.') {
-        return Ok(());
-    }
-    Err(Failure::Usage(format!("--name '{name}': expected letters, digits, '-', '_' and '.'")))
-}
-
 /// `config.toml`: how the run was asked for, on what, and every setting.
-fn record(
-    args: &TrainArgs,
-    settings: &Settings,
-    threads: usize,
-    device: Device,
-) -> Outcome<DocumentMut> {
-    let mut run = Table::new();
+fn record(request: &TrainRequest, threads: usize, device: Device) -> Outcome<DocumentMut> {
     let command: Vec<String> = std::env::args().collect();
-    run["algo"] = value(&args.algo);
-    run["env"] = value(&args.env);
-    run["seed"] = value(args.seed as i64);
-    if let Some(model) = &args.model {
-        let fail = |error| Failure::file(model, "read", error);
-        let absolute = model.canonicalize().map_err(fail)?;
-        run["model_sha256"] = value(doctor::sha256_of(&absolute).map_err(fail)?);
-        run["model"] = value(absolute.display().to_string());
-    }
-    run["preset"] = value(&args.preset);
-    run["device"] = value(&args.device);
+    let mut document = request.shape()?;
+    let run = &mut document["run"];
+    run["preset"] = value(&request.preset);
     run["threads"] = value(threads as i64);
     run["command"] = value(command.join(" "));
     run["commit"] = value(env!("SMFP_COMMIT"));
     run["processor"] = value(doctor::processor());
-    run["gpu"] = value(if matches!(device, Device::Cpu) { "none" } else { &args.device });
+    run["gpu"] = value(if matches!(device, Device::Cpu) { "none" } else { &request.device });
     let mut versions = Table::new();
     for (name, version) in doctor::versions() {
         versions[name] = value(version);
     }
-    let mut document = DocumentMut::new();
-    document.insert("run", Item::Table(run));
     document.insert("versions", Item::Table(versions));
-    for (section, item) in settings.document.iter() {
-        document.insert(section, item.clone());
-    }
     Ok(document)
 }

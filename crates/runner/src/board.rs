@@ -1,0 +1,99 @@
+//! What a person sees of a sweep: bars on a terminal, lines elsewhere.
+
+use crate::request::TrainRequest;
+use crate::status::{Seen, duration};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// Between two lines about the whole sweep, where there are no bars.
+const BETWEEN_LINES: Duration = Duration::from_secs(60);
+
+/// Progress of a sweep, on stderr.
+pub struct Board {
+    bars: Option<Bars>,
+    last_line: Instant,
+}
+
+struct Bars {
+    all: MultiProgress,
+    /// The last one: the whole sweep.
+    total: ProgressBar,
+}
+
+impl Board {
+    /// Begins, for a sweep of so many steps in all.
+    pub fn new(steps: u64) -> Self {
+        let bars = std::io::stderr().is_terminal().then(|| {
+            let all = MultiProgress::new();
+            let total = all.add(ProgressBar::new(steps).with_style(style("{bar:24} {msg}")));
+            Bars { all, total }
+        });
+        Self { bars, last_line: Instant::now() }
+    }
+
+    /// A line that stays.
+    pub fn say(&self, line: &str) {
+        match &self.bars {
+            Some(bars) => bars.all.suspend(|| eprintln!("{line}")),
+            None => eprintln!("{line}"),
+        }
+    }
+
+    /// The bar of a run that begins, where there are bars.
+    pub fn begin(&self, run: &TrainRequest) -> Option<ProgressBar> {
+        let bars = self.bars.as_ref()?;
+        let bar = ProgressBar::new(run.settings.train.steps)
+            .with_style(style("{prefix:.bold} {bar:24} {pos}/{len} {msg}"))
+            .with_prefix(run.label());
+        Some(bars.all.insert_before(&bars.total, bar))
+    }
+
+    /// Moves the bar of a run.
+    pub fn show(bar: &ProgressBar, seen: &Seen) {
+        let number = |value: Option<f64>, places: usize| {
+            value.map_or("-".to_string(), |value| format!("{value:.places$}"))
+        };
+        bar.set_position(seen.step);
+        bar.set_message(format!(
+            "return {} {} steps/s left {}",
+            number(seen.last_return, 1),
+            number(seen.steps_per_s, 0),
+            seen.left_s.map_or("-".into(), duration)
+        ));
+    }
+
+    /// Takes the bar of a run away.
+    pub fn end(&self, bar: &ProgressBar) {
+        bar.finish_and_clear();
+        if let Some(bars) = &self.bars {
+            bars.all.remove(bar);
+        }
+    }
+
+    /// Shows the whole sweep: a bar, or a line now and then.
+    pub fn total(&mut self, step: u64, message: &str) {
+        match &self.bars {
+            Some(bars) => {
+                bars.total.set_position(step);
+                bars.total.set_message(message.to_string());
+            }
+            None if self.last_line.elapsed() >= BETWEEN_LINES => {
+                self.last_line = Instant::now();
+                eprintln!("{message}");
+            }
+            None => {}
+        }
+    }
+
+    /// Takes what is left of the bars away.
+    pub fn finish(&self) {
+        if let Some(bars) = &self.bars {
+            bars.total.finish_and_clear();
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the template is valid")
+}

@@ -1,0 +1,245 @@
+//! The manifest of a sweep: a JSON object a line, each a run with all that it depends on.
+//!
+//! Settings stand there as resolved, so that neither a preset that changes later nor the
+//! machine that a line is run on changes the run. Lines may be added; their numbers,
+//! counted from 0, are what `runner run --index` means.
+
+use crate::device;
+use crate::failure::{Failure, Outcome, nearest};
+use crate::folder::Wish;
+use crate::request::{TrainRequest, check_name};
+use crate::settings::{self, Settings};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+/// Version of the lines. Another one is refused.
+const FORMAT: u64 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    format: u64,
+    algo: String,
+    env: String,
+    seed: u64,
+    name: Option<String>,
+    preset: String,
+    device: String,
+    threads: Option<u16>,
+    out: PathBuf,
+    /// `section.key` as `{"section": {"key": value}}`: every key of the algorithm.
+    settings: Map<String, Value>,
+}
+
+/// A run as a line, without its end.
+pub fn line(request: &TrainRequest) -> String {
+    let line = Line {
+        format: FORMAT,
+        algo: request.algo.clone(),
+        env: request.env.clone(),
+        seed: request.seed,
+        name: request.name.clone(),
+        preset: request.preset.clone(),
+        device: request.device.clone(),
+        threads: request.threads,
+        out: request.out.clone(),
+        settings: as_json(&request.settings),
+    };
+    serde_json::to_string(&line).expect("numbers and words")
+}
+
+/// Settings without their comments.
+pub fn as_json(settings: &Settings) -> Map<String, Value> {
+    toml_edit::de::from_document(settings.document.clone()).expect("tables of plain values")
+}
+
+/// All runs of a manifest.
+///
+/// # Errors
+/// It can't be read, a line is damaged, or two lines have one folder.
+pub fn read(path: &Path) -> Outcome<Vec<TrainRequest>> {
+    let text = text(path)?;
+    let runs = text
+        .lines()
+        .enumerate()
+        .map(|(index, line)| request(line).map_err(|problem| damaged(path, index, &problem)))
+        .collect::<Outcome<Vec<_>>>()?;
+    if runs.is_empty() {
+        return Err(Failure::Usage(format!(
+            "{}: no line, expected a run a line, as `runner plan` prints them",
+            path.display()
+        )));
+    }
+    match same_folder(&runs) {
+        None => Ok(runs),
+        Some((first, second)) => {
+            let folder = runs[second].folder();
+            let problem = format!(
+                "its folder {} is that of index {first} too; delete the line, or plan it with \
+                 another --name or --out",
+                folder.display()
+            );
+            Err(damaged(path, second, &problem))
+        }
+    }
+}
+
+/// One run of a manifest; other lines are not looked at.
+///
+/// # Errors
+/// It can't be read, has no such line, or the line is damaged.
+pub fn read_one(path: &Path, index: usize) -> Outcome<TrainRequest> {
+    let text = text(path)?;
+    let line = text.lines().nth(index).ok_or_else(|| {
+        let expected = match text.lines().count() {
+            0 => "the file is empty".into(),
+            lines => format!("expected 0 to {}", lines - 1),
+        };
+        Failure::Usage(format!("{}: no index {index}: {expected}", path.display()))
+    })?;
+    request(line).map_err(|problem| damaged(path, index, &problem))
+}
+
+/// Two runs that would write to one folder, if there are any.
+pub fn same_folder(runs: &[TrainRequest]) -> Option<(usize, usize)> {
+    let plain = |folder: PathBuf| -> PathBuf {
+        folder.components().filter(|part| *part != Component::CurDir).collect()
+    };
+    let mut seen = HashMap::new();
+    runs.iter().enumerate().find_map(|(index, run)| {
+        seen.insert(plain(run.folder()), index).map(|first| (first, index))
+    })
+}
+
+fn text(path: &Path) -> Outcome<String> {
+    fs::read_to_string(path).map_err(|error| {
+        Failure::Usage(format!(
+            "{}: {error}; expected a manifest that `runner plan` printed",
+            path.display()
+        ))
+    })
+}
+
+fn damaged(path: &Path, index: usize, problem: &str) -> Failure {
+    let line = index + 1;
+    Failure::Usage(format!("{} line {line} (index {index}): {problem}", path.display()))
+}
+
+/// Reads a line; what is wrong is one line too.
+fn request(text: &str) -> Result<TrainRequest, String> {
+    let json: Value = serde_json::from_str(text)
+        .map_err(|error| format!("damaged: {error}; plan it again with `runner plan`"))?;
+    // The version first: another one may have other fields.
+    match json.get("format") {
+        Some(format) if *format == FORMAT => {}
+        Some(other) => return Err(format!("format {other}, expected {FORMAT}; plan it again")),
+        None => return Err(format!("no field 'format', expected \"format\":{FORMAT}")),
+    }
+    let line: Line = serde_path_to_error::deserialize(json).map_err(|error| error.to_string())?;
+    let plain = |failure: Failure| failure.message().to_string();
+    let known = settings::keys_of(&line.algo).map_err(plain)?;
+    if !envs::ids().any(|id| id == line.env) {
+        let near = nearest(&line.env, envs::ids()).unwrap_or("Ant-v4");
+        return Err(format!("unknown task '{}': did you mean '{near}'?", line.env));
+    }
+    if let Some(name) = &line.name {
+        check_name(name).map_err(plain)?;
+    }
+    device::named(&line.device).map_err(plain)?;
+    if line.threads == Some(0) {
+        return Err("threads is 0, expected a number from 1, or null".into());
+    }
+    let has = |key: &String| {
+        let (section, key) = key.split_once('.').expect("section.key");
+        line.settings.get(section).is_some_and(|section| section.get(key).is_some())
+    };
+    // A key that is missing would get a value that may change with the presets.
+    if let Some(missing) = known.iter().find(|key| !has(key)) {
+        return Err(format!("settings lack '{missing}'; plan it again with this version"));
+    }
+    let document = toml_edit::ser::to_document(&line.settings)
+        .map_err(|error| format!("settings: {error}"))?;
+    let settings = settings::of_run(&line.algo, &document, "settings").map_err(plain)?;
+    Ok(TrainRequest {
+        algo: line.algo,
+        env: line.env,
+        seed: line.seed,
+        name: line.name,
+        preset: line.preset,
+        device: line.device,
+        threads: line.threads,
+        out: line.out,
+        model: None,
+        wish: Wish::Any,
+        settings,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{ALGORITHMS, Sources, presets, resolve};
+
+    fn planned(algo: &str, preset: &str) -> TrainRequest {
+        let sources = Sources { algo, env: "Hopper-v4", preset, ..Sources::default() };
+        TrainRequest {
+            algo: algo.into(),
+            env: "Hopper-v4".into(),
+            seed: u64::MAX,
+            name: Some("a-b_c.d".into()),
+            preset: preset.into(),
+            device: "cuda:1".into(),
+            threads: None,
+            out: "results".into(),
+            model: None,
+            wish: Wish::Any,
+            settings: resolve(&sources).unwrap(),
+        }
+    }
+
+    #[test]
+    fn every_preset_of_every_algorithm_comes_back_from_its_line_as_it_was() {
+        for (algo, _) in ALGORITHMS {
+            for (preset, _) in presets(algo).unwrap().iter() {
+                let run = planned(algo, preset);
+                let text = line(&run);
+                let again = request(&text).unwrap();
+                assert_eq!(again.settings.train, run.settings.train, "{algo} {preset}");
+                assert_eq!(again.settings.algorithm, run.settings.algorithm, "{algo} {preset}");
+                assert_eq!(line(&again), text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_with_something_wrong_is_refused_with_what_is_wrong() {
+        let good = line(&planned("smfp", "default"));
+        let changed = |from: &str, to: &str| {
+            assert!(good.contains(from), "{from} is not in {good}");
+            request(&good.replacen(from, to, 1)).err().expect(to)
+        };
+        let cases = [
+            (changed("{", ""), "damaged"),
+            (changed("\"format\":1", "\"format\":2"), "format 2, expected 1"),
+            (changed("\"format\":1,", ""), "no field 'format'"),
+            (changed("\"seed\"", "\"sed\""), "unknown field `sed`"),
+            (changed("\"seed\":18446744073709551615", "\"seed\":-1"), "seed: invalid value"),
+            (changed("\"smfp\"", "\"smpf\""), "did you mean 'smfp'?"),
+            (changed("Hopper-v4", "Hoper-v4"), "did you mean 'Hopper-v4'?"),
+            (changed("a-b_c.d", "../x"), "expected letters"),
+            (changed("cuda:1", "gpu"), "expected cpu, cuda"),
+            (changed("\"threads\":null", "\"threads\":0"), "threads is 0"),
+            (changed("\"lambda\":", "\"lamda\":"), "settings lack 'objective.lambda'"),
+            (changed("\"lambda\":", "\"more\":1,\"lambda\":"), "unknown key 'objective.more'"),
+            (changed("\"tau\":0.005", "\"tau\":-1.0"), "tau is -1"),
+            (changed("\"tau\":0.005", "\"tau\":null"), "tau"),
+        ];
+        for (problem, expected) in cases {
+            assert!(problem.contains(expected), "'{expected}' is not in: {problem}");
+            assert!(!problem.contains('\n'), "{problem}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! A run that is asked for: by flags, or by a line of a manifest.
+
+use crate::cli::TrainArgs;
+use crate::evaluate::make_envs;
+use crate::failure::{Failure, Outcome};
+use crate::folder::{RunFolder, Wish};
+use crate::settings::{self, Settings, Sources};
+use crate::{device, doctor};
+use std::path::PathBuf;
+use toml_edit::{DocumentMut, Item, Table, value};
+
+/// All that a run depends on, with settings that are valid.
+pub struct TrainRequest {
+    pub algo: String,
+    pub env: String,
+    pub seed: u64,
+    pub name: Option<String>,
+    /// Where its settings come from, for the record.
+    pub preset: String,
+    pub device: String,
+    /// None: as many as there are processors.
+    pub threads: Option<u16>,
+    pub out: PathBuf,
+    pub model: Option<PathBuf>,
+    /// What to do where its folder holds a run.
+    pub wish: Wish,
+    pub settings: Settings,
+}
+
+impl TrainRequest {
+    /// Resolves the flags of `train`.
+    ///
+    /// # Errors
+    /// Anything that is wrong with them: it is found before a folder is touched.
+    pub fn resolve(args: &TrainArgs) -> Outcome<Self> {
+        // An unknown task comes first: presets depend on it.
+        make_envs(&args.env, args.model.as_deref(), 1, 1)?;
+        let settings = settings::resolve(&Sources {
+            algo: &args.algo,
+            env: &args.env,
+            preset: &args.preset,
+            config: args.config.as_deref(),
+            set: &args.set,
+            steps: args.steps,
+            envs: args.envs,
+        })?;
+        if let Some(name) = &args.name {
+            check_name(name)?;
+        }
+        device::named(&args.device)?;
+        Ok(Self {
+            algo: args.algo.clone(),
+            env: args.env.clone(),
+            seed: args.seed,
+            name: args.name.clone(),
+            preset: args.preset.clone(),
+            device: args.device.clone(),
+            threads: args.threads,
+            out: args.out.clone(),
+            model: args.model.clone(),
+            wish: match (args.resume, args.restart) {
+                (true, _) => Wish::Resume,
+                (_, true) => Wish::Restart,
+                _ => Wish::Any,
+            },
+            settings,
+        })
+    }
+
+    /// Where the run's files go.
+    pub fn folder(&self) -> PathBuf {
+        RunFolder::path_of(&self.out, &self.algo, self.name.as_deref(), &self.env, self.seed)
+    }
+
+    /// All that shapes the run's numbers: two requests with one shape are one run.
+    ///
+    /// # Errors
+    /// The user's model can't be read.
+    pub fn shape(&self) -> Outcome<DocumentMut> {
+        let mut run = Table::new();
+        run["algo"] = value(&self.algo);
+        run["env"] = value(&self.env);
+        run["seed"] = value(self.seed as i64);
+        run["device"] = value(&self.device);
+        if let Some(model) = &self.model {
+            let fail = |error| Failure::file(model, "read", error);
+            let absolute = model.canonicalize().map_err(fail)?;
+            run["model_sha256"] = value(doctor::sha256_of(&absolute).map_err(fail)?);
+            run["model"] = value(absolute.display().to_string());
+        }
+        let mut document = DocumentMut::new();
+        document.insert("run", Item::Table(run));
+        for (section, item) in self.settings.document.iter() {
+            document.insert(section, item.clone());
+        }
+        Ok(document)
+    }
+
+    /// The run's name for people.
+    pub fn label(&self) -> String {
+        let name = self.name.as_ref().map(|name| format!("-{name}")).unwrap_or_default();
+        format!("{}{name} {} seed {}", self.algo, self.env, self.seed)
+    }
+}
+
+/// Longest name: a folder's name has 255 bytes, and the algorithm stands before it.
+const LONGEST_NAME: usize = 200;
+
+/// A name becomes part of a folder's name.
+///
+/// # Errors
+/// It can't.
+pub fn check_name(name: &str) -> Outcome<()> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let problem = if name.len() > LONGEST_NAME {
+        format!("{} characters, expected at most {LONGEST_NAME}", name.len())
+    } else if name.is_empty() || !name.chars().all(fine) || name.starts_with('.') {
+        "expected letters, digits, '-', '_' and '.'".into()
+    } else {
+        return Ok(());
+    };
+    Err(Failure::Usage(format!("--name '{}': {problem}", name.escape_debug())))
+}

@@ -1,0 +1,230 @@
+//! `runner status`: how far runs are, from their folders alone.
+
+use crate::cli::StatusArgs;
+use crate::failure::{Failure, Outcome};
+use crate::folder::{DONE, RECORD, at_work, difference};
+use crate::manifest;
+use crate::request::TrainRequest;
+use report::TrainRow;
+use serde::Serialize;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+use toml_edit::DocumentMut;
+
+/// Beside `DONE`: why a run failed, in a line.
+const FAILED: &str = "FAILED";
+/// Rows of `train.csv` whose speed says how long the rest takes.
+const RECENT_ROWS: usize = 10;
+
+/// Where a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Finished, with these settings.
+    Done,
+    /// A process holds its lock.
+    Running,
+    /// Its last attempt failed, or its folder holds another run.
+    Failed,
+    /// Begun; no process is at work on it, and none said that it failed.
+    Stopped,
+    /// Not begun.
+    Missing,
+}
+
+impl State {
+    /// All, in the order in which they are counted.
+    pub const ALL: [Self; 5] =
+        [Self::Done, Self::Running, Self::Stopped, Self::Failed, Self::Missing];
+
+    /// Its name for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Running => "running",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// What a run's folder says.
+#[derive(Serialize)]
+pub struct Seen {
+    pub state: State,
+    /// Environment steps so far, as of the last row of `train.csv`, and in all.
+    pub step: u64,
+    pub steps: u64,
+    /// Mean return of the training episodes that ended last.
+    pub last_return: Option<f64>,
+    pub steps_per_s: Option<f64>,
+    /// Seconds that the rest takes at this speed; of a run that is running only.
+    pub left_s: Option<f64>,
+    /// Why it failed.
+    pub reason: Option<String>,
+}
+
+/// Looks at a run's folder.
+pub fn look(run: &TrainRequest) -> Seen {
+    let folder = run.folder();
+    let (state, reason) = match finished(run) {
+        Ok(true) => (State::Done, None),
+        Err(failure) => (State::Failed, Some(failure.message().to_string())),
+        Ok(false) if at_work(&folder) => (State::Running, None),
+        Ok(false) => match fs::read_to_string(folder.join(FAILED)) {
+            Ok(reason) => (State::Failed, Some(reason.trim().to_string())),
+            Err(_) if folder.join(RECORD).exists() => (State::Stopped, None),
+            Err(_) => (State::Missing, None),
+        },
+    };
+    Seen { state, reason, ..progress(run, state) }
+}
+
+/// What `train.csv` says. A row that is being written is no reason to say nothing more.
+pub fn progress(run: &TrainRequest, state: State) -> Seen {
+    let rows: Vec<TrainRow> = report::read(&run.folder().join("train.csv")).unwrap_or_default();
+    let steps = run.settings.train.steps;
+    let step = rows.last().map_or(0, |row| row.step);
+    let recent = &rows[rows.len().saturating_sub(RECENT_ROWS)..];
+    // The mean time of a step: rows are as many steps apart.
+    let slowness =
+        recent.iter().map(|row| 1.0 / row.steps_per_s).sum::<f64>() / recent.len() as f64;
+    let steps_per_s = (slowness.is_finite() && slowness > 0.0).then(|| 1.0 / slowness);
+    let left = steps.saturating_sub(step) as f64;
+    Seen {
+        state,
+        step,
+        steps,
+        last_return: rows.iter().rev().find_map(|row| row.return_mean),
+        steps_per_s,
+        left_s: steps_per_s.filter(|_| state == State::Running).map(|speed| left / speed),
+        reason: None,
+    }
+}
+
+/// Whether a run is finished.
+///
+/// # Errors
+/// Its folder holds another finished run, which stays as it is.
+pub fn finished(run: &TrainRequest) -> Outcome<bool> {
+    let folder = run.folder();
+    if !folder.join(DONE).exists() {
+        return Ok(false);
+    }
+    let path = folder.join(RECORD);
+    let text = fs::read_to_string(&path).map_err(|error| Failure::file(&path, "read", error))?;
+    let record: DocumentMut = text
+        .parse()
+        .map_err(|_| Failure::Usage(format!("{}: damaged: not valid TOML", path.display())))?;
+    match difference(&record, &run.shape()?) {
+        None => Ok(true),
+        Some((key, old, new)) => Err(Failure::Usage(format!(
+            "{} holds a finished run with {key} = {old}, and the manifest has {new}; plan with \
+             another --name or --out, or move the old run away",
+            folder.display()
+        ))),
+    }
+}
+
+/// Forgets that the last attempt failed: another begins.
+///
+/// # Errors
+/// The file is there and can't be deleted.
+pub fn forget_failure(run: &TrainRequest) -> Outcome<()> {
+    let path = run.folder().join(FAILED);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Failure::file(&path, "delete", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Notes why a run failed, unless its folder is another process's, finished or not there.
+pub fn note_failure(run: &TrainRequest, reason: &str) {
+    let folder = run.folder();
+    if folder.is_dir() && !folder.join(DONE).exists() && !at_work(&folder) {
+        // The reason is on stderr too: where it can't be written nothing is lost.
+        let _ = fs::write(folder.join(FAILED), format!("{reason}\n"));
+    }
+}
+
+/// An entry of `runner status --json`.
+#[derive(Serialize)]
+struct Entry<'a> {
+    index: usize,
+    algo: &'a str,
+    name: Option<&'a str>,
+    env: &'a str,
+    seed: u64,
+    folder: PathBuf,
+    #[serde(flatten)]
+    seen: Seen,
+}
+
+/// The command.
+///
+/// # Errors
+/// The manifest can't be used.
+pub fn status(args: &StatusArgs) -> Outcome<()> {
+    let runs = manifest::read(&args.manifest)?;
+    let seen: Vec<Seen> = runs.iter().map(look).collect();
+    let text = if args.json { json(&runs, seen) } else { table(&runs, &seen) };
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|error| Failure::Failed(format!("stdout: {error}")))
+}
+
+fn json(runs: &[TrainRequest], seen: Vec<Seen>) -> String {
+    let entry = |(index, (run, seen)): (usize, (&'_ TrainRequest, Seen))| {
+        let entry = Entry {
+            index,
+            algo: &run.algo,
+            name: run.name.as_deref(),
+            env: &run.env,
+            seed: run.seed,
+            folder: run.folder(),
+            seen,
+        };
+        serde_json::to_value(entry).expect("numbers and words")
+    };
+    let entries: Vec<_> = runs.iter().zip(seen).enumerate().map(entry).collect();
+    serde_json::to_string_pretty(&entries).expect("numbers and words") + "\n"
+}
+
+fn table(runs: &[TrainRequest], seen: &[Seen]) -> String {
+    let mut text = format!(
+        "{:>5}  {:8} {:>10} {:>10} {:>9} {:>10}  run\n",
+        "index", "state", "step", "of", "return", "left"
+    );
+    for (index, (run, seen)) in runs.iter().zip(seen).enumerate() {
+        let reason = seen.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        text += &format!(
+            "{index:>5}  {:8} {:>10} {:>10} {:>9} {:>10}  {}{reason}\n",
+            seen.state.word(),
+            seen.step,
+            seen.steps,
+            seen.last_return.map_or("-".into(), |value| format!("{value:.1}")),
+            seen.left_s.map_or("-".into(), duration),
+            run.label(),
+        );
+    }
+    text + &count(seen.iter().map(|seen| seen.state)) + "\n"
+}
+
+/// "3 done, 1 running, 2 missing": those that there are.
+pub fn count(states: impl Iterator<Item = State> + Clone) -> String {
+    let of = |state: State| {
+        let n = states.clone().filter(|other| *other == state).count();
+        (n > 0).then(|| format!("{n} {}", state.word()))
+    };
+    State::ALL.into_iter().filter_map(of).collect::<Vec<_>>().join(", ")
+}
+
+/// "2:03:04": hours, minutes and seconds.
+pub fn duration(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
