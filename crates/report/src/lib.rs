@@ -1,10 +1,23 @@
 //! Result files: the schemas of `train.csv`, `eval.csv` and the toys' tables, a log
-//! that appends rows to one of them, and pictures of samples.
+//! that appends rows to one of them, pictures of samples, and reports: runs are read
+//! (`run`, `foreign`), compared (`study`, `aggregate`) and shown (`tables`, `figures`,
+//! `page`).
 
+mod aggregate;
+mod foreign;
+mod problem;
+mod run;
 mod scatter;
+pub mod statistics;
+mod study;
 mod toys;
 
+pub use aggregate::{Aggregate, Improvement, Member};
+pub use foreign::read_mapping;
+pub use problem::Problem;
+pub use run::{Origin, Point, Run, read_folder};
 pub use scatter::{Panel, Row, Scatter};
+pub use study::{ActionTime, Cell, CurvePoint, Options, Reaching, Study, Task};
 pub use toys::ToyRow;
 
 use serde::{Deserialize, Serialize};
