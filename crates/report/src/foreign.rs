@@ -1,8 +1,8 @@
 //! Curves of others, from tables of any shape: a mapping file says which column is what
 //! (`docs/report.md` shows one).
 
-use crate::Problem;
 use crate::run::{self, Origin, Point, Run};
+use crate::{ActionTime, Problem};
 use csv::StringRecord;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -206,4 +206,17 @@ fn begin(algorithm: &str, task: &str, seed: &str, origin: Origin, point: Point) 
         finished: true,
         settings: Vec::new(),
     }
+}
+
+/// Reads a table of times of actions, such as `results/bench/act.csv`.
+///
+/// # Errors
+/// It can't be read, or lacks a column.
+pub fn read_action_times(path: &Path) -> Result<Vec<ActionTime>, Problem> {
+    let fail = |error: csv::Error| match error.kind() {
+        csv::ErrorKind::Io(error) => Problem::input(path, error),
+        _ => Problem::csv(path, &error),
+    };
+    let reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_path(path).map_err(fail)?;
+    reader.into_deserialize().collect::<Result<_, _>>().map_err(fail)
 }

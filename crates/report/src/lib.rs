@@ -4,20 +4,26 @@
 //! `page`).
 
 mod aggregate;
+mod figures;
 mod foreign;
+mod output;
+mod page;
 mod problem;
 mod run;
 mod scatter;
 pub mod statistics;
 mod study;
+mod tables;
 mod toys;
 
 pub use aggregate::{Aggregate, Improvement, Member};
-pub use foreign::read_mapping;
+pub use foreign::{read_action_times, read_mapping};
+pub use output::Output;
 pub use problem::Problem;
 pub use run::{Origin, Point, Run, read_folder};
 pub use scatter::{Panel, Row, Scatter};
 pub use study::{ActionTime, Cell, CurvePoint, Options, Reaching, Study, Task};
+pub use tables::{ScoreRow, scores};
 pub use toys::ToyRow;
 
 use serde::{Deserialize, Serialize};

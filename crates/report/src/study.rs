@@ -141,6 +141,17 @@ impl Study {
         let aggregate = aggregate(&tasks, &algorithms, &runs);
         Self { options, algorithms, tasks, aggregate, runs, action_times }
     }
+
+    /// What a reader must know, a line for every algorithm on a task.
+    pub fn remarks(&self) -> Vec<String> {
+        let cells =
+            self.tasks.iter().flat_map(|task| task.cells.iter().map(move |cell| (task, cell)));
+        let noted = cells.filter(|(_, cell)| !cell.remarks.is_empty());
+        let line = |(task, cell): (&Task, &Cell)| {
+            format!("{}, {}: {}", task.name, cell.algorithm, cell.remarks.join("; "))
+        };
+        noted.map(line).collect()
+    }
 }
 
 fn task(name: &str, algorithms: &[String], runs: &[Run], options: &Options) -> Task {

@@ -11,6 +11,7 @@ mod evaluate;
 mod failure;
 mod folder;
 mod progress;
+mod report;
 mod settings;
 mod toy;
 mod train;
@@ -56,6 +57,7 @@ fn run(cli: Cli) -> Outcome<()> {
         (Some(Command::Bench(BenchCommand::Update(args))), _) => bench_agent::update(&args),
         (Some(Command::Bench(BenchCommand::Act(args))), _) => bench_agent::act(&args),
         (Some(Command::Toy(args)), _) => toy::toy(&args),
+        (Some(Command::Report(args)), _) => report::report(&args),
         (Some(Command::Doctor), _) => doctor::doctor(),
         (None, None) => Err(Failure::Usage(
             "no task given: `runner --env Ant-v4 --seed 3` trains, `runner --help` shows more"
