@@ -52,12 +52,35 @@ pub fn mean_of_tasks(scores: &[Vec<f64>]) -> f64 {
 }
 
 /// The mean of the middle half of all scores, whichever task they are of: a quarter of
-/// them, rounded down, is left out at either end.
+/// them, rounded down, is left out at either end. Where tasks have different numbers of
+/// runs, which rliable does not know, each task's are repeated until all have as many.
 pub fn interquartile_mean(scores: &[Vec<f64>]) -> f64 {
-    let mut all = scores.concat();
-    all.sort_by(f64::total_cmp);
-    let cut = all.len() / 4;
-    mean(&all[cut..all.len() - cut])
+    let as_many = scores.iter().fold(1, |all, task| lcm(all, task.len()));
+    let repeated = |task: &Vec<f64>| {
+        let times = as_many / task.len();
+        task.iter().map(move |score| (*score, times)).collect::<Vec<_>>()
+    };
+    let mut all: Vec<(f64, usize)> = scores.iter().flat_map(repeated).collect();
+    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let total = as_many * scores.len();
+    let kept = total / 4..total - total / 4;
+    let (mut sum, mut begin) = (0.0, 0);
+    for (score, times) in all {
+        let end = begin + times;
+        let inside = end.min(kept.end).saturating_sub(begin.max(kept.start));
+        sum += score * inside as f64;
+        begin = end;
+    }
+    sum / kept.len() as f64
+}
+
+/// The least common multiple.
+fn lcm(a: usize, b: usize) -> usize {
+    let (mut x, mut y) = (a, b);
+    while y > 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x * b
 }
 
 /// How probably a run of `x` beats a run of `y` on the same task, a draw counting half:
@@ -147,10 +170,21 @@ mod tests {
 
     #[test]
     fn the_interquartile_mean_leaves_out_a_quarter_at_either_end_of_all_scores_together() {
-        let scores = vec![vec![100.0, 2.0, 3.0], vec![4.0, 5.0], vec![-9.0, 6.0, 1.0]];
         // Sorted: -9 1 | 2 3 4 5 | 6 100.
-        assert_eq!(interquartile_mean(&scores), 3.5);
+        assert_eq!(
+            interquartile_mean(&[vec![100.0, 2.0, 3.0, 4.0], vec![-9.0, 6.0, 1.0, 5.0]]),
+            3.5
+        );
         assert_eq!(interquartile_mean(&[vec![1.0, 2.0, 6.0]]), 3.0, "too few to leave one out");
+    }
+
+    #[test]
+    fn a_task_with_more_runs_weighs_no_more_in_the_interquartile_mean() {
+        let few = [vec![1.0, 1.0], vec![4.0]];
+        assert_eq!(interquartile_mean(&few), 2.5);
+        // As 0 1 2 3 and 5 5 9 9, of which two are left out at either end.
+        let more = [vec![0.0, 1.0, 2.0, 3.0], vec![5.0, 9.0]];
+        assert_eq!(interquartile_mean(&more), (2.0 + 3.0 + 5.0 + 5.0) / 4.0);
     }
 
     #[test]

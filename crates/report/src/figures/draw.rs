@@ -127,8 +127,8 @@ impl Lines {
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID.stroke_width(pixels(1.0, scale) as u32))
-            .axis_style(GRID.stroke_width(pixels(1.0, scale) as u32))
+            .bold_line_style(GRID.stroke_width(1))
+            .axis_style(GRID.stroke_width(1))
             .set_all_tick_mark_size(pixels(3.0, scale))
             .x_labels(5)
             .y_labels(5)
@@ -262,8 +262,8 @@ impl Dots {
             .disable_y_mesh()
             .disable_y_axis()
             .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID.stroke_width(pixels(1.0, scale) as u32))
-            .axis_style(GRID.stroke_width(pixels(1.0, scale) as u32))
+            .bold_line_style(GRID.stroke_width(1))
+            .axis_style(GRID.stroke_width(1))
             .x_labels(6)
             .x_label_formatter(&|x| round(*x))
             .label_style(text(11.0, scale))
@@ -280,7 +280,8 @@ impl Dots {
             let at = pixel(area, &chart, (value.value, y));
             area.draw(&mark(at, *place, scale))?;
             let style = style.clone().pos(Pos::new(HPos::Left, VPos::Center));
-            area.draw(&Text::new(name.clone(), (pixels(10.0, scale), at.1), style))?;
+            let beside = (pixels(10.0, scale), at.1 + pixels(2.0, scale));
+            area.draw(&Text::new(name.clone(), beside, style))?;
         }
         Ok(())
     }

@@ -52,11 +52,15 @@ pub fn figures(study: &Study) -> Vec<Figure> {
         [task] => task.clone(),
         tasks => format!("{} tasks", tasks.len()),
     };
-    let rows = aggregate
+    let members_iqm = aggregate
         .members
         .iter()
         .map(|member| (member.algorithm.clone(), place(&member.algorithm), member.iqm));
-    let axis = format!("interquartile mean of normalised scores ({over})");
+    let mut rows: Vec<_> = members_iqm.collect();
+    rows.sort_by(|a, b| b.2.value.total_cmp(&a.2.value));
+    let known = aggregate.members.iter().all(|member| member.iqm.interval.is_some());
+    let no = if known { "" } else { "; no interval where a task has one seed" };
+    let axis = format!("interquartile mean of normalised scores ({over}{no})");
     let lines = |steps: bool, title: &str, axes: [&str; 2], lines: Vec<Line>| {
         let axes = axes.map(str::to_string);
         Content::Charts(vec![Lines { title: title.into(), axes, steps, lines }], members.clone())
@@ -74,7 +78,7 @@ pub fn figures(study: &Study) -> Vec<Figure> {
     let ([step, iqm], [tau, share]) =
         (["environment steps", "normalised IQM"], ["normalised score τ", "share of runs above τ"]);
     let entries = [
-        ("aggregate", Content::Dots(Dots { axis, rows: rows.collect() })),
+        ("aggregate", Content::Dots(Dots { axis, rows })),
         ("aggregate-curve", lines(true, &over, [step, iqm], iqms.collect())),
         ("profile", lines(false, &over, [tau, share], profiles.collect())),
     ];

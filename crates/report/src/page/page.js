@@ -93,13 +93,16 @@ function curveCard(task) {
   const cells = cellsOf(task);
   const x = xOf(cells);
   const lines = cells.map((cell) => series(cell, x));
-  const remarks = cells.filter((cell) => cell.remarks.length).map((cell) => el("li", {}, el("b", {}, cell.algorithm), `: ${cell.remarks.join("; ")}`));
+  // What holds of several algorithms is said once.
+  const said = new Map();
+  for (const cell of cells) for (const remark of cell.remarks) said.set(remark, [...(said.get(remark) ?? []), cell.algorithm]);
+  const remarks = [...said].map(([remark, names]) => el("li", {}, el("b", {}, names.join(", ")), ` – ${remark}`));
   const untimed = lines.filter((line) => !line.points.length).map((line) => line.name);
   if (untimed.length) remarks.push(el("li", {}, `nothing to draw for ${untimed.join(", ")}: ${state.x === "wall" ? "no time is known, or " : ""}no evaluation`));
   return el("div", { class: "card" }, el("h3", {}, task.name),
     el("p", { class: "quiet" }, `compared at step ${comma.format(task.horizon)}`),
     lineChart({ label: `Learning curves on ${task.name}`, series: lines, xName: x.name, yName: "return", xFormat: x.format, tipHead: x.head }),
-    remarks.length ? el("details", { open: remarks.length <= 3 }, el("summary", { class: "quiet" }, plural(remarks.length, "remark")), el("ul", { class: "remarks" }, remarks)) : null);
+    remarks.length ? el("ul", { class: "remarks" }, remarks) : null);
 }
 
 // --- Over tasks ---
@@ -112,13 +115,13 @@ function aggregateCards() {
   const rows = members.map((member) => ({ name: member.algorithm, place: place(member.algorithm), value: member.iqm.value, ...member.iqm.interval })).sort((a, b) => b.value - a.value);
   const curves = members.map((member) => plain(member, member.curve.map((p) => ({ x: p.step, y: p.value, low: p.interval?.low, high: p.interval?.high, n: plural(p.runs, "run") }))));
   const profiles = members.map((member) => plain(member, all.thresholds.map((tau, i) => ({ x: tau, y: member.above[i], ...member.above_intervals?.[i] }))));
-  const card = (title, text, chart) => el("div", { class: "card" }, el("h3", {}, title), el("p", { class: "quiet" }, text), chart);
+  const card = (title, text, chart, wide) => el("div", { class: wide ? "card wide" : "card" }, el("h3", {}, title), el("p", { class: "quiet" }, text), chart);
   if (!rows.length) return [];
   return [
     card("Interquartile mean", "of the normalised scores of all runs and tasks", dotChart({ label: "Interquartile means", rows, xName: "normalised score" })),
     card("Interquartile mean by step", "of the runs that reach the step of comparison", lineChart({ label: "Interquartile mean by step", series: curves, xName: "environment steps", yName: "normalised IQM", tipHead: (x) => `step ${comma.format(x)}` })),
     card("Performance profile", "the share of runs whose normalised score is above τ", lineChart({ label: "Performance profile", series: profiles, xName: "normalised score τ", yName: "share above τ", tipHead: (x) => `τ = ${show(x)}` })),
-    members.length > 1 ? card("Probability of improvement", "that a run of the row beats one of the column on the same task", matrix(members.map((member) => member.algorithm))) : null,
+    members.length > 1 ? card("Probability of improvement", "that a run of the row beats one of the column on the same task", matrix(members.map((member) => member.algorithm)), true) : null,
   ].filter(Boolean);
 }
 
@@ -226,7 +229,10 @@ function openSettings(index) {
     return [...values].map(([value, names]) => `${value} (${names.length > 3 ? plural(names.length, "run") : names.join(", ")})`);
   };
   const rows = keys.map((key) => ({ key, value: own.get(key) ?? "not set", elsewhere: differing(key) }));
-  const differ = rows.filter(({ elsewhere }) => elsewhere.length);
+  // What the title says already is no news, and how a run was started comes last.
+  const known = new Set(["run.algo", "run.env", "run.seed"]);
+  const late = ({ key }) => key.startsWith("run.") || key.startsWith("versions.");
+  const differ = rows.filter(({ key, elsewhere }) => elsewhere.length && !known.has(key)).sort((a, b) => late(a) - late(b));
   const line = ({ key, value, elsewhere }) => el("tr", { class: elsewhere.length && "differs" }, el("th", { scope: "row" }, key), el("td", {}, value));
   const dialog = at("settings");
   dialog.replaceChildren(
@@ -234,6 +240,7 @@ function openSettings(index) {
     el("h2", { id: "settings-title", style: "margin-top:0" }, `${run.algorithm}, ${run.task}, ${runName(run)}`),
     el("p", { class: "quiet" }, stateOf(run)[0]),
     el("h3", {}, others.length ? `Differs from ${plural(others.length, "other run")} of ${run.algorithm}` : `The only run of ${run.algorithm}`),
+    others.length && !differ.length ? el("p", { class: "quiet" }, "in nothing but task and seed") : "",
     differ.length ? el("table", {}, el("thead", {}, el("tr", {}, ["key", "here", "elsewhere"].map((name) => el("th", { scope: "col" }, name)))),
       el("tbody", {}, differ.map(({ key, value, elsewhere }) => el("tr", {}, el("th", { scope: "row" }, key), el("td", {}, value), el("td", {}, elsewhere.join("; ")))))) : "",
     el("h3", {}, "All settings"), el("table", {}, el("tbody", {}, rows.map(line))));
