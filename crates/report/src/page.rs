@@ -5,17 +5,21 @@ use crate::study::{MOST_POINTS, Study, thin};
 use serde_json::{Value, json};
 
 const PAGE: &str = include_str!("page/page.html");
-const STYLE: &str = include_str!("page/page.css");
-const CHARTS: &str = include_str!("page/charts.js");
-const SCRIPT: &str = include_str!("page/page.js");
+/// Each takes the place of the comment with its name.
+const PARTS: [(&str, &str); 6] = [
+    ("/* page.css */", include_str!("page/page.css")),
+    ("/* study.js */", include_str!("page/study.js")),
+    ("/* charts.js */", include_str!("page/charts.js")),
+    ("/* curves.js */", include_str!("page/curves.js")),
+    ("/* tables.js */", include_str!("page/tables.js")),
+    ("/* page.js */", include_str!("page/page.js")),
+];
 
 /// The page of a study.
 pub fn page(study: &Study) -> String {
-    // What is put in last is not searched again: names are the user's.
-    PAGE.replace("/* page.css */", STYLE)
-        .replace("/* charts.js */", CHARTS)
-        .replace("/* page.js */", SCRIPT)
-        .replace("{\"data\": \"here\"}", &data(study))
+    let page = PARTS.iter().fold(PAGE.to_string(), |page, (name, text)| page.replace(name, text));
+    // Last, so that nothing in it is replaced: names are the user's.
+    page.replace("{\"data\": \"here\"}", &data(study))
 }
 
 /// The study as the page's script reads it: JSON that can't end its element.
