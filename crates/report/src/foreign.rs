@@ -63,7 +63,7 @@ fn one() -> f64 {
 pub fn read_mapping(path: &Path) -> Result<Vec<Run>, Problem> {
     let text = std::fs::read_to_string(path).map_err(|error| Problem::input(path, error))?;
     let mapping: Mapping = toml_edit::de::from_str(&text).map_err(|error| {
-        let line = |at: std::ops::Range<usize>| text[..at.start].lines().count().max(1);
+        let line = |at: std::ops::Range<usize>| text[..at.start].matches('\n').count() + 1;
         let row = error.span().map(|at| format!("row {}: ", line(at))).unwrap_or_default();
         Problem::input(path, format!("{row}{}", error.message().replace('\n', " ")))
     })?;

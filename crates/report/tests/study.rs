@@ -152,9 +152,9 @@ fn long_tables_wide_ones_and_published_means_become_runs() {
     assert_eq!(long[1].points, [point(10, 6.0, None)]);
 
     let head = "[[curves]]\nfile = \"t.csv\"\nalgorithm = \"Theirs\"\ntask = \"Ant-v4\"\nstep = \"step\"\n";
-    let table = "# a comment\nstep,a,b\n10,1,2\n20,3,\n";
+    let table = "# a comment\nstep,a,b\n10,1,2\n20,3,\n30,5,\n";
     let wide = mapped(table, &format!("{head}returns = [\"a\", \"b\"]\n")).unwrap();
-    assert_eq!(wide[0].points, [point(10, 1.0, None), point(20, 3.0, None)]);
+    assert_eq!(wide[0].points, [point(10, 1.0, None), point(20, 3.0, None), point(30, 5.0, None)]);
     assert_eq!(wide[1].points, [point(10, 2.0, None)]);
 
     let mean = mapped(table, &format!("{head}mean = \"a\"\n")).unwrap();
@@ -163,7 +163,9 @@ fn long_tables_wide_ones_and_published_means_become_runs() {
     runs.extend(mean);
     let study = study(runs);
     let theirs = &study.tasks[0].cells[1];
-    assert!(theirs.scores.is_empty() && theirs.score.unwrap().interval.is_none());
+    assert!(theirs.scores.is_empty(), "no run of it is known");
+    let score = theirs.score.unwrap();
+    assert_eq!((score.value, score.interval), (3.0, None));
     assert_eq!(study.tasks[0].horizon, 30, "a published mean does not move the comparison");
     assert_eq!(study.aggregate.unwrap().members.len(), 1);
 }

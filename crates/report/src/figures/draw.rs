@@ -190,7 +190,8 @@ fn mark((x, y): (i32, i32), place: usize, scale: f64) -> Polygon<(i32, i32)> {
         0 => (24, 0.0, 3.2),
         1 => (4, 0.125, 4.2),
         2 => (3, 0.75, 4.4),
-        _ => (4, 0.0, 4.4),
+        3 => (4, 0.0, 4.4),
+        _ => (3, 0.25, 4.4),
     };
     let corner = |i: u32| {
         let angle = (f64::from(i) / f64::from(corners) + first) * std::f64::consts::TAU;

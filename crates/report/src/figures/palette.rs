@@ -16,7 +16,7 @@ pub const PALETTE: [(RGBColor, RGBColor); 8] = [
 ];
 
 /// Shapes of marks, which change with every algorithm.
-pub const SHAPES: usize = 4;
+pub const SHAPES: usize = 5;
 
 /// `#rrggbb`.
 pub fn hex(colour: RGBColor) -> String {

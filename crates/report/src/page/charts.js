@@ -50,8 +50,10 @@ function shape(place, x, y, r) {
       return `M${x - r},${y - r}h${2 * r}v${2 * r}h${-2 * r}z`;
     case 2:
       return `M${x},${y - r - 1}l${r + 1},${2 * r + 1}h${-2 * r - 2}z`;
-    default:
+    case 3:
       return `M${x},${y - r - 1}l${r + 1},${r + 1}l${-r - 1},${r + 1}l${-r - 1},${-r - 1}z`;
+    default:
+      return `M${x},${y + r + 1}l${r + 1},${-2 * r - 1}h${-2 * r - 2}z`;
   }
 }
 
@@ -339,7 +341,7 @@ function dotChart({ label, rows, xName }) {
           { d: shape(row.place, X(row.value), y, 5), fill: colour(row.place) },
           svg("title", {}, `${row.name}: ${show(row.value)}${range(row)}`),
         ),
-        svg("text", { class: "name", x: box.right + 10, y: y + 4 }, show(row.value)),
+        svg("text", { class: "name", x: box.right + 10, y: y + 4 }, row.value.toFixed(2)),
       );
     });
     picture.append(
