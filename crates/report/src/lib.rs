@@ -1,10 +1,29 @@
 //! Result files: the schemas of `train.csv`, `eval.csv` and the toys' tables, a log
-//! that appends rows to one of them, and pictures of samples.
+//! that appends rows to one of them, pictures of samples, and reports: runs are read
+//! (`run`, `foreign`), compared (`study`, `aggregate`) and shown (`tables`, `figures`,
+//! `page`).
 
+mod aggregate;
+mod figures;
+mod foreign;
+mod output;
+mod page;
+mod problem;
+mod run;
 mod scatter;
+pub mod statistics;
+mod study;
+mod tables;
 mod toys;
 
+pub use aggregate::{Aggregate, Improvement, Member};
+pub use foreign::{read_action_times, read_mapping};
+pub use output::Output;
+pub use problem::Problem;
+pub use run::{Origin, Point, Run, read_folder};
 pub use scatter::{Panel, Row, Scatter};
+pub use study::{ActionTime, Cell, CurvePoint, Options, Reaching, Study, Task};
+pub use tables::{ScoreRow, scores};
 pub use toys::ToyRow;
 
 use serde::{Deserialize, Serialize};

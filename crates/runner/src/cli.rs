@@ -40,6 +40,8 @@ pub enum Command {
     Bench(BenchCommand),
     /// Learn a toy with a known Q: what the policy can express, what an update reaches.
     Toy(ToyArgs),
+    /// Compare runs: tables, figures, and a page that works offline.
+    Report(ReportArgs),
     /// Show versions and paths of all that is needed, what is wrong, and the mend.
     Doctor,
 }
@@ -317,6 +319,38 @@ pub struct SlurmArgs {
     /// Print the job's script, and submit nothing.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(Args)]
+pub struct ReportArgs {
+    /// Folder of runs: DIR/ALGORITHM/TASK/seed-N.
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Folder for the report (default: DIR/report).
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Step to compare at (default: the furthest that more than half of a task's algorithms reach).
+    #[arg(long, value_name = "STEP", allow_negative_numbers = true)]
+    pub at: Option<u64>,
+    /// Algorithm whose score is 1 on every task.
+    #[arg(long, value_name = "ALGO", default_value = "sac")]
+    pub reference: String,
+    /// Normalised score whose first reaching is timed.
+    #[arg(long, value_name = "SCORE", default_value_t = 1.0, allow_negative_numbers = true,
+          value_parser = finite)]
+    pub threshold: f64,
+    /// Mapping file of others' curves (docs/report.md); may be repeated.
+    #[arg(long, value_name = "MAP.toml")]
+    pub curves: Vec<PathBuf>,
+    /// Table of times of actions, as results/bench/act.csv.
+    #[arg(long, value_name = "FILE.csv")]
+    pub act_times: Option<PathBuf>,
+}
+
+/// Reads a number that is one.
+fn finite(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+    number.ok_or_else(|| "expected a number, such as 0.5".into())
 }
 
 /// Seeds in their order.

@@ -16,6 +16,7 @@ mod manifest;
 mod needs;
 mod plan;
 mod progress;
+mod report;
 mod request;
 mod run;
 mod settings;
@@ -74,6 +75,7 @@ fn run(cli: Cli) -> Outcome<()> {
         (Some(Command::Bench(BenchCommand::Update(args))), _) => bench_agent::update(&args),
         (Some(Command::Bench(BenchCommand::Act(args))), _) => bench_agent::act(&args),
         (Some(Command::Toy(args)), _) => toy::toy(&args),
+        (Some(Command::Report(args)), _) => report::report(&args),
         (Some(Command::Doctor), _) => doctor::doctor(),
         (None, None) => Err(Failure::Usage(
             "no task given: `runner --env Ant-v4 --seed 3` trains, `runner --help` shows more"

@@ -1,0 +1,111 @@
+//! A report's folder: what is written, and what is never written over.
+
+use crate::study::Study;
+use crate::{Problem, figures, page, tables};
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// Lists the files of a report, so that the next one knows which are its own.
+const LIST: &str = "FILES";
+/// The list's first line.
+const HEAD: &str = "# Files of a report: `runner report` may write over these, and over no others.";
+
+/// A folder that a report may go to.
+pub struct Output {
+    folder: PathBuf,
+    /// Files of an earlier report.
+    earlier: BTreeSet<String>,
+}
+
+impl Output {
+    /// Looks at the folder, which may be missing; touches nothing.
+    ///
+    /// # Errors
+    /// It holds something, and no earlier report.
+    pub fn look(folder: &Path) -> Result<Self, Problem> {
+        let list = folder.join(LIST);
+        let ours = |text: &String| text.lines().next() == Some(HEAD);
+        match std::fs::read_to_string(&list) {
+            Ok(text) if ours(&text) => {
+                // The list may come from anywhere: it can't name files elsewhere.
+                let here = |name: &&str| Path::new(name).file_name() == Some((*name).as_ref());
+                let earlier = text.lines().skip(1).filter(here).map(str::to_string).collect();
+                return Ok(Self { folder: folder.to_path_buf(), earlier });
+            }
+            Ok(_) => return Err(Problem::input(&list, "is not of a report; give another --out")),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::NotADirectory => {
+                return Err(Problem::input(folder, "is no folder; give another --out"));
+            }
+            Err(error) => return Err(Problem::system(&list, "read", error)),
+        }
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries.count(),
+            Err(error) if error.kind() == ErrorKind::NotFound => 0,
+            Err(error) => return Err(Problem::system(folder, "read this folder", error)),
+        };
+        if entries > 0 {
+            let what = "holds files, and none of an earlier report; give another --out";
+            return Err(Problem::input(folder, what));
+        }
+        Ok(Self { folder: folder.to_path_buf(), earlier: BTreeSet::new() })
+    }
+
+    /// Writes a study: each file whole, the page last. Files of an earlier report that
+    /// this one has not are taken away.
+    ///
+    /// # Errors
+    /// A file of the user's has the name of one of ours, or the system refuses.
+    pub fn write(&self, study: &Study) -> Result<PathBuf, Problem> {
+        let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+        for (name, text) in tables::csv_files(study) {
+            files.push((name.to_string(), text.into_bytes()));
+        }
+        files.push(("report.md".into(), tables::markdown(study).into_bytes()));
+        for figure in figures::figures(study) {
+            files.push((format!("{}.svg", figure.name), figure.svg().into_bytes()));
+            files.push((format!("{}.png", figure.name), figure.png()));
+        }
+        files.push(("index.html".into(), page::page(study).into_bytes()));
+        let names: BTreeSet<String> = files.iter().map(|(name, _)| name.clone()).collect();
+        for name in names.difference(&self.earlier) {
+            let path = self.folder.join(name);
+            if path.exists() {
+                return Err(Problem::input(
+                    &path,
+                    "is not of a report; move it or give another --out",
+                ));
+            }
+        }
+        std::fs::create_dir_all(&self.folder)
+            .map_err(|error| Problem::system(&self.folder, "make this folder", error))?;
+        // Before the files, so that a report that is broken off can be made again.
+        self.list(self.earlier.union(&names))?;
+        for (name, bytes) in &files {
+            self.put(name, bytes)?;
+        }
+        for name in self.earlier.difference(&names) {
+            let path = self.folder.join(name);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(Problem::system(&path, "remove", error));
+                }
+                _ => {}
+            }
+        }
+        self.list(names.iter())?;
+        Ok(self.folder.join("index.html"))
+    }
+
+    fn list<'a>(&self, names: impl Iterator<Item = &'a String>) -> Result<(), Problem> {
+        let lines: String = names.map(|name| format!("{name}\n")).collect();
+        self.put(LIST, format!("{HEAD}\n{lines}").as_bytes())
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), Problem> {
+        let path = self.folder.join(name);
+        crate::whole(&path, |file| file.write_all(bytes))
+            .map_err(|error| Problem::system(&path, "write", error))
+    }
+}

@@ -1,0 +1,135 @@
+// The page as a whole: choices, words, and drawing it all.
+
+// --- Colours, and light or dark ---
+
+document.head.append(
+  el(
+    "style",
+    {},
+    `:root{${data.palette.light
+      .map((light, i) => `--c${i}:light-dark(${light},${data.palette.dark[i]})`)
+      .join(";")}}`,
+  ),
+);
+at("theme").addEventListener("click", () => {
+  const root = document.documentElement.style;
+  const dark = root.colorScheme
+    ? root.colorScheme === "dark"
+    : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.colorScheme = dark ? "light" : "dark";
+});
+
+// --- Choices ---
+
+function chips(host, names, chosen, mark) {
+  for (const name of names) {
+    const button = el("button", { type: "button", "aria-pressed": "true" }, mark(name), name);
+    button.addEventListener("click", (event) => {
+      // With Alt, this one alone; again, all.
+      if (event.altKey) {
+        const alone = chosen.size === 1 && chosen.has(name);
+        chosen.clear();
+        (alone ? names : [name]).forEach((other) => chosen.add(other));
+      } else if (!chosen.delete(name)) chosen.add(name);
+      [...host.children].forEach((chip, i) => chip.setAttribute("aria-pressed", chosen.has(names[i])));
+      render();
+    });
+    button.title = "Shown or not; with Alt, this one alone";
+    host.append(button);
+  }
+}
+chips(at("algorithms"), data.algorithms, state.algorithms, (name) => swatch(place(name)));
+chips(
+  at("tasks"),
+  data.tasks.map((task) => task.name),
+  state.tasks,
+  () => null,
+);
+for (const [id, read] of [
+  ["x", (input) => input.value],
+  ["smooth", (input) => Number(input.value)],
+  ["seeds", (input) => input.checked],
+]) {
+  // A browser that goes back may have kept a choice.
+  state[id] = read(at(id));
+  at(id).addEventListener("change", () => {
+    state[id] = read(at(id));
+    render();
+  });
+}
+
+// --- All of it ---
+
+function words() {
+  const folders = data.runs.filter((run) => run.origin === "folder");
+  const single = data.tasks.some((task) => task.cells.some((cell) => cell.scores.length === 1));
+  document.title = `Report: ${data.algorithms.join(", ")}`;
+  at("summary").textContent = [
+    plural(folders.length, "run"),
+    folders.length < data.runs.length
+      ? `${plural(data.runs.length - folders.length, "curve")} of others`
+      : null,
+    plural(data.algorithms.length, "algorithm"),
+    plural(data.tasks.length, "task"),
+  ]
+    .filter(Boolean)
+    .join(" · ");
+  at("about-curves").textContent =
+    `Mean return of deterministic evaluations over seeds; bands are 95 % bootstrap intervals over seeds, never over episodes.${single ? " A curve of one seed has no band." : ""} A dashed line has fewer seeds than at its start; × marks where a run stopped.`;
+  const all = data.aggregate;
+  at("over").hidden = !all;
+  if (all) {
+    const missing = all.members.some((member) => !member.iqm.interval);
+    at("about-over").textContent =
+      `Normalised scores on ${all.tasks.join(", ")}: uniform actions 0, ${data.options.reference} 1. ${missing ? "Where a task has one seed only, there is no interval. " : "Intervals are 95 % stratified bootstrap over seeds. "}${all.left_out.length ? `Left out: ${all.left_out.join("; ")}.` : ""}`;
+  }
+  at("about-scores").textContent =
+    "A run's score is the mean of its last three deterministic evaluations up to the step of comparison; below is the mean over seeds, with its 95 % interval where there are two seeds or more.";
+  const machines = [
+    ...new Set(
+      folders.flatMap((run) =>
+        run.settings.filter(([key]) => key === "run.processor").map(([, value]) => value.replaceAll('"', "")),
+      ),
+    ),
+  ];
+  at("about-time").textContent =
+    `Times are as measured while the runs were made${machines.length ? `, on ${machines.join(", ")}` : ""}; what else a machine did is in them.`;
+  const how = [
+    [
+      "Step of comparison",
+      "The furthest step that more than half of a task's algorithms have reached with some seed (or --at). A run that ends before it is drawn, and is in no score.",
+    ],
+    [
+      "Interval",
+      "95 % percentile bootstrap over seeds (10,000 draws; 2,000 for each point of a curve), stratified by task where tasks are put together. With few seeds it is too narrow: of two it is just their range.",
+    ],
+    [
+      "Normalised score",
+      `(score − uniform) / (reference − uniform). Uniform is the mean return before the first update, when actions are uniform; the reference is the mean score of ${data.options.reference} at the same step. Their own uncertainty is not in the intervals.`,
+    ],
+    ["Interquartile mean", "The mean of the middle half of all scores of all tasks."],
+    ["Performance profile", "For every τ the share of runs above it, tasks weighing alike."],
+    [
+      "Probability of improvement",
+      "Over all pairs of runs on the same task, how often one beats the other (a draw counts half), averaged over tasks.",
+    ],
+    [
+      "Source",
+      "Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, 2021 (arXiv 2108.13264).",
+    ],
+  ];
+  at("how").replaceChildren(...how.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]));
+  at("foot").textContent =
+    `Made by runner report ${data.version}. The tables (CSV, Markdown) and figures (SVG, PNG) stand beside this page.`;
+}
+
+function render() {
+  tip.hidden = true;
+  at("curves").replaceChildren(...tasksShown().map(curveCard));
+  at("aggregate").replaceChildren(...aggregateCards());
+  at("scores").replaceChildren(...scoreTables());
+  at("time").replaceChildren(...timeTables());
+  at("runs").replaceChildren(runTable());
+}
+words();
+render();

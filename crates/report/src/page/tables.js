@@ -1,0 +1,289 @@
+// Tables: scores, times, runs and their settings.
+
+const scroll = (label, table) =>
+  el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, table);
+
+/** Tasks across, algorithms down; `show` answers the texts of a cell, the second small. */
+function grid(label, head, show) {
+  const tasks = tasksShown();
+  const rows = data.algorithms.filter(
+    (name) =>
+      state.algorithms.has(name) && tasks.some((task) => task.cells.some((cell) => cell.algorithm === name)),
+  );
+  const cell = (name, task) => {
+    const cell = task.cells.find((cell) => cell.algorithm === name);
+    const [text, small] = (cell && show(cell, task)) ?? ["–"];
+    return el("td", {}, text, small ? el("small", {}, small) : null);
+  };
+  return scroll(
+    label,
+    el(
+      "table",
+      {},
+      el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          el("th", {}, head),
+          tasks.map((task) => el("th", { scope: "col" }, task.name)),
+        ),
+      ),
+      el(
+        "tbody",
+        {},
+        rows.map((name) =>
+          el(
+            "tr",
+            {},
+            el("th", { scope: "row" }, swatch(place(name)), name),
+            tasks.map((task) => cell(name, task)),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
+const published = (cell) => cell.runs.some((i) => data.runs[i].origin === "published-mean");
+
+function scoreTables() {
+  const seeds = (cell) => (published(cell) ? "published mean" : plural(cell.scores.length, "seed"));
+  const interval = (estimate) => (estimate.interval ? `${range(estimate.interval).trim()} ` : "");
+  const tables = [
+    grid(
+      "Scores",
+      "return",
+      (cell) => cell.score && [show(cell.score.value), `${interval(cell.score)}${seeds(cell)}`],
+    ),
+  ];
+  if (data.tasks.some((task) => task.threshold != null)) {
+    tables.push(
+      el("p", { class: "quiet" }, el("br"), `Normalised: uniform actions 0, ${data.options.reference} 1.`),
+      grid(
+        "Normalised scores",
+        "normalised",
+        (cell) =>
+          cell.normalised && [cell.normalised.value.toFixed(2), `${interval(cell.normalised)}${seeds(cell)}`],
+      ),
+    );
+  }
+  return tables;
+}
+
+function duration(seconds) {
+  const [unit, name] = units.findLast(([unit]) => seconds >= 2 * unit) ?? units[0];
+  return `${show(seconds / unit)} ${name}`;
+}
+
+function timeTables() {
+  const tables = [
+    grid("Wall-clock", "to the step of comparison", (cell) => cell.wall_s != null && [duration(cell.wall_s)]),
+  ];
+  if (data.tasks.some((task) => task.threshold != null)) {
+    tables.push(
+      el(
+        "p",
+        { class: "quiet" },
+        el("br"),
+        `Until a run's evaluation first reaches a normalised score of ${data.options.threshold}: the median over seeds, and how many reach it.`,
+      ),
+      grid("Time to threshold", "steps, time", (cell) => {
+        const time = cell.to_threshold;
+        if (!time) return null;
+        const count = `${time.reached} of ${plural(time.of, "seed")}`;
+        return time.step == null
+          ? ["not reached", count]
+          : [
+              comma.format(Math.round(time.step)),
+              `${time.wall_s == null ? "" : `${duration(time.wall_s)}, `}${count}`,
+            ];
+      }),
+    );
+  }
+  if (data.action_times.length) {
+    const row = (time) =>
+      el(
+        "tr",
+        {},
+        el("th", { scope: "row" }, time.policy),
+        el("td", {}, time.system),
+        el("td", {}, String(time.network_calls)),
+        el("td", {}, show(time.us_p50)),
+        el("td", {}, show(time.us_p99)),
+      );
+    tables.push(
+      el("p", { class: "quiet" }, el("br"), "An action at batch 1, in microseconds."),
+      scroll(
+        "Time of an action",
+        el(
+          "table",
+          {},
+          el(
+            "thead",
+            {},
+            el(
+              "tr",
+              {},
+              ["policy", "system", "network calls", "median", "99th percentile"].map((name) =>
+                el("th", { scope: "col" }, name),
+              ),
+            ),
+          ),
+          el("tbody", {}, data.action_times.map(row)),
+        ),
+      ),
+    );
+  }
+  return tables;
+}
+
+// --- Runs and their settings ---
+
+function stateOf(run) {
+  if (run.origin !== "folder")
+    return [
+      run.origin === "table" ? `others' run, to step ${comma.format(run.reached)}` : "others' mean over runs",
+      false,
+    ];
+  const of = run.asked == null ? "" : ` of ${comma.format(run.asked)}`;
+  return run.finished
+    ? [`finished at step ${comma.format(run.reached)}`, false]
+    : [`stopped at step ${comma.format(run.reached)}${of} (or is still running)`, true];
+}
+
+function runTable() {
+  const shown = data.runs
+    .map((run, i) => ({ run, i }))
+    .filter(({ run }) => state.algorithms.has(run.algorithm) && state.tasks.has(run.task));
+  const row = ({ run, i }) => {
+    const [text, warn] = stateOf(run);
+    const last = run.points.at(-1);
+    return el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, swatch(place(run.algorithm)), run.algorithm),
+      el("td", {}, run.task),
+      el("td", {}, runName(run)),
+      el("td", { class: warn && "state-warn" }, warn ? "△ " : "", text),
+      el("td", {}, last ? show(last.score) : "–"),
+      el(
+        "td",
+        {},
+        run.settings.length
+          ? el(
+              "button",
+              {
+                type: "button",
+                "aria-label": `Settings of ${run.algorithm}, ${run.task}, ${runName(run)}`,
+                onclick: () => openSettings(i),
+              },
+              "settings",
+            )
+          : "",
+      ),
+    );
+  };
+  return scroll(
+    "Runs",
+    el(
+      "table",
+      {},
+      el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          ["algorithm", "task", "run", "state", "last evaluation", ""].map((name) =>
+            el("th", { scope: "col" }, name),
+          ),
+        ),
+      ),
+      el("tbody", {}, shown.map(row)),
+    ),
+  );
+}
+
+function openSettings(index) {
+  const run = data.runs[index];
+  const others = data.runs.filter(
+    (other, i) => i !== index && other.algorithm === run.algorithm && other.settings.length,
+  );
+  const tables = others.map((other) => ({
+    name: `${other.task} ${runName(other)}`,
+    settings: new Map(other.settings),
+  }));
+  const own = new Map(run.settings);
+  const keys = [...new Set([...own.keys(), ...tables.flatMap(({ settings }) => [...settings.keys()])])];
+  const differing = (key) => {
+    const values = new Map();
+    for (const { name, settings } of tables) {
+      const value = settings.get(key) ?? "not set";
+      if (value !== (own.get(key) ?? "not set")) values.set(value, [...(values.get(value) ?? []), name]);
+    }
+    return [...values].map(
+      ([value, names]) => `${value} (${names.length > 3 ? plural(names.length, "run") : names.join(", ")})`,
+    );
+  };
+  const rows = keys.map((key) => ({ key, value: own.get(key) ?? "not set", elsewhere: differing(key) }));
+  // What the title says already is no news, and how a run was started comes last.
+  const known = new Set(["run.algo", "run.env", "run.seed"]);
+  const late = ({ key }) => key.startsWith("run.") || key.startsWith("versions.");
+  const differ = rows
+    .filter(({ key, elsewhere }) => elsewhere.length && !known.has(key))
+    .sort((a, b) => late(a) - late(b));
+  const line = ({ key, value, elsewhere }) =>
+    el("tr", { class: elsewhere.length && "differs" }, el("th", { scope: "row" }, key), el("td", {}, value));
+  const dialog = at("settings");
+  dialog.replaceChildren(
+    el("button", { class: "close", type: "button", onclick: () => dialog.close() }, "close"),
+    el(
+      "h2",
+      { id: "settings-title", style: "margin-top:0" },
+      `${run.algorithm}, ${run.task}, ${runName(run)}`,
+    ),
+    el("p", { class: "quiet" }, stateOf(run)[0]),
+    el(
+      "h3",
+      {},
+      others.length
+        ? `Differs from ${plural(others.length, "other run")} of ${run.algorithm}`
+        : `The only run of ${run.algorithm}`,
+    ),
+    others.length && !differ.length ? el("p", { class: "quiet" }, "in nothing but task and seed") : "",
+    differ.length
+      ? el(
+          "table",
+          {},
+          el(
+            "thead",
+            {},
+            el(
+              "tr",
+              {},
+              ["key", "here", "elsewhere"].map((name) => el("th", { scope: "col" }, name)),
+            ),
+          ),
+          el(
+            "tbody",
+            {},
+            differ.map(({ key, value, elsewhere }) =>
+              el(
+                "tr",
+                {},
+                el("th", { scope: "row" }, key),
+                el("td", { "data-label": "here: " }, value),
+                el("td", { "data-label": "elsewhere: " }, elsewhere.join("; ")),
+              ),
+            ),
+          ),
+        )
+      : "",
+    el("h3", {}, "All settings"),
+    el("table", {}, el("tbody", {}, rows.map(line))),
+  );
+  dialog.showModal();
+  dialog.scrollTop = 0;
+}

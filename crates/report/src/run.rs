@@ -1,0 +1,293 @@
+//! A run as a report sees it, and how it is read from its folder.
+
+use crate::{EvalRow, Problem, TrainRow};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use toml_edit::{DocumentMut, Item};
+
+/// An evaluation: one candidate and no head noise.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Point {
+    /// Environment steps trained.
+    pub step: u64,
+    /// Mean return of the evaluation's episodes.
+    pub score: f64,
+    /// Seconds since the run began, where they are known.
+    pub wall_s: Option<f64>,
+}
+
+/// Where a curve comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// A run's folder.
+    Folder,
+    /// A run of others, from a table.
+    Table,
+    /// A mean over runs of others, of which no single run is known: no statistic counts it.
+    PublishedMean,
+}
+
+/// A run: who learnt what, and how far it got.
+#[derive(Debug, Clone, Serialize)]
+pub struct Run {
+    /// The algorithm, with the variant's name: the folder's name.
+    pub algorithm: String,
+    /// The task.
+    pub task: String,
+    /// The seed, or whatever tells this run from others of its algorithm and task.
+    pub seed: String,
+    /// What it was read from.
+    pub origin: Origin,
+    /// Its deterministic evaluations, by step.
+    pub points: Vec<Point>,
+    /// Mean return of the episodes before the first update, whose actions are uniform.
+    pub uniform: Option<f64>,
+    /// Steps so far.
+    pub reached: u64,
+    /// Steps that were asked for, where that is known.
+    pub asked: Option<u64>,
+    /// Whether it got to its end.
+    pub finished: bool,
+    /// Every setting: its key with the section before it, and its value as TOML.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Run {
+    /// The last evaluation at `step` or before; none if the next would have come by then.
+    pub fn at(&self, step: u64) -> Option<&Point> {
+        let seen = self.points.partition_point(|point| point.step <= step);
+        let covered = seen < self.points.len() || step < self.ends_before();
+        self.points[..seen].last().filter(|_| covered)
+    }
+
+    /// The step at which an evaluation is missing.
+    fn ends_before(&self) -> u64 {
+        match self.points.as_slice() {
+            [] => 0,
+            [only] => 2 * only.step.max(1),
+            [.., before, last] => last.step + (last.step - before.step),
+        }
+    }
+
+    /// The step of the last evaluation.
+    pub fn last_step(&self) -> u64 {
+        self.points.last().map_or(0, |point| point.step)
+    }
+}
+
+/// All runs below a folder: `<algorithm>/<task>/seed-<n>/`, in the order of their names,
+/// seeds by number.
+///
+/// # Errors
+/// A file of a run is not what it should be.
+pub fn read_folder(root: &Path) -> Result<Vec<Run>, Problem> {
+    let mut runs = Vec::new();
+    for algorithm in folders(root)? {
+        for task in folders(&root.join(&algorithm))? {
+            let path = root.join(&algorithm).join(&task);
+            let number = |name: &String| name.strip_prefix("seed-")?.parse::<u64>().ok();
+            let mut seeds: Vec<u64> = folders(&path)?.iter().filter_map(number).collect();
+            seeds.sort_unstable();
+            for seed in seeds {
+                let folder = path.join(format!("seed-{seed}"));
+                if folder.join("config.toml").is_file() || folder.join("eval.csv").is_file() {
+                    runs.push(read_run(&folder, &algorithm, &task, seed)?);
+                }
+            }
+        }
+    }
+    Ok(runs)
+}
+
+/// Names of the folders in a folder, sorted.
+fn folders(path: &Path) -> Result<Vec<String>, Problem> {
+    let fail = |error| Problem::system(path, "read this folder", error);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        // `is_dir` follows links: results may lie on another disk.
+        if entry.path().is_dir() {
+            names.extend(entry.file_name().to_str().map(str::to_string));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn read_run(folder: &Path, algorithm: &str, task: &str, seed: u64) -> Result<Run, Problem> {
+    let train: Vec<TrainRow> = rows(&folder.join("train.csv"))?;
+    let eval: Vec<EvalRow> = rows(&folder.join("eval.csv"))?;
+    let settings = settings(&folder.join("config.toml"))?;
+    let asked = settings.iter().find(|(key, _)| key == "train.steps");
+    let asked = asked.and_then(|(_, steps)| steps.parse().ok());
+    let mut points = Vec::new();
+    for row in eval.iter().filter(|row| row.mode == "deterministic") {
+        points.push(Point { step: row.step, score: row.return_mean, wall_s: Some(row.wall_s) });
+    }
+    check(&folder.join("eval.csv"), &points)?;
+    let last = points.last().map_or(0, |point: &Point| point.step);
+    let reached = train.last().map_or(last, |row| row.step.max(last));
+    let done = folder.join("DONE").is_file();
+    Ok(Run {
+        algorithm: algorithm.to_string(),
+        task: task.to_string(),
+        seed: seed.to_string(),
+        origin: Origin::Folder,
+        points,
+        uniform: uniform(&train),
+        reached,
+        asked,
+        finished: done || asked.is_some_and(|asked| reached >= asked),
+        settings,
+    })
+}
+
+/// Steps must grow and scores be numbers, or no curve can be drawn.
+///
+/// # Errors
+/// They are not.
+pub fn check(path: &Path, points: &[Point]) -> Result<(), Problem> {
+    if let Some(point) = points.iter().find(|point| !point.score.is_finite()) {
+        let what = format!("step {}: the return is {}, expected a number", point.step, point.score);
+        return Err(Problem::input(path, what));
+    }
+    match points.windows(2).find(|pair| pair[0].step >= pair[1].step) {
+        Some(pair) => Err(Problem::input(
+            path,
+            format!("step {} follows step {}, expected steps to grow", pair[1].step, pair[0].step),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Mean return of the episodes that ended before the first update.
+fn uniform(train: &[TrainRow]) -> Option<f64> {
+    let (mut total, mut before) = (0.0, 0);
+    for row in train.iter().take_while(|row| row.updates == 0) {
+        total += row.return_mean.unwrap_or(0.0) * (row.episodes - before) as f64;
+        before = row.episodes;
+    }
+    (before > 0).then(|| total / before as f64)
+}
+
+/// The rows of a table; none where there is no file yet. A last line without an end is
+/// being written, or was when the machine stopped: it is left out.
+fn rows<Row: for<'de> Deserialize<'de>>(path: &Path) -> Result<Vec<Row>, Problem> {
+    let Some(text) = text(path)? else { return Ok(Vec::new()) };
+    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+    let rows = csv::Reader::from_reader(whole.as_bytes()).into_deserialize();
+    rows.collect::<Result<_, _>>().map_err(|error| Problem::csv(path, &error))
+}
+
+fn text(path: &Path) -> Result<Option<String>, Problem> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Problem::system(path, "read", error)),
+    }
+}
+
+/// `section.key` and value of everything in a `config.toml`.
+fn settings(path: &Path) -> Result<Vec<(String, String)>, Problem> {
+    let Some(text) = text(path)? else { return Ok(Vec::new()) };
+    let invalid = |error: toml_edit::TomlError| Problem::input(path, error.message());
+    let document: DocumentMut = text.parse().map_err(invalid)?;
+    let mut all = Vec::new();
+    for (section, item) in document.iter() {
+        flatten(section, item, &mut all);
+    }
+    Ok(all)
+}
+
+fn flatten(path: &str, item: &Item, all: &mut Vec<(String, String)>) {
+    match item.as_table_like() {
+        Some(table) => {
+            table.iter().for_each(|(key, item)| flatten(&format!("{path}.{key}"), item, all))
+        }
+        None => {
+            let value = item.as_value().map(|value| value.clone().decorated("", "").to_string());
+            all.extend(value.map(|value| (path.to_string(), value)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(steps: &[u64]) -> Run {
+        let point = |step: &u64| Point { step: *step, score: *step as f64, wall_s: None };
+        Run {
+            algorithm: "a".into(),
+            task: "t".into(),
+            seed: "0".into(),
+            origin: Origin::Folder,
+            points: steps.iter().map(point).collect(),
+            uniform: None,
+            reached: 0,
+            asked: None,
+            finished: false,
+            settings: vec![],
+        }
+    }
+
+    #[test]
+    fn a_run_has_a_score_until_an_evaluation_is_missing() {
+        let run = run(&[10, 20, 30]);
+        let at = |step| run.at(step).map(|point| point.step);
+        assert_eq!(
+            [at(9), at(10), at(29), at(30), at(39), at(40)],
+            [None, Some(10), Some(20), Some(30), Some(30), None]
+        );
+        assert_eq!(self::run(&[10]).at(19).map(|point| point.step), Some(10));
+        assert!(self::run(&[10]).at(20).is_none() && self::run(&[]).at(0).is_none());
+    }
+
+    #[test]
+    fn uniform_actions_are_those_before_the_first_update_and_episodes_weigh_alike() {
+        let row = |updates, episodes, return_mean| TrainRow {
+            updates,
+            episodes,
+            return_mean,
+            ..TrainRow::default()
+        };
+        let rows =
+            [row(0, 3, Some(1.0)), row(0, 3, None), row(0, 4, Some(5.0)), row(7, 9, Some(99.0))];
+        assert_eq!(uniform(&rows), Some(2.0));
+        assert_eq!(uniform(&rows[3..]), None);
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_left_out_and_a_broken_one_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("eval.csv");
+        let head =
+            "step,mode,episodes,return_mean,return_std,return_min,return_max,length_mean,wall_s\n";
+        let row = "10,deterministic,1,1.5,0,0,0,0,0\n";
+        std::fs::write(&path, format!("{head}{row}20,determ")).unwrap();
+        assert_eq!(rows::<EvalRow>(&path).unwrap().len(), 1);
+        for (broken, words) in [
+            (
+                "20,deterministic,1,oops,0,0,0,0,0\n",
+                "eval.csv: row 3: column 4: invalid float literal",
+            ),
+            ("20,deterministic\n", "eval.csv: row 3: 2 fields, expected the header's 9"),
+        ] {
+            std::fs::write(&path, format!("{head}{row}{broken}")).unwrap();
+            let message = rows::<EvalRow>(&path).unwrap_err().to_string();
+            assert!(message.ends_with(words), "{message}");
+        }
+    }
+
+    #[test]
+    fn settings_are_flat_keys_in_their_order_without_comments() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, "[run]\nalgo = \"sac\"\n[train]\n# Why.\nsteps = 300 # so many\n")
+            .unwrap();
+        let expected = [("run.algo", "\"sac\""), ("train.steps", "300")];
+        let found = settings(&path).unwrap();
+        assert!(found.iter().map(|(k, v)| (k.as_str(), v.as_str())).eq(expected), "{found:?}");
+    }
+}

@@ -1,0 +1,356 @@
+//! What a report says: every task's scores and curves, from runs. Tables, figures and
+//! page show this and compute nothing themselves.
+
+use crate::aggregate::{Aggregate, aggregate};
+use crate::run::{Origin, Point, Run};
+use crate::statistics::{
+    CURVE_REPETITIONS, Estimate, Interval, REPETITIONS, estimate, mean, mean_of_tasks, median,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// A run's score is the mean of so many evaluations, its last.
+const LAST: usize = 3;
+/// Points that a drawn curve has at most.
+pub const MOST_POINTS: usize = 250;
+
+/// What the user may choose.
+#[derive(Debug, Clone, Serialize)]
+pub struct Options {
+    /// Compare at this step instead of the one that `horizon` finds.
+    pub at: Option<u64>,
+    /// The algorithm whose score is 1 on every task.
+    pub reference: String,
+    /// The normalised score whose first reaching is timed.
+    pub threshold: f64,
+}
+
+/// Everything that a report shows.
+#[derive(Debug, Serialize)]
+pub struct Study {
+    /// What was chosen.
+    pub options: Options,
+    /// In the order of the runs, which is that of their colours.
+    pub algorithms: Vec<String>,
+    /// In the order of their names.
+    pub tasks: Vec<Task>,
+    /// Over tasks, where there is something to compare.
+    pub aggregate: Option<Aggregate>,
+    /// All runs.
+    pub runs: Vec<Run>,
+    /// Time of an action, where a file gave it.
+    pub action_times: Vec<ActionTime>,
+}
+
+/// A task.
+#[derive(Debug, Serialize)]
+pub struct Task {
+    /// Its name.
+    pub name: String,
+    /// The step at which algorithms are compared.
+    pub horizon: u64,
+    /// Mean return of uniform actions: the normalised score 0.
+    pub random: Option<f64>,
+    /// The reference's mean score: the normalised score 1.
+    pub reference: Option<f64>,
+    /// The return whose first reaching is timed.
+    pub threshold: Option<f64>,
+    /// One for every algorithm with runs on it.
+    pub cells: Vec<Cell>,
+}
+
+/// An algorithm on a task.
+#[derive(Debug, Serialize)]
+pub struct Cell {
+    /// The algorithm.
+    pub algorithm: String,
+    /// Places of its runs in the study's.
+    pub runs: Vec<usize>,
+    /// Scores of those that reach the horizon.
+    pub scores: Vec<f64>,
+    /// Their mean; of a published mean, its score.
+    pub score: Option<Estimate>,
+    /// The same with uniform actions at 0 and the reference at 1.
+    pub normalised: Option<Estimate>,
+    /// Mean over the runs.
+    pub curve: Vec<CurvePoint>,
+    /// When runs first reach the threshold.
+    pub to_threshold: Option<Reaching>,
+    /// Seconds to the horizon: the median over the runs that reach it.
+    pub wall_s: Option<f64>,
+    /// What a reader must know: seeds that are missing, runs that ended early.
+    pub remarks: Vec<String>,
+}
+
+/// A point of a mean curve.
+#[derive(Debug, Clone, Serialize)]
+pub struct CurvePoint {
+    /// Environment steps.
+    pub step: u64,
+    /// The statistic over runs.
+    pub value: f64,
+    /// Its interval; none with one run.
+    pub interval: Option<Interval>,
+    /// Runs behind it.
+    pub runs: usize,
+    /// Their mean time.
+    pub wall_s: Option<f64>,
+}
+
+/// How many runs reach a return, and when: medians over all runs, in which a run that does
+/// not counts as later than all others.
+#[derive(Debug, Serialize)]
+pub struct Reaching {
+    /// Runs that do.
+    pub reached: usize,
+    /// Runs.
+    pub of: usize,
+    /// Steps; none if half of the runs don't reach it.
+    pub step: Option<f64>,
+    /// Seconds.
+    pub wall_s: Option<f64>,
+}
+
+/// A row of `results/bench/act.csv`: the time of an action at batch 1.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ActionTime {
+    /// The policy.
+    pub policy: String,
+    /// What it runs on.
+    pub system: String,
+    /// Network calls per action.
+    pub network_calls: u64,
+    /// Median, in microseconds.
+    pub us_p50: f64,
+    /// 99th percentile.
+    pub us_p99: f64,
+}
+
+impl Study {
+    /// Studies runs.
+    pub fn new(runs: Vec<Run>, options: Options, action_times: Vec<ActionTime>) -> Self {
+        let mut algorithms: Vec<String> = Vec::new();
+        for run in &runs {
+            if !algorithms.contains(&run.algorithm) {
+                algorithms.push(run.algorithm.clone());
+            }
+        }
+        let names: BTreeSet<&str> = runs.iter().map(|run| run.task.as_str()).collect();
+        let tasks: Vec<Task> =
+            names.into_iter().map(|name| task(name, &algorithms, &runs, &options)).collect();
+        let aggregate = aggregate(&tasks, &algorithms, &runs);
+        Self { options, algorithms, tasks, aggregate, runs, action_times }
+    }
+
+    /// What a reader must know, a line for every algorithm on a task.
+    pub fn remarks(&self) -> Vec<String> {
+        let cells =
+            self.tasks.iter().flat_map(|task| task.cells.iter().map(move |cell| (task, cell)));
+        let noted = cells.filter(|(_, cell)| !cell.remarks.is_empty());
+        let line = |(task, cell): (&Task, &Cell)| {
+            format!("{}, {}: {}", task.name, cell.algorithm, cell.remarks.join("; "))
+        };
+        noted.map(line).collect()
+    }
+}
+
+fn task(name: &str, algorithms: &[String], runs: &[Run], options: &Options) -> Task {
+    let of = |algorithm: &String| -> Vec<usize> {
+        let here = |run: &Run| run.task == name && run.algorithm == *algorithm;
+        (0..runs.len()).filter(|i| here(&runs[*i])).collect()
+    };
+    let groups: Vec<(&String, Vec<usize>)> =
+        algorithms.iter().map(|name| (name, of(name))).filter(|(_, of)| !of.is_empty()).collect();
+    let on_task: Vec<&Run> = groups.iter().flat_map(|(_, of)| of).map(|i| &runs[*i]).collect();
+    let horizon = options.at.unwrap_or_else(|| {
+        let runs_of =
+            |(_, of): &(_, Vec<usize>)| -> Vec<&Run> { of.iter().map(|i| &runs[*i]).collect() };
+        horizon(groups.iter().map(runs_of))
+    });
+    let mut cells: Vec<Cell> = groups
+        .into_iter()
+        .map(|(algorithm, of)| cell(algorithm, of, runs, &on_task, horizon))
+        .collect();
+    let random = random(&on_task);
+    let reference = cells.iter().find(|cell| cell.algorithm == options.reference);
+    let reference = reference.and_then(|cell| cell.score).map(|score| score.value);
+    let mut threshold = None;
+    if let (Some(random), Some(reference)) = (random, reference)
+        && reference > random
+    {
+        let least = random + options.threshold * (reference - random);
+        threshold = Some(least);
+        for cell in &mut cells {
+            let scale = |value: f64| (value - random) / (reference - random);
+            cell.normalised = cell.score.map(|score| Estimate {
+                value: scale(score.value),
+                interval: score
+                    .interval
+                    .map(|ends| Interval { low: scale(ends.low), high: scale(ends.high) }),
+            });
+            let runs: Vec<&Run> = cell.runs.iter().map(|i| &runs[*i]).collect();
+            cell.to_threshold = Some(reaching(&runs, least));
+        }
+    }
+    Task { name: name.to_string(), horizon, random, reference, threshold, cells }
+}
+
+/// The step to compare at: the furthest that more than half of the algorithms have
+/// reached with some run. One that crashed early holds nobody back, and of one that is
+/// far ahead the beginning is compared.
+fn horizon<'a>(algorithms: impl Iterator<Item = Vec<&'a Run>>) -> u64 {
+    let furthest = |runs: Vec<&Run>| {
+        let counted = runs.iter().filter(|run| run.origin != Origin::PublishedMean);
+        counted.map(|run| run.last_step()).max()
+    };
+    let mut reached: Vec<u64> = algorithms.filter_map(furthest).collect();
+    reached.sort_unstable_by(|a, b| b.cmp(a));
+    reached.get(reached.len() / 2).copied().unwrap_or(0)
+}
+
+/// Mean return of uniform actions: over seeds, since runs of one seed draw the same.
+fn random(runs: &[&Run]) -> Option<f64> {
+    let seeds: BTreeSet<&str> = runs.iter().map(|run| run.seed.as_str()).collect();
+    let of_seed = |seed: &str| {
+        let known = runs.iter().filter(|run| run.seed == seed).filter_map(|run| run.uniform);
+        let known: Vec<f64> = known.collect();
+        (!known.is_empty()).then(|| mean(&known))
+    };
+    let means: Vec<f64> = seeds.into_iter().filter_map(of_seed).collect();
+    (!means.is_empty()).then(|| mean(&means))
+}
+
+/// The score of a run: the mean of its last evaluations up to the horizon, if it gets there.
+pub fn score(run: &Run, horizon: u64) -> Option<f64> {
+    run.at(horizon)?;
+    let seen = run.points.partition_point(|point| point.step <= horizon);
+    let last = &run.points[seen.saturating_sub(LAST)..seen];
+    Some(mean(&last.iter().map(|point| point.score).collect::<Vec<_>>()))
+}
+
+fn cell(algorithm: &str, places: Vec<usize>, all: &[Run], on_task: &[&Run], horizon: u64) -> Cell {
+    let runs: Vec<&Run> = places.iter().map(|i| &all[*i]).collect();
+    let reported: Vec<f64> = runs.iter().filter_map(|run| score(run, horizon)).collect();
+    let published = runs.iter().any(|run| run.origin == Origin::PublishedMean);
+    let score = (!reported.is_empty())
+        .then(|| estimate(&vec![reported.clone()], REPETITIONS, mean_of_tasks));
+    let walls: Vec<f64> =
+        runs.iter().filter_map(|run| run.at(horizon)).filter_map(|point| point.wall_s).collect();
+    Cell {
+        algorithm: algorithm.to_string(),
+        curve: curve(&runs),
+        remarks: remarks(&runs, on_task, horizon),
+        runs: places,
+        scores: if published { Vec::new() } else { reported },
+        score,
+        normalised: None,
+        to_threshold: None,
+        wall_s: (!walls.is_empty()).then(|| median(&walls)),
+    }
+}
+
+/// The mean over runs at every step where one was evaluated. A run that was evaluated at
+/// other steps counts with its last evaluation, until one is missing.
+fn curve(runs: &[&Run]) -> Vec<CurvePoint> {
+    let steps: BTreeSet<u64> =
+        runs.iter().flat_map(|run| &run.points).map(|point| point.step).collect();
+    let begin = runs.iter().filter_map(|run| run.points.first()).map(|point| point.step).max();
+    let steps = steps.into_iter().filter(|step| begin.is_some_and(|begin| *step >= begin));
+    let point = |step: &u64| {
+        let points: Vec<&Point> = runs.iter().filter_map(|run| run.at(*step)).collect();
+        let scores: Vec<f64> = points.iter().map(|point| point.score).collect();
+        let walls: Option<Vec<f64>> = points.iter().map(|point| point.wall_s).collect();
+        let runs = scores.len();
+        let Estimate { value, interval } =
+            estimate(&vec![scores], CURVE_REPETITIONS, mean_of_tasks);
+        CurvePoint { step: *step, value, interval, runs, wall_s: walls.map(|walls| mean(&walls)) }
+    };
+    thin(&steps.collect::<Vec<_>>(), MOST_POINTS).iter().map(point).collect()
+}
+
+/// Every n-th of what is too much to draw, the last among them.
+pub fn thin<T: Clone>(all: &[T], most: usize) -> Vec<T> {
+    let every = all.len().div_ceil(most).max(1);
+    let mut kept: Vec<T> = all.iter().rev().step_by(every).cloned().collect();
+    kept.reverse();
+    kept
+}
+
+fn reaching(runs: &[&Run], least: f64) -> Reaching {
+    let first = |run: &&Run| run.points.iter().find(|point| point.score >= least).copied();
+    let firsts: Vec<Option<Point>> = runs.iter().map(first).collect();
+    let middle = |of: &dyn Fn(&Point) -> Option<f64>| {
+        let never = f64::INFINITY;
+        let times: Option<Vec<f64>> =
+            firsts.iter().map(|point| point.as_ref().map_or(Some(never), of)).collect();
+        times.map(|times| median(&times)).filter(|time| time.is_finite())
+    };
+    Reaching {
+        reached: firsts.iter().flatten().count(),
+        of: runs.len(),
+        step: middle(&|point| Some(point.step as f64)),
+        wall_s: middle(&|point| point.wall_s),
+    }
+}
+
+/// What the numbers alone would hide.
+fn remarks(runs: &[&Run], on_task: &[&Run], horizon: u64) -> Vec<String> {
+    if runs.iter().any(|run| run.origin == Origin::PublishedMean) {
+        return vec![
+            "a published mean, of which no run is known: drawn, and in no statistic".into(),
+        ];
+    }
+    let mut all = Vec::new();
+    for run in runs {
+        let (seed, at) = (&run.seed, thousands(run.reached));
+        if !run.finished {
+            let of = run.asked.map(|asked| format!(" of {}", thousands(asked))).unwrap_or_default();
+            all.push(format!("seed {seed}: stopped at step {at}{of} (or is still running)"));
+        } else if run.at(horizon).is_none() && !run.points.is_empty() {
+            all.push(format!("seed {seed}: ends at step {at}, as it was asked to"));
+        }
+        if run.points.is_empty() {
+            all.push(format!("seed {seed}: has no evaluation yet"));
+        }
+    }
+    let ours = |runs: &[&Run]| -> BTreeSet<u64> {
+        let folders = runs.iter().filter(|run| run.origin == Origin::Folder);
+        folders.filter_map(|run| run.seed.parse().ok()).collect()
+    };
+    let own = ours(runs);
+    if !own.is_empty() {
+        let others = ours(on_task);
+        let missing: Vec<String> = others.difference(&own).map(u64::to_string).collect();
+        if !missing.is_empty() {
+            let word = if missing.len() == 1 { "seed" } else { "seeds" };
+            all.push(format!("{word} {} missing, which others have", missing.join(", ")));
+        }
+    }
+    let reach = runs.iter().filter(|run| run.at(horizon).is_some()).count();
+    if reach < runs.len() {
+        all.push(format!("{reach} of {} seeds reach {}", runs.len(), thousands(horizon)));
+    }
+    if reach == 1 {
+        all.push("one seed: no interval".into());
+    }
+    let shortest = runs.iter().filter(|run| run.at(horizon).is_some());
+    let shortest =
+        shortest.map(|run| run.points.partition_point(|point| point.step <= horizon)).min();
+    if let Some(few @ 1..LAST) = shortest {
+        all.push(format!("a score is the mean of {few} evaluations only, as there are no more"));
+    }
+    all
+}
+
+/// A whole number with commas.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (digit, left) in digits.chars().zip((0..digits.len()).rev()) {
+        text.push(digit);
+        if left > 0 && left % 3 == 0 {
+            text.push(',');
+        }
+    }
+    text
+}

@@ -1,0 +1,260 @@
+//! What a report says of runs whose truth is known, and what it never does to files.
+
+use report::{Options, Origin, Output, Point, Problem, Run, Study};
+use std::fs;
+use std::path::Path;
+
+fn options() -> Options {
+    Options { at: None, reference: "sac".into(), threshold: 1.0 }
+}
+
+/// A run that is evaluated every 10 steps.
+fn run(algorithm: &str, task: &str, seed: u64, scores: &[f64]) -> Run {
+    let point = |(score, i): (&f64, u64)| Point {
+        step: 10 * (i + 1),
+        score: *score,
+        wall_s: Some(60.0 * (i + 1) as f64),
+    };
+    Run {
+        algorithm: algorithm.into(),
+        task: task.into(),
+        seed: seed.to_string(),
+        origin: Origin::Folder,
+        points: scores.iter().zip(0..).map(point).collect(),
+        uniform: Some(-100.0),
+        reached: 10 * scores.len() as u64,
+        asked: Some(10 * scores.len() as u64),
+        finished: true,
+        settings: vec![("train.steps".into(), (10 * scores.len()).to_string())],
+    }
+}
+
+fn study(runs: Vec<Run>) -> Study {
+    Study::new(runs, options(), Vec::new())
+}
+
+#[test]
+fn a_score_is_the_mean_of_the_last_three_evaluations_up_to_the_step_of_comparison() {
+    let long = run("smfp", "Ant", 0, &[0.0, 10.0, 20.0, 30.0, 900.0]);
+    let study = study(vec![run("sac", "Ant", 0, &[1.0, 2.0, 3.0, 7.0]), long]);
+    let task = &study.tasks[0];
+    assert_eq!(task.horizon, 40, "the first four evaluations are there for both");
+    assert_eq!(task.cells[0].scores, [4.0]);
+    assert_eq!(task.cells[1].scores, [20.0]);
+}
+
+#[test]
+fn uniform_actions_are_0_the_reference_is_1_and_intervals_are_scaled_alike() {
+    let study = study(vec![
+        run("sac", "Ant", 0, &[100.0, 100.0, 100.0]),
+        run("smfp", "Ant", 0, &[300.0, 300.0, 300.0]),
+        run("smfp", "Ant", 1, &[0.0, 0.0, 0.0]),
+    ]);
+    let [sac, smfp] = study.tasks[0].cells.as_slice() else { panic!("two algorithms") };
+    assert_eq!(sac.normalised.unwrap().value, 1.0);
+    assert!(sac.normalised.unwrap().interval.is_none(), "one seed has no interval");
+    let smfp = smfp.normalised.unwrap();
+    let ends = smfp.interval.unwrap();
+    assert_eq!((smfp.value, ends.low, ends.high), (1.25, 0.5, 2.0));
+}
+
+#[test]
+fn a_crash_and_a_missing_seed_and_a_short_run_are_said_and_hold_nobody_back() {
+    let scores = [1.0, 2.0, 3.0, 4.0];
+    let mut crashed = run("td3", "Ant", 0, &scores[..1]);
+    (crashed.reached, crashed.asked, crashed.finished) = (14_000, Some(30_000), false);
+    let mut runs = vec![crashed];
+    for algorithm in ["sac", "smfp"] {
+        runs.extend((0..3).map(|seed| run(algorithm, "Ant", seed, &scores)));
+    }
+    runs.push(run("sac", "Ant", 3, &scores[..2]));
+    let study = study(runs);
+    let task = &study.tasks[0];
+    assert_eq!(task.horizon, 40);
+    let of = |name: &str| task.cells.iter().find(|cell| cell.algorithm == name).unwrap();
+    assert_eq!(
+        of("td3").remarks,
+        [
+            "seed 0: stopped at step 14,000 of 30,000 (or is still running)",
+            "seeds 1, 2, 3 missing, which others have",
+            "0 of 1 seeds reach 40",
+        ]
+    );
+    assert!(of("td3").score.is_none() && !of("td3").curve.is_empty());
+    assert_eq!(
+        of("sac").remarks,
+        ["seed 3: ends at step 20, as it was asked to", "3 of 4 seeds reach 40"]
+    );
+    let runs: Vec<usize> = of("sac").curve.iter().map(|point| point.runs).collect();
+    assert_eq!(runs, [4, 4, 3, 3]);
+}
+
+#[test]
+fn the_time_to_a_threshold_is_a_median_in_which_who_never_gets_there_is_last() {
+    let sac = run("sac", "Ant", 0, &[100.0, 100.0, 100.0]);
+    let reaching = |scores: &[[f64; 3]]| {
+        let others = scores.iter().zip(0..).map(|(scores, seed)| run("smfp", "Ant", seed, scores));
+        let study = study(others.chain([sac.clone()]).collect());
+        let time = study.tasks[0].cells[0].to_threshold.as_ref().unwrap();
+        (time.reached, time.of, time.step, time.wall_s)
+    };
+    let (early, late, never) = ([150.0, 0.0, 0.0], [0.0, 0.0, 100.0], [0.0, 99.0, 0.0]);
+    assert_eq!(reaching(&[early, late, never]), (2, 3, Some(30.0), Some(180.0)));
+    assert_eq!(reaching(&[early, late]), (2, 2, Some(20.0), Some(120.0)));
+    assert_eq!(reaching(&[early, never, never]), (1, 3, None, None));
+}
+
+#[test]
+fn over_tasks_only_algorithms_with_a_score_on_every_task_are_compared() {
+    let scores = [100.0, 100.0, 100.0];
+    let mut runs = Vec::new();
+    for task in ["Ant", "Hopper"] {
+        for algorithm in ["sac", "smfp"] {
+            runs.extend((0..2).map(|seed| run(algorithm, task, seed, &scores)));
+        }
+    }
+    runs.push(run("dpmd", "Ant", 0, &scores));
+    runs.push(run("smfp", "Swimmer", 0, &scores));
+    let study = study(runs);
+    let all = study.aggregate.unwrap();
+    assert_eq!(all.tasks, ["Ant", "Hopper"]);
+    let members: Vec<&str> = all.members.iter().map(|member| member.algorithm.as_str()).collect();
+    assert_eq!(members, ["sac", "smfp"]);
+    assert_eq!(
+        all.left_out,
+        ["Swimmer: the reference has no score there", "dpmd: no score on Hopper"]
+    );
+    assert!(all.improvements.iter().all(|pair| pair.probability.value == 0.5));
+}
+
+/// Writes a table and a mapping of it, and reads them.
+fn mapped(table: &str, mapping: &str) -> Result<Vec<Run>, Problem> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("t.csv"), table).unwrap();
+    let path = folder.path().join("map.toml");
+    fs::write(&path, mapping).unwrap();
+    report::read_mapping(&path)
+}
+
+#[test]
+fn long_tables_wide_ones_and_published_means_become_runs() {
+    let long = mapped(
+        "algo,env,t,seed,ret,time\nTD,ant,0.02,7,5,90\nTD,ant,0.01,7,4,50\nTD,ant,0.01,8,6,\n",
+        "[[curves]]\nfile = \"t.csv\"\nalgorithm = { column = \"algo\" }\ntask = { column = \"env\" }\n\
+         step = \"t\"\nstep_scale = 1000\nreturn = \"ret\"\nseed = \"seed\"\nwall_s = \"time\"\n\
+         rename = { ant = \"Ant-v4\" }\n",
+    )
+    .unwrap();
+    assert_eq!(long.len(), 2);
+    assert_eq!((long[0].algorithm.as_str(), long[0].task.as_str()), ("TD", "Ant-v4"));
+    let point = |step, score, wall_s| Point { step, score, wall_s };
+    assert_eq!(long[0].points, [point(10, 4.0, Some(50.0)), point(20, 5.0, Some(90.0))]);
+    assert_eq!(long[1].points, [point(10, 6.0, None)]);
+
+    let head = "[[curves]]\nfile = \"t.csv\"\nalgorithm = \"Theirs\"\ntask = \"Ant-v4\"\nstep = \"step\"\n";
+    let table = "# a comment\nstep,a,b\n10,1,2\n20,3,\n30,5,\n";
+    let wide = mapped(table, &format!("{head}returns = [\"a\", \"b\"]\n")).unwrap();
+    assert_eq!(wide[0].points, [point(10, 1.0, None), point(20, 3.0, None), point(30, 5.0, None)]);
+    assert_eq!(wide[1].points, [point(10, 2.0, None)]);
+
+    let mean = mapped(table, &format!("{head}mean = \"a\"\n")).unwrap();
+    assert_eq!(mean[0].origin, Origin::PublishedMean);
+    let mut runs = vec![run("sac", "Ant-v4", 0, &[1.0, 1.0, 1.0])];
+    runs.extend(mean);
+    let study = study(runs);
+    let theirs = &study.tasks[0].cells[1];
+    assert!(theirs.scores.is_empty(), "no run of it is known");
+    let score = theirs.score.unwrap();
+    assert_eq!((score.value, score.interval), (3.0, None));
+    assert_eq!(study.tasks[0].horizon, 30, "a published mean does not move the comparison");
+    assert_eq!(study.aggregate.unwrap().members.len(), 1);
+}
+
+#[test]
+fn mistakes_in_a_mapping_or_a_table_are_named() {
+    let head = "[[curves]]\nfile = \"t.csv\"\nalgorithm = \"A\"\ntask = \"T\"\nstep = \"step\"\n";
+    let table = "step,r\n10,1\n20,oops\n";
+    for (table, mapping, words) in [
+        (table, format!("{head}return = \"ret\"\n"), "there is no column 'ret' (all: step, r)"),
+        (table, format!("{head}return = \"r\"\n"), "row 3: r is 'oops', expected a number"),
+        (table, head.to_string(), "curves 1: expected just one of return, returns and mean"),
+        (table, format!("{head}retrun = \"r\"\n"), "row 6: unknown field `retrun`"),
+        ("step,r\n10,1\n10,2\n", format!("{head}return = \"r\"\n"), "step 10 follows step 10"),
+        ("step,r\n", format!("{head}return = \"r\"\n"), "no row has both a step and a return"),
+    ] {
+        let message = mapped(table, &mapping).unwrap_err().to_string();
+        assert!(message.contains(words), "'{words}' is not in: {message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> = entries.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_report_replaces_an_earlier_one_and_no_file_of_the_users() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let both = |task: &str| study(vec![run("sac", "Ant", 0, &[1.0]), run("sac", task, 0, &[1.0])]);
+    Output::look(&out).unwrap().write(&both("Hopper")).unwrap();
+    fs::write(out.join("notes.txt"), "mine").unwrap();
+    assert!(out.join("curves-Hopper.svg").exists());
+    Output::look(&out).unwrap().write(&both("Swimmer")).unwrap();
+    assert!(!out.join("curves-Hopper.svg").exists() && out.join("curves-Swimmer.svg").exists());
+    assert_eq!(fs::read_to_string(out.join("notes.txt")).unwrap(), "mine");
+
+    fs::write(out.join("curves-Walker.svg"), "mine").unwrap();
+    let before = names(&out);
+    let error = Output::look(&out).unwrap().write(&both("Walker")).unwrap_err().to_string();
+    assert!(error.contains("curves-Walker.svg: is not of a report"), "{error}");
+    assert_eq!(fs::read_to_string(out.join("curves-Walker.svg")).unwrap(), "mine");
+    assert_eq!(names(&out), before);
+
+    let other = folder.path().join("thesis");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("index.html"), "mine").unwrap();
+    assert!(Output::look(&other).is_err());
+    fs::write(other.join("FILES"), "index.html\n").unwrap();
+    assert!(Output::look(&other).is_err(), "a list that we did not write gives no right");
+}
+
+#[test]
+fn a_list_of_files_can_not_reach_out_of_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let study = study(vec![run("sac", "Ant", 0, &[1.0])]);
+    Output::look(&out).unwrap().write(&study).unwrap();
+    fs::write(folder.path().join("precious"), "mine").unwrap();
+    let list = fs::read_to_string(out.join("FILES")).unwrap();
+    fs::write(out.join("FILES"), format!("{list}../precious\n")).unwrap();
+    Output::look(&out).unwrap().write(&study).unwrap();
+    assert_eq!(fs::read_to_string(folder.path().join("precious")).unwrap(), "mine");
+}
+
+#[test]
+fn names_of_the_users_can_not_become_markup_nor_paths_and_the_page_asks_for_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let evil = "</script><img src=http://example.org/>";
+    let runs = vec![
+        run("sac", "Ant", 0, &[1.0]),
+        run("a|b", "../../x", 0, &[1.0]),
+        run(evil, "Ant", 0, &[1.0]),
+    ];
+    let page = Output::look(&out).unwrap().write(&study(runs)).unwrap();
+    let text = fs::read_to_string(page).unwrap();
+    assert_eq!(text.matches("</script>").count(), 2, "the page's own two");
+    assert!(!text.contains("<img"));
+    let address = text.replace("http://www.w3.org/2000/svg", "").replace("http://example.org", "");
+    assert!(!address.contains("http:") && !address.contains("https:"), "an address outside");
+    assert!(out.join("curves-..-..-x.svg").exists());
+    assert_eq!(names(folder.path()), ["report"]);
+    let svg = fs::read_to_string(out.join("curves.svg")).unwrap();
+    assert!(svg.contains("&lt;/script&gt;") && !svg.contains("<img"), "{svg}");
+    let table = fs::read_to_string(out.join("report.md")).unwrap();
+    assert!(table.contains("a\\|b"));
+}

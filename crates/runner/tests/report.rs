@@ -1,0 +1,201 @@
+//! `runner report` on copies of the reference runs, driven from outside.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn reference() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../results/reference")
+}
+
+fn report(folder: &Path, more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
+    command.arg("report").arg(folder).args(more).stdin(Stdio::null()).output().unwrap()
+}
+
+fn copy(from: &str, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for name in ["config.toml", "train.csv", "eval.csv"] {
+        fs::copy(reference().join(from).join(name), to.join(name)).unwrap();
+    }
+}
+
+/// All files of a run with every return multiplied, as if another seed had got there.
+fn perturbed(from: &str, to: &Path, factor: f64) {
+    copy(from, to);
+    let path = to.join("eval.csv");
+    let mut rows: Vec<report::EvalRow> = report::read(&path).unwrap();
+    rows.iter_mut().for_each(|row| row.return_mean *= factor);
+    fs::remove_file(&path).unwrap();
+    let mut log = report::Log::create(&path).unwrap();
+    rows.iter().for_each(|row| log.append(row).unwrap());
+}
+
+fn refused(output: &Output, words: &[&str]) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(output.stdout.is_empty());
+    for word in words {
+        assert!(text.contains(word), "'{word}' is not in: {text}");
+    }
+}
+
+/// The study that a page shows.
+fn data(page: &Path) -> serde_json::Value {
+    let text = fs::read_to_string(page).unwrap();
+    let (_, after) = text.split_once("id=\"data\">").unwrap();
+    serde_json::from_str(after.split_once("</script>").unwrap().0).unwrap()
+}
+
+#[test]
+fn one_run_makes_a_report_and_stands_on_stdout_as_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    copy("smfp/Hopper-v4/seed-0", &folder.path().join("smfp/Hopper-v4/seed-0"));
+    let output = report(folder.path(), &[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let row = text.lines().nth(1).unwrap();
+    // The mean of its three evaluations, added up by hand from eval.csv.
+    let rows: Vec<report::EvalRow> =
+        report::read(&folder.path().join("smfp/Hopper-v4/seed-0/eval.csv")).unwrap();
+    let deterministic = rows.iter().filter(|row| row.mode == "deterministic");
+    let mean = deterministic.map(|row| row.return_mean).sum::<f64>() / 3.0;
+    let shown: f64 = row.split(',').nth(4).unwrap().parse().unwrap();
+    assert!((shown - mean).abs() < 1e-9, "{row}");
+    assert!(row.starts_with("Hopper-v4,smfp,30000,1,") && row.ends_with(",,,"), "{row}");
+    let messages = String::from_utf8(output.stderr).unwrap();
+    assert!(messages.contains("one seed: no interval"), "{messages}");
+    let data = data(&folder.path().join("report/index.html"));
+    assert!(data["tasks"][0]["cells"][0]["score"]["interval"].is_null());
+    assert!(data["aggregate"].is_null(), "there is no reference to be normalised by");
+}
+
+#[test]
+fn the_reference_runs_report_their_crashes_gaps_and_settings_and_the_same_bytes_again() {
+    let folder = tempfile::tempdir().unwrap();
+    for (algo, seed) in [("sac", 0), ("sac", 1), ("smfp", 0), ("smfp", 1)] {
+        let run = format!("{algo}/HalfCheetah-v4/seed-{seed}");
+        copy(&run, &folder.path().join(&run));
+    }
+    // As a crash leaves it: asked for more, and a row that was being written.
+    let crashed = folder.path().join("sac/HalfCheetah-v4/seed-1");
+    for (name, lines) in [("train.csv", 15), ("eval.csv", 4)] {
+        let text = fs::read_to_string(crashed.join(name)).unwrap();
+        let kept: Vec<&str> = text.lines().take(lines).collect();
+        fs::write(crashed.join(name), format!("{}\n2000", kept.join("\n"))).unwrap();
+    }
+    let once = report(folder.path(), &["--out", folder.path().join("a").to_str().unwrap()]);
+    let again = report(folder.path(), &["--out", folder.path().join("b").to_str().unwrap()]);
+    assert!(once.status.success() && again.status.success());
+    let messages = String::from_utf8(once.stderr).unwrap();
+    for line in [
+        "seed 1: stopped at step 14,000 of 30,000 (or is still running); 1 of 2 seeds reach 30,000",
+        "seed 1: ends at step 20,000, as it was asked to; 1 of 2 seeds reach 30,000",
+    ] {
+        assert!(messages.contains(line), "'{line}' is not in: {messages}");
+    }
+    let mut names: Vec<_> = fs::read_dir(folder.path().join("a"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    for name in &names {
+        let bytes = |report: &str| fs::read(folder.path().join(report).join(name)).unwrap();
+        assert!(bytes("a") == bytes("b"), "{name:?}");
+    }
+    for name in ["index.html", "report.md", "scores.csv", "curves.svg", "profile.png"] {
+        assert!(names.iter().any(|known| known == name), "{name} is not in {names:?}");
+    }
+    let data = data(&folder.path().join("a/index.html"));
+    let settings = data["runs"][2]["settings"].as_array().unwrap();
+    assert!(settings.contains(&serde_json::json!(["train.steps", "30000"])), "{settings:?}");
+    // What results_table.py prints as uniform actions: the mean of both seeds' there.
+    let random = data["tasks"][0]["random"].as_f64().unwrap();
+    assert!((random - (-317.0 - 300.0) / 2.0).abs() < 1.0, "{random}");
+}
+
+#[test]
+fn seventy_runs_take_seconds_and_the_page_stays_small() {
+    let folder = tempfile::tempdir().unwrap();
+    for algo in ["crossq", "sac"] {
+        for task in 0..7 {
+            for seed in 0..5 {
+                let to = folder.path().join(format!("{algo}/Task{task}-v4/seed-{seed}"));
+                let factor = 1.0 + 0.1 * f64::from((seed * 7 + task * 3) % 5);
+                perturbed(&format!("{algo}/HalfCheetah-v4/seed-{}", seed % 2), &to, factor);
+            }
+        }
+    }
+    let begun = Instant::now();
+    let output = report(folder.path(), &[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    let page = folder.path().join("report/index.html");
+    assert!(fs::metadata(&page).unwrap().len() < 3_000_000);
+    let data = data(&page);
+    assert_eq!(data["runs"].as_array().unwrap().len(), 70);
+    let members = data["aggregate"]["members"].as_array().unwrap();
+    assert_eq!(members.len(), 2);
+    for member in members {
+        assert!(member["iqm"]["interval"]["low"].is_f64(), "five seeds have an interval");
+    }
+    // Every run of CrossQ beats every run of SAC here.
+    let pair = &data["aggregate"]["improvements"][0]["probability"];
+    assert_eq!((pair["value"].as_f64(), pair["interval"]["low"].as_f64()), (Some(1.0), Some(1.0)));
+}
+
+#[test]
+fn curves_of_others_and_times_of_actions_stand_beside_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path().join("runs");
+    copy("sac/Hopper-v4/seed-0", &runs.join("sac/Hopper-v4/seed-0"));
+    let mapping = folder.path().join("others.toml");
+    fs::write(folder.path().join("others.csv"), "step,one,two\n10000,5,6\n20000,7,8\n30000,9,10\n")
+        .unwrap();
+    let entry = "[[curves]]\nfile = \"others.csv\"\nalgorithm = \"Theirs\"\ntask = \"Hopper-v4\"\n\
+                 step = \"step\"\nreturns = [\"one\", \"two\"]\n";
+    fs::write(&mapping, entry).unwrap();
+    let act = reference().join("../bench/act.csv");
+    let more = ["--curves", mapping.to_str().unwrap(), "--act-times", act.to_str().unwrap()];
+    let output = report(&runs, &more);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("Hopper-v4,Theirs,30000,2,7.5,7.0,8.0,"), "{text}");
+    let times = fs::read_to_string(runs.join("report/action-times.csv")).unwrap();
+    assert!(times.contains("smfp,ours,1,"), "{times}");
+
+    fs::write(&mapping, entry.replace("Theirs", "sac")).unwrap();
+    refused(&report(&runs, &more), &["others.toml", "'sac' is also a folder"]);
+    fs::write(&mapping, entry.replace("\"two\"", "\"three\"")).unwrap();
+    refused(&report(&runs, &more), &["others.csv", "'three'", "all: step, one, two"]);
+}
+
+#[test]
+fn wrong_input_is_refused_in_one_line_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    refused(&report(folder.path(), &[]), &["no runs found", "seed-N"]);
+    refused(&report(&folder.path().join("nowhere"), &[]), &["nowhere", "no such folder"]);
+    let run = folder.path().join("sac/Hopper-v4/seed-0");
+    copy("sac/Hopper-v4/seed-0", &run);
+    let whole = fs::read_to_string(run.join("eval.csv")).unwrap();
+    fs::write(
+        run.join("eval.csv"),
+        whole.replacen("20000,deterministic,10,", "20000,deterministic,ten,", 1),
+    )
+    .unwrap();
+    refused(&report(folder.path(), &[]), &["seed-0/eval.csv: row 5: column 3"]);
+    fs::write(run.join("eval.csv"), &whole).unwrap();
+    for (flag, value) in [("--at", "-1"), ("--threshold", "high")] {
+        refused(&report(folder.path(), &[flag, value]), &[flag]);
+    }
+    assert!(!folder.path().join("report").exists());
+
+    let thesis = folder.path().join("thesis");
+    fs::create_dir(&thesis).unwrap();
+    fs::write(thesis.join("index.html"), "mine").unwrap();
+    let out = ["--out", thesis.to_str().unwrap()];
+    refused(&report(folder.path(), &out), &["thesis", "--out"]);
+    assert_eq!(fs::read_to_string(thesis.join("index.html")).unwrap(), "mine");
+}
