@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use ndarray::{Array1, Array2, ArrayView2};
-use ndarray_npy::{NpzWriter, ReadNpyExt};
+use ndarray_npy::{NpzWriter, ViewNpyExt};
 
 use crate::env::Env;
 use crate::error::Error;
@@ -68,9 +68,12 @@ pub fn replay(env: &mut Env, seed: u64, actions: ArrayView2<f32>) -> Result<Trac
 /// [`Error::TraceFile`] when there is no such file or it holds something else.
 pub fn read_npy(file: &Path) -> Result<Array2<f32>, Error> {
     let fail = |reason: String| Error::TraceFile { file: file.to_owned(), reason };
-    let reader = File::open(file).map_err(|cause| fail(cause.to_string()))?;
-    Array2::read_npy(reader)
-        .map_err(|cause| fail(format!("{cause}; expected a float32 array of shape (T, act_dim)")))
+    let bytes = std::fs::read(file).map_err(|cause| fail(cause.to_string()))?;
+    // A view takes the shape that the file claims only if the file is as long.
+    let view = ArrayView2::<f32>::view_npy(&bytes).map_err(|cause| {
+        fail(format!("{cause}; expected a float32 array of shape (T, act_dim)"))
+    })?;
+    Ok(view.to_owned())
 }
 
 /// Writes a trace as `.npz`, with the names of [`Trace`]'s fields.
@@ -90,4 +93,52 @@ pub fn write_npz(file: &Path, trace: &Trace) -> Result<(), Error> {
         npz.finish()
     };
     write().map(drop).map_err(|cause: ndarray_npy::WriteNpzError| fail(cause.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray_npy::WriteNpyExt;
+    use proptest::prelude::*;
+
+    fn npy() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Array2::<f32>::ones((5, 3)).write_npy(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Result<Array2<f32>, Error> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        read_npy(file.path())
+    }
+
+    #[test]
+    fn a_shape_beyond_the_file_is_refused_and_not_allocated() {
+        // As many bytes as before: the header's padding makes room.
+        for shape in ["(99999999999999, 3)", "(5, 999999999999999999)", "(6, 3)"] {
+            let mut bytes = npy();
+            let at = bytes.windows(6).position(|window| window == b"(5, 3)").unwrap();
+            let padding = shape.len() - 6;
+            bytes.splice(at..at + 6, shape.bytes());
+            let end = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+            bytes.drain(end - padding..end);
+            assert!(read(&bytes).is_err(), "{shape}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_spoilt_file_of_actions_is_read_or_refused(
+            at in any::<prop::sample::Index>(),
+            with in prop::collection::vec(any::<u8>(), 0..12),
+        ) {
+            let mut bytes = npy();
+            let at = at.index(bytes.len());
+            let end = (at + with.len()).min(bytes.len());
+            bytes.splice(at..end, with);
+            let _ = read(&bytes);
+            let _ = read(&bytes[..at]);
+        }
+    }
 }

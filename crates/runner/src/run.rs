@@ -22,6 +22,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
+/// No value is further from 0 than the largest reward / (1 - gamma), but for an
+/// entropy bonus and errors; so many times as far, it is garbage.
+const EXPLODED: f64 = 100.0;
 /// Updates on a GPU whose measurements may wait to be read.
 const UNREAD_UPDATES: usize = 1000;
 
@@ -33,6 +36,8 @@ pub struct Parts<'a> {
     pub envs: Envs,
     pub evaluator: Evaluator,
     pub agent: Box<dyn Agent>,
+    /// The critics' discount: with the rewards, it bounds what values can be.
+    pub gamma: f64,
     pub device: Device,
     pub stop: Stop,
 }
@@ -45,6 +50,7 @@ pub struct Run<'a> {
     envs: Envs,
     evaluator: Evaluator,
     agent: Box<dyn Agent>,
+    gamma: f64,
     device: Device,
     stop: Stop,
 
@@ -96,14 +102,14 @@ struct Clock {
     before: f64,
     /// When and at which step the last checkpoint was made.
     saved: (Instant, u64),
-    /// Spent on checkpoints by this process.
-    saving: Duration,
+    /// Checkpoints made by this process, and the time that they took.
+    saving: (u32, Duration),
 }
 
 impl Clock {
     fn new(before: f64, step: u64) -> Self {
         let now = Instant::now();
-        Self { begun: now, before, saved: (now, step), saving: Duration::ZERO }
+        Self { begun: now, before, saved: (now, step), saving: (0, Duration::ZERO) }
     }
 
     fn wall_s(&self) -> f64 {
@@ -186,7 +192,7 @@ impl<'a> Run<'a> {
         logs: Logs,
         wall_s: f64,
     ) -> Self {
-        let Parts { identity, train, folder, envs, evaluator, agent, device, stop } = parts;
+        let Parts { identity, train, folder, envs, evaluator, agent, gamma, device, stop } = parts;
         let spec = envs.spec();
         let label = format!("{} {} seed {}", identity.algo, identity.env, identity.seed);
         let on_device = || DeviceReplay::new(&replay, spec.obs_dim, spec.act_dim, device);
@@ -209,6 +215,7 @@ impl<'a> Run<'a> {
             envs,
             evaluator,
             agent,
+            gamma,
             device,
             stop,
         }
@@ -271,14 +278,16 @@ impl<'a> Run<'a> {
     /// Says what the run cost beside training.
     fn summarise(&self, memory: Option<u64>) {
         let text = |bytes: Option<u64>| bytes.map_or("unknown".into(), needs::text);
-        let share = self.clock.saving.as_secs_f64() / self.clock.begun.elapsed().as_secs_f64();
+        let (count, time) = self.clock.saving;
+        let seconds = time.as_secs_f64();
         self.progress.note(
             self.counters.step,
             &format!(
-                "done in {:.1} min, of which checkpoints took {:.2} %; memory without the replay \
-                 was {} at the start and is {}",
+                "done in {:.1} min; {count} checkpoints took {:.2} s each, {:.2} % of the time; memory \
+                 without the replay was {} at the start and is {}",
                 self.clock.wall_s() / 60.0,
-                100.0 * share,
+                seconds / f64::from(count),
+                100.0 * seconds / self.clock.begun.elapsed().as_secs_f64(),
                 text(memory),
                 text(needs::resident()),
             ),
@@ -356,6 +365,7 @@ impl<'a> Run<'a> {
             let action = aview1(&actions[i * act_dim..][..act_dim]);
             let next = aview1(&rollout.obs_f32[i * width..][..width]);
             self.replay.push(i, action, outcome.reward as f32, next, outcome.terminated);
+            self.counters.largest_reward = self.counters.largest_reward.max(outcome.reward.abs());
             let (total, length) = &mut rollout.episodes[i];
             *total += outcome.reward;
             *length += 1;
@@ -409,19 +419,31 @@ impl<'a> Run<'a> {
 
     /// Reads what updates measured.
     fn read(&mut self) -> Outcome<()> {
-        for measured in self.unread.drain(..) {
-            let metrics = measured.read().map_err(|error| {
-                let by = if self.device == Device::Cpu { "at" } else { "by" };
-                Failure::Failed(format!(
-                    "training diverged {by} step {}: {error}; rows and the last good checkpoint \
-                     are in {}; smaller learning rates are the usual mend",
-                    self.counters.step,
-                    self.folder.display()
-                ))
-            })?;
+        for measured in self.unread.drain(..).collect::<Vec<_>>() {
+            let metrics = measured.read().map_err(|error| self.diverged(&error.to_string()))?;
+            let reward = self.counters.largest_reward;
+            let bound = reward.max(1.0) / (1.0 - self.gamma).max(1e-6);
+            let q_mean = metrics.q_mean.unwrap_or(0.0);
+            if q_mean.abs() > EXPLODED * bound {
+                return Err(self.diverged(&format!(
+                    "q_mean is {q_mean:.3e}, over {EXPLODED} times what the largest reward \
+                     ({reward:.3}) allows at gamma {}",
+                    self.gamma
+                )));
+            }
             self.interval.update(&metrics);
         }
         Ok(())
+    }
+
+    fn diverged(&self, what: &str) -> Failure {
+        let by = if self.device == Device::Cpu { "at" } else { "by" };
+        Failure::Failed(format!(
+            "training diverged {by} step {}: {what}; rows and the last good checkpoint are in {}; \
+             smaller learning rates are the usual mend",
+            self.counters.step,
+            self.folder.display()
+        ))
     }
 
     /// Evaluates in all modes; answers whether there was time for it.
@@ -488,7 +510,8 @@ impl<'a> Run<'a> {
         };
         self.checkpoints.save(&state, self.agent.as_ref())?;
         self.clock.saved = (Instant::now(), self.counters.step);
-        self.clock.saving += begun.elapsed();
+        let (count, time) = self.clock.saving;
+        self.clock.saving = (count + 1, time + begun.elapsed());
         Ok(())
     }
 }

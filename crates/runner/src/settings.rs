@@ -94,6 +94,13 @@ pub struct Settings {
     pub document: DocumentMut,
 }
 
+impl Settings {
+    /// The critics' discount, which every algorithm has.
+    pub fn gamma(&self) -> f64 {
+        self.document["critic"]["gamma"].as_float().expect("every algorithm has it")
+    }
+}
+
 /// Where settings come from.
 #[derive(Default)]
 pub struct Sources<'a> {
@@ -493,5 +500,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    proptest::proptest! {
+        /// Whatever a configuration file holds, it is read or refused in one line.
+        #[test]
+        fn a_spoilt_configuration_is_read_or_refused(
+            at in proptest::prelude::any::<proptest::sample::Index>(),
+            length in 0usize..12,
+            with in "[-0-9a-z\\[\\]{}=\".#\n ]{0,12}",
+        ) {
+            let mut text = resolve(&with_algo("dpmd")).ok().unwrap().document.to_string();
+            let at = at.index(text.len());
+            let end = (at + length).min(text.len());
+            proptest::prop_assume!(text.is_char_boundary(at) && text.is_char_boundary(end));
+            text.replace_range(at..end, &with);
+            let Ok(document) = text.parse::<DocumentMut>() else { return Ok(()) };
+            if let Err(failure) = of_run("dpmd", &document, "config.toml") {
+                proptest::prop_assert!(!failure.message().contains('\n'), "{}", failure.message());
+            }
+        }
+    }
+
+    fn with_algo(algo: &str) -> Sources<'_> {
+        Sources { algo, env: "Hopper-v4", preset: "default", ..Default::default() }
     }
 }

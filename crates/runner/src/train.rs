@@ -77,6 +77,7 @@ pub fn train_request(request: &TrainRequest) -> Outcome<()> {
         folder: folder.path(),
         evaluator: Evaluator::new(env, model, evaluation, threads, *seed, device)?,
         agent: make_agent(&settings.algorithm, envs.spec(), *seed, device),
+        gamma: settings.gamma(),
         envs,
         device,
         stop,

@@ -2,13 +2,11 @@
 
 mod common;
 
-use common::{
-    ALGORITHMS, SMALL, TASKS, checkpoint, folder, refused, repeatable, runner, stderr, train,
-};
-use report::{EvalRow, ToyRow, TrainRow};
+use common::{ALGORITHMS, SMALL, TASKS, folder, refused, repeatable, runner, stderr, train};
+use report::{EvalRow, ToyRow};
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 #[test]
 fn every_task_trains_from_the_command_line_and_its_checkpoint_evaluates_to_what_was_logged() {
@@ -285,8 +283,8 @@ fn an_output_folder_that_cannot_be_made_is_one_line() {
 }
 
 #[test]
-fn a_disk_that_runs_full_stops_the_run_with_the_file_that_did_not_fit() {
-    // A limit on the size of files stands for the full disk: the write fails
+fn a_disk_without_room_for_the_replay_is_found_before_training() {
+    // A limit on the size of files stands for the full disk: the reservation fails
     // in the same place. The signal that comes with it is ignored, as a full
     // disk sends none.
     let out = tempfile::tempdir().unwrap();
@@ -295,26 +293,52 @@ fn a_disk_that_runs_full_stops_the_run_with_the_file_that_did_not_fit() {
     command.args(["-c", script, env!("CARGO_BIN_EXE_runner")]);
     command.args(["--env", "Hopper-v4", "--seed", "1", "--steps", "300", "--out"]).arg(out.path());
     let output = command.args(SMALL).output().unwrap();
-    let text = stderr(&output);
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    let last = text.lines().last().unwrap();
-    assert!(last.starts_with("error: ") && last.contains("checkpoint: can't write"), "{text}");
-    assert!(!folder(out.path(), "Hopper-v4", 1).join("DONE").exists());
+    refused(&output, 1, &["replay.bin", "can't reserve the replay's space"]);
+    let run = folder(out.path(), "Hopper-v4", 1);
+    assert!(
+        !run.join("checkpoint/replay.bin").exists(),
+        "half a file takes the room that is short"
+    );
+    // The same command begins where there is room.
+    assert!(train(out.path(), "Hopper-v4", 1, &[]).status.success());
 }
 
 #[test]
 fn a_run_that_leaves_the_finite_numbers_stops_with_the_step_and_the_quantity() {
     let out = tempfile::tempdir().unwrap();
     let absurd = ["--set", "actor.learning_rate=1", "--set", "actor.activation=relu"];
-    let more = ["--set", "actor.depth=30", "--steps", "3000"];
-    let mut command = runner();
-    command.args(["--env", "Hopper-v4", "--seed", "1", "--out"]).arg(out.path());
-    let output = command.args(SMALL).args(absurd).args(more).output().unwrap();
+    let more = ["--set", "actor.depth=30", "--set", "train.checkpoint_interval=10"];
+    let attempt = || {
+        let mut command = runner();
+        command.args(["--env", "Hopper-v4", "--seed", "1", "--steps", "3000", "--out"]);
+        command.arg(out.path()).args(SMALL).args(absurd).args(more).output().unwrap()
+    };
+    let output = attempt();
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     let last = text.lines().last().unwrap();
     assert!(last.contains("training diverged at step") && last.contains("grad_norm is"), "{last}");
-    assert!(!folder(out.path(), "Hopper-v4", 1).join("DONE").exists());
+    let run = folder(out.path(), "Hopper-v4", 1);
+    assert!(!run.join("DONE").exists());
+    // The checkpoint before is good, and going on from it meets the same end.
+    let eval = runner().args(["eval", "--episodes", "1", "--run"]).arg(&run).output().unwrap();
+    assert!(eval.status.success(), "{}", stderr(&eval));
+    assert_eq!(stderr(&attempt()).lines().last().unwrap(), last);
+}
+
+#[test]
+fn values_that_explode_stop_the_run_before_they_are_infinite() {
+    let out = tempfile::tempdir().unwrap();
+    let absurd = ["--set", "critic.kind=mlp", "--set", "critic.learning_rate=1", "--steps", "3000"];
+    let mut command = runner();
+    command.args(["--env", "Hopper-v4", "--seed", "1", "--out"]).arg(out.path());
+    let output = command.args(SMALL).args(absurd).output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let last = text.lines().last().unwrap();
+    for word in ["training diverged at step", "q_mean is", "100 times", "largest reward"] {
+        assert!(last.contains(word), "'{word}' is not in: {last}");
+    }
 }
 
 #[test]
