@@ -24,11 +24,20 @@ if ! command -v slurmctld slurmd munged sbatch > /dev/null; then
 fi
 
 place=$(mktemp -d)
+# munged wants a folder that no other user can write to, all the way up.
+munge=/run/munge-test-$$
 services=()
 finish() {
     code=$?
+    # slurmd waits for its jobs, and they for slurmctld: ask, then insist.
+    SLURM_CONF=$place/slurm.conf scancel --full --signal=KILL --user="$(id -un)" 2>/dev/null || true
     for service in "${services[@]}"; do kill "$service" 2>/dev/null || true; done
-    wait
+    for ((i = 0; i < 50; i++)); do
+        if ! kill -0 "${services[@]}" 2>/dev/null; then break; fi
+        sleep 0.1
+    done
+    for service in "${services[@]}"; do kill -KILL "$service" 2>/dev/null || true; done
+    rm -rf "$munge"
     if [ "$code" = 0 ]; then rm -rf "$place"; else echo "test_slurm: failed; logs are in $place" >&2; fi
 }
 trap finish EXIT
@@ -46,8 +55,6 @@ within() {
 
 host=$(hostname -s)
 mkdir "$place/state" "$place/spool" "$place/munge" "$place/work"
-# munged wants a folder that no other user can write to, all the way up.
-munge=/run/munge-test-$$
 install -d -m 755 "$munge"
 head -c 1024 /dev/urandom > "$place/munge/key"
 chmod 600 "$place/munge/key"

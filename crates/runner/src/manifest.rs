@@ -154,7 +154,9 @@ fn request(text: &str) -> Result<TrainRequest, String> {
     }
     let has = |key: &String| {
         let (section, key) = key.split_once('.').expect("section.key");
-        line.settings.get(section).is_some_and(|section| section.get(key).is_some())
+        line.settings
+            .get(section)
+            .is_some_and(|section| section.get(key).is_some_and(|v| !v.is_null()))
     };
     // A key that is missing would get a value that may change with the presets.
     if let Some(missing) = known.iter().find(|key| !has(key)) {
