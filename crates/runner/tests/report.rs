@@ -131,7 +131,7 @@ fn seventy_runs_take_seconds_and_the_page_stays_small() {
     let begun = Instant::now();
     let output = report(folder.path(), &[]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     let page = folder.path().join("report/index.html");
     assert!(fs::metadata(&page).unwrap().len() < 3_000_000);
     let data = data(&page);

@@ -75,7 +75,7 @@ function words() {
     .filter(Boolean)
     .join(" · ");
   at("about-curves").textContent =
-    `Mean return of deterministic evaluations over seeds; bands are 95 % bootstrap intervals over seeds, never over episodes.${single ? " A curve of one seed has no band." : ""} A dashed line has fewer seeds than at its start; × marks where a run stopped.`;
+    `Mean return of deterministic evaluations over seeds; bands are 95 % bootstrap intervals over seeds, never over episodes.${single ? " A curve of one seed has no band." : ""} A smoothed curve has no band. A dashed line has fewer seeds than at its start; × marks where a run stopped.`;
   const all = data.aggregate;
   at("over").hidden = !all;
   if (all) {
