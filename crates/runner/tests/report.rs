@@ -79,13 +79,22 @@ fn the_reference_runs_report_their_crashes_gaps_and_settings_and_the_same_bytes_
         let run = format!("{algo}/HalfCheetah-v4/seed-{seed}");
         copy(&run, &folder.path().join(&run));
     }
-    // As a crash leaves it: asked for more, and a row that was being written.
-    let crashed = folder.path().join("sac/HalfCheetah-v4/seed-1");
-    for (name, lines) in [("train.csv", 15), ("eval.csv", 4)] {
-        let text = fs::read_to_string(crashed.join(name)).unwrap();
+    let cut = |run: &str, name: &str, lines: usize, rest: &str| {
+        let path = folder.path().join(run).join(name);
+        let text = fs::read_to_string(&path).unwrap();
         let kept: Vec<&str> = text.lines().take(lines).collect();
-        fs::write(crashed.join(name), format!("{}\n2000", kept.join("\n"))).unwrap();
-    }
+        fs::write(path, format!("{}\n{rest}", kept.join("\n"))).unwrap();
+    };
+    // As a crash leaves it: asked for more, and a row that was being written.
+    cut("sac/HalfCheetah-v4/seed-1", "train.csv", 15, "2000");
+    cut("sac/HalfCheetah-v4/seed-1", "eval.csv", 4, "2000");
+    // One that was asked for less.
+    cut("smfp/HalfCheetah-v4/seed-1", "train.csv", 21, "");
+    cut("smfp/HalfCheetah-v4/seed-1", "eval.csv", 7, "");
+    let record = folder.path().join("smfp/HalfCheetah-v4/seed-1/config.toml");
+    let text = fs::read_to_string(&record).unwrap();
+    assert!(text.contains("\nsteps = 30000"), "{text}");
+    fs::write(&record, text.replace("\nsteps = 30000", "\nsteps = 20000")).unwrap();
     let once = report(folder.path(), &["--out", folder.path().join("a").to_str().unwrap()]);
     let again = report(folder.path(), &["--out", folder.path().join("b").to_str().unwrap()]);
     assert!(once.status.success() && again.status.success());
