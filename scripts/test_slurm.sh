@@ -29,8 +29,17 @@ munge=/run/munge-test-$$
 services=()
 finish() {
     code=$?
-    # slurmd waits for its jobs, and they for slurmctld: ask, then insist.
-    SLURM_CONF=$place/slurm.conf scancel --full --signal=KILL --user="$(id -un)" 2>/dev/null || true
+    # Jobs first, while there is somebody to end them; then the services, which wait for jobs.
+    export SLURM_CONF=$place/slurm.conf
+    if [ -n "${job:-}" ]; then
+        scancel "$job" 2>/dev/null || true
+        sleep 2
+        scancel --full --signal=KILL "$job" 2>/dev/null || true
+        for ((i = 0; i < 30; i++)); do
+            if [ -z "$(squeue --noheader --states=all --format=%t 2>/dev/null | grep -v '^CA\|^CD\|^F')" ]; then break; fi
+            sleep 1
+        done
+    fi
     for service in "${services[@]}"; do kill "$service" 2>/dev/null || true; done
     for ((i = 0; i < 50; i++)); do
         if ! kill -0 "${services[@]}" 2>/dev/null; then break; fi
@@ -41,13 +50,17 @@ finish() {
     if [ "$code" = 0 ]; then rm -rf "$place"; else echo "test_slurm: failed; logs are in $place" >&2; fi
 }
 trap finish EXIT
+trap 'exit 1' INT TERM
 fail() { echo "test_slurm: $*" >&2; exit 1; }
 # Waits for a command to succeed, so many seconds.
 within() {
     local seconds=$1 what=$2
     shift 2
     for ((i = 0; i < seconds; i++)); do
-        if "$@" > /dev/null 2>&1; then return; fi
+        if "$@" > /dev/null 2>&1; then
+            echo "after $SECONDS seconds: $what" >&2
+            return
+        fi
         sleep 1
     done
     fail "in $seconds seconds: not $what"
