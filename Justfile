@@ -55,13 +55,14 @@ doctor:
     @python3 scripts/setup.py || true # what set-up can't mend, the doctor explains
     @cargo run -p runner -- doctor
 
-# Check formatting and lints, run all tests, compare the tasks with Gymnasium (220 MB from PyPI)
+# Check formatting and lints, run all tests, compare the tasks with Gymnasium, event files with TensorBoard (380 MB from PyPI)
 test: setup
     python3 scripts/test_setup.py
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
     cargo test --workspace
     python3 scripts/parity.py --quick
+    python3 scripts/check_tensorboard.py
 
 # Run a sweep under a real Slurm on this machine, with a stop and a preemption (installs it; root)
 test-slurm: build

@@ -4,6 +4,7 @@
 //! `page`).
 
 mod aggregate;
+mod events;
 mod figures;
 mod foreign;
 mod output;
@@ -17,6 +18,7 @@ mod tables;
 mod toys;
 
 pub use aggregate::{Aggregate, Improvement, Member};
+pub use events::Events;
 pub use foreign::{read_action_times, read_mapping};
 pub use output::Output;
 pub use problem::Problem;

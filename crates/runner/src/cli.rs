@@ -88,6 +88,9 @@ pub struct TrainArgs {
     /// Name of a variant, added to the algorithm's folder.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Write TensorBoard event files too (short for --set train.tensorboard=true).
+    #[arg(long)]
+    pub tensorboard: bool,
     /// Go on with a stopped run, and refuse to begin one. Without it, the same command
     /// begins a run or goes on with it, as the folder says.
     #[arg(long, conflicts_with = "restart")]
@@ -219,6 +222,9 @@ pub struct PlanArgs {
     /// Environment steps (short for --set train.steps=N).
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub steps: Option<u64>,
+    /// Write TensorBoard event files too (short for --set train.tensorboard=true).
+    #[arg(long)]
+    pub tensorboard: bool,
     /// Preset of hyperparameters.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub preset: String,

@@ -170,6 +170,10 @@ pub fn difference(old: &DocumentMut, new: &DocumentMut) -> Option<(String, Strin
     sections.retain(|name| *name != "versions");
     for section in sections {
         for key in keys(new, section).into_iter().chain(keys(old, section)) {
+            // Event files hold what the CSV files do; a run may go on with or without.
+            if (section, key.as_str()) == ("train", "tensorboard") {
+                continue;
+            }
             if section == "run" && !SHAPING.contains(&key.as_str()) {
                 continue;
             }

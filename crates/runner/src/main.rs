@@ -12,6 +12,7 @@ mod evaluate;
 mod failure;
 mod folder;
 mod interval;
+mod logs;
 mod manifest;
 mod needs;
 mod plan;

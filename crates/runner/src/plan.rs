@@ -78,6 +78,7 @@ fn run(
         set: &set,
         steps: args.steps,
         envs: None,
+        tensorboard: args.tensorboard,
     })
     .map_err(|failure| match failure {
         // The flags are one for all: which of the algorithms they do not suit must be said.

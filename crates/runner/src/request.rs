@@ -43,6 +43,7 @@ impl TrainRequest {
             set: &args.set,
             steps: args.steps,
             envs: args.envs,
+            tensorboard: args.tensorboard,
         })?;
         if let Some(name) = &args.name {
             check_name(name)?;

@@ -1,11 +1,12 @@
 //! A run under way: one replay, one agent, and environments that step together.
 
 use crate::checkpoint::{
-    self, Checkpoints, Counters, EnvironmentState, FileMark, Identity, RunState, Streams,
+    self, Checkpoints, Counters, EnvironmentState, Identity, RunState, Streams,
 };
 use crate::evaluate::{ActionScale, Evaluator, mode_name, to_rows};
 use crate::failure::{Failure, Outcome};
 use crate::interval::Interval;
+use crate::logs::{EVAL, Logs, TRAIN, is_empty, log};
 use crate::needs;
 use crate::progress::Progress;
 use crate::settings::TrainConfig;
@@ -16,12 +17,14 @@ use ndarray::aview1;
 use networks::tensor_from;
 use rand::RngExt;
 use replay::{Replay, Sample, Shape};
-use report::{EvalRow, Log, TrainRow};
+use report::EvalRow;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
+/// Updates after which every buffer has been used.
+const FIRST_UPDATES: u64 = 100;
 /// No value is further from 0 than the largest reward / (1 - gamma), but for an
 /// entropy bonus and errors; so many times as far, it is garbage.
 const EXPLODED: f64 = 100.0;
@@ -69,6 +72,8 @@ pub struct Run<'a> {
     checkpoints: Checkpoints,
     progress: Progress,
     clock: Clock,
+    /// Memory of the process once every buffer has been used: from here on it should not grow.
+    settled: Option<u64>,
 }
 
 /// Where the environments are: a row, or an entry, for each.
@@ -135,7 +140,7 @@ impl<'a> Run<'a> {
             replay: stream(seed, "replay"),
             learning: stream(seed, "learning"),
         };
-        let logs = Logs::create(parts.folder)?;
+        let logs = Logs::create(parts.folder, parts.train.tensorboard)?;
         let mut run = Self::assemble(parts, replay, streams, checkpoints, logs, 0.0);
         run.progress.note(0, &needs);
         run.reset()?;
@@ -164,7 +169,7 @@ impl<'a> Run<'a> {
             match restore(&mut parts, &checkpoints, step) {
                 Ok((state, replay)) => {
                     checkpoints.resumed(step);
-                    let logs = Logs::resume(parts.folder, &state)?;
+                    let logs = Logs::resume(parts.folder, &state, parts.train.tensorboard)?;
                     let (streams, wall_s) = (state.streams.clone(), state.wall_s);
                     let mut run = Self::assemble(parts, replay, streams, checkpoints, logs, wall_s);
                     run.restore(state);
@@ -212,6 +217,7 @@ impl<'a> Run<'a> {
             checkpoints,
             progress: Progress::new(&label, train.steps),
             clock: Clock::new(wall_s, 0),
+            settled: None,
             envs,
             evaluator,
             agent,
@@ -246,7 +252,6 @@ impl<'a> Run<'a> {
     /// # Errors
     /// [`Failure::Stopped`], a run that diverged, or a file that can't be written.
     pub fn all(mut self) -> Outcome<()> {
-        let memory = needs::resident();
         loop {
             if self.counters.evaluation_due && self.evaluate()? {
                 self.counters.evaluation_due = false;
@@ -270,13 +275,13 @@ impl<'a> Run<'a> {
         }
         self.save()?;
         self.checkpoints.finish()?;
-        self.summarise(memory);
+        self.summarise();
         self.progress.finish();
         Ok(())
     }
 
     /// Says what the run cost beside training.
-    fn summarise(&self, memory: Option<u64>) {
+    fn summarise(&self) {
         let text = |bytes: Option<u64>| bytes.map_or("unknown".into(), needs::text);
         let (count, time) = self.clock.saving;
         let seconds = time.as_secs_f64();
@@ -284,11 +289,11 @@ impl<'a> Run<'a> {
             self.counters.step,
             &format!(
                 "done in {:.1} min; {count} checkpoints took {:.2} s each, {:.2} % of the time; memory \
-                 without the replay was {} at the start and is {}",
+                 without the replay was {} after the first updates and is {}",
                 self.clock.wall_s() / 60.0,
                 seconds / f64::from(count),
                 100.0 * seconds / self.clock.begun.elapsed().as_secs_f64(),
-                text(memory),
+                text(self.settled),
                 text(needs::resident()),
             ),
         );
@@ -315,6 +320,9 @@ impl<'a> Run<'a> {
                 self.read()?;
             }
         }
+        if self.settled.is_none() && self.counters.updates >= FIRST_UPDATES {
+            self.settled = needs::resident();
+        }
         self.progress.at(step);
         // With several environments a step may pass over a multiple.
         let last = step >= self.train.steps;
@@ -324,10 +332,7 @@ impl<'a> Run<'a> {
             let Counters { updates, episodes, .. } = self.counters;
             let row = self.interval.row(step, updates, episodes, self.clock.wall_s());
             self.progress.measured(row.return_mean, row.steps_per_s);
-            self.logs
-                .train
-                .append(&row)
-                .map_err(|error| Failure::file(&log(self.folder, TRAIN), "write", error))?;
+            self.logs.train(&row)?;
         }
         self.counters.evaluation_due = reached(self.train.eval_interval);
         Ok(())
@@ -457,12 +462,7 @@ impl<'a> Run<'a> {
             let wall_s = self.clock.wall_s();
             rows.push(EvalRow::summarise(step, mode_name(mode), &episodes, wall_s));
         }
-        for row in &rows {
-            self.logs
-                .eval
-                .append(row)
-                .map_err(|error| Failure::file(&log(self.folder, EVAL), "write", error))?;
-        }
+        rows.iter().try_for_each(|row| self.logs.eval(row))?;
         let shown: Vec<String> =
             rows.iter().map(|row| format!("{} {:.1}", row.mode, row.return_mean)).collect();
         let minutes = self.clock.wall_s() / 60.0;
@@ -484,13 +484,7 @@ impl<'a> Run<'a> {
         self.read()?;
         let path = self.checkpoints.replay();
         self.replay.flush().map_err(|error| Failure::file(&path, "write", error))?;
-        let mark = |name: &str, synced: std::io::Result<()>| {
-            let path = log(self.folder, name);
-            let mark = synced.and_then(|()| FileMark::of(&path));
-            mark.map_err(|error| Failure::file(&path, "write", error))
-        };
-        let (train_csv, eval_csv) =
-            (mark(TRAIN, self.logs.train.sync())?, mark(EVAL, self.logs.eval.sync())?);
+        let [train_csv, eval_csv] = self.logs.marks()?;
         let cursors = self.replay.cursors();
         let environment = |(i, cursor): (usize, &replay::Cursor)| EnvironmentState {
             simulator: self.envs.save_state(i),
@@ -513,42 +507,6 @@ impl<'a> Run<'a> {
         let (count, time) = self.clock.saving;
         self.clock.saving = (count + 1, time + begun.elapsed());
         Ok(())
-    }
-}
-
-const TRAIN: &str = "train.csv";
-const EVAL: &str = "eval.csv";
-
-fn log(folder: &Path, name: &str) -> PathBuf {
-    folder.join(name)
-}
-
-fn is_empty(path: &Path) -> bool {
-    FileMark::of(path).is_ok_and(|mark| mark.bytes == 0)
-}
-
-/// The two logs of a run.
-struct Logs {
-    train: Log<TrainRow>,
-    eval: Log<EvalRow>,
-}
-
-impl Logs {
-    fn create(folder: &Path) -> Outcome<Self> {
-        let fail = |name: &str, error| Failure::file(&log(folder, name), "write", error);
-        Ok(Self {
-            train: Log::create(&log(folder, TRAIN)).map_err(|error| fail(TRAIN, error))?,
-            eval: Log::create(&log(folder, EVAL)).map_err(|error| fail(EVAL, error))?,
-        })
-    }
-
-    fn resume(folder: &Path, state: &RunState) -> Outcome<Self> {
-        let fail = |name: &str, error| Failure::file(&log(folder, name), "write", error);
-        let (train, eval) = (state.train_csv.bytes, state.eval_csv.bytes);
-        Ok(Self {
-            train: Log::resume(&log(folder, TRAIN), train).map_err(|error| fail(TRAIN, error))?,
-            eval: Log::resume(&log(folder, EVAL), eval).map_err(|error| fail(EVAL, error))?,
-        })
     }
 }
 

@@ -41,6 +41,7 @@ pub struct TrainConfig {
     pub eval_episodes: usize,
     pub eval_modes: Vec<String>,
     pub log_interval: u64,
+    pub tensorboard: bool,
     pub checkpoint_interval: u64,
     pub checkpoint_minutes: f64,
 }
@@ -111,6 +112,7 @@ pub struct Sources<'a> {
     pub set: &'a [String],
     pub steps: Option<u64>,
     pub envs: Option<u64>,
+    pub tensorboard: bool,
 }
 
 /// The preset file of an algorithm.
@@ -196,6 +198,9 @@ pub fn resolve(sources: &Sources) -> Outcome<Settings> {
             let value = i64::try_from(value).unwrap_or(i64::MAX);
             place(&mut document, key, &value.into(), flag)?;
         }
+    }
+    if sources.tensorboard {
+        place(&mut document, "train.tensorboard", &true.into(), "--tensorboard")?;
     }
     validate(sources.algo, document)
 }

@@ -1,0 +1,159 @@
+//! TensorBoard's event files, made of the rows of a run's CSV files.
+//!
+//! A record is a length, its checksum, a message of protocol buffers and its
+//! checksum (TensorFlow's `record_writer.cc`, `event.proto`, `summary.proto`); only the
+//! fields that scalars need are written.
+
+use crate::{EvalRow, TrainRow};
+use prost::Message;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::SystemTime;
+
+/// What TensorBoard knows an event file by.
+const NAME: &str = "events.out.tfevents";
+
+#[derive(Clone, PartialEq, Message)]
+struct Event {
+    #[prost(double, tag = "1")]
+    wall_time: f64,
+    #[prost(int64, tag = "2")]
+    step: i64,
+    #[prost(string, optional, tag = "3")]
+    file_version: Option<String>,
+    #[prost(message, optional, tag = "5")]
+    summary: Option<Summary>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    value: Vec<Scalar>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Scalar {
+    #[prost(string, tag = "1")]
+    tag: String,
+    #[prost(float, optional, tag = "2")]
+    simple_value: Option<f32>,
+}
+
+/// An event file that grows with a run.
+pub struct Events {
+    file: File,
+    /// Time at which the run's clock was at 0, in seconds since 1970.
+    origin: f64,
+}
+
+impl Events {
+    /// Begins the event file of a run's folder with the rows that there are, in
+    /// place of older ones: a run that goes on has rows behind its checkpoint in those.
+    /// `wall_s` is what the run's clock shows.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn create(
+        folder: &Path,
+        wall_s: f64,
+        train: &[TrainRow],
+        eval: &[EvalRow],
+    ) -> io::Result<Self> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(NAME) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let name = format!("{NAME}.{:010}.{}", now.as_secs(), std::process::id());
+        let file = File::create(folder.join(name))?;
+        let mut events = Self { file, origin: now.as_secs_f64() - wall_s };
+        let version = Some("brain.Event:2".to_string());
+        events.write(&Event {
+            wall_time: events.origin,
+            file_version: version,
+            ..Event::default()
+        })?;
+        train.iter().try_for_each(|row| events.train(row))?;
+        eval.iter().try_for_each(|row| events.eval(row))?;
+        Ok(events)
+    }
+
+    /// Adds a row of `train.csv`: `train/return_mean`, `loss/critic` and so on.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn train(&mut self, row: &TrainRow) -> io::Result<()> {
+        let scalars = [
+            ("train/return_mean", row.return_mean),
+            ("train/length_mean", row.length_mean),
+            ("train/episodes", Some(row.episodes as f64)),
+            ("train/updates", Some(row.updates as f64)),
+            ("loss/critic_loss", row.critic_loss),
+            ("loss/actor_loss", row.actor_loss),
+            ("loss/mirror_loss", row.mirror_loss),
+            ("policy/entropy", row.entropy),
+            ("policy/alpha", row.alpha),
+            ("policy/grad_norm", row.grad_norm),
+            ("critic/q_mean", row.q_mean),
+            ("speed/steps_per_s", Some(row.steps_per_s)),
+        ];
+        let scalars = scalars.map(|(tag, value)| (tag.to_string(), value));
+        self.scalars(row.step, row.wall_s, scalars)
+    }
+
+    /// Adds a row of `eval.csv`: `eval-deterministic/return_mean` and so on.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn eval(&mut self, row: &EvalRow) -> io::Result<()> {
+        let scalars = [
+            ("return_mean", row.return_mean),
+            ("return_std", row.return_std),
+            ("return_min", row.return_min),
+            ("return_max", row.return_max),
+            ("length_mean", row.length_mean),
+        ];
+        let scalars =
+            scalars.map(|(name, value)| (format!("eval-{}/{name}", row.mode), Some(value)));
+        self.scalars(row.step, row.wall_s, scalars)
+    }
+
+    fn scalars(
+        &mut self,
+        step: u64,
+        wall_s: f64,
+        scalars: impl IntoIterator<Item = (String, Option<f64>)>,
+    ) -> io::Result<()> {
+        let scalar = |(tag, value): (String, Option<f64>)| {
+            Some(Scalar { tag, simple_value: Some(value? as f32) })
+        };
+        let value = scalars.into_iter().filter_map(scalar).collect();
+        self.write(&Event {
+            wall_time: self.origin + wall_s,
+            step: step as i64,
+            summary: Some(Summary { value }),
+            file_version: None,
+        })
+    }
+
+    fn write(&mut self, event: &Event) -> io::Result<()> {
+        let message = event.encode_to_vec();
+        let length = (message.len() as u64).to_le_bytes();
+        let mut record = Vec::with_capacity(message.len() + 16);
+        record.extend(length);
+        record.extend(masked(&length));
+        record.extend(&message);
+        record.extend(masked(&message));
+        // Whole at once: a reader that follows the file sees no half record.
+        self.file.write_all(&record)
+    }
+}
+
+/// The checksum of a record: CRC-32C, turned and shifted so that checksums of
+/// checksums stay sound (`crc32c.h` of TensorFlow).
+fn masked(bytes: &[u8]) -> [u8; 4] {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
+}

@@ -1,0 +1,105 @@
+//! What a run writes as it goes: `train.csv`, `eval.csv`, event files for TensorBoard.
+
+use crate::checkpoint::{FileMark, RunState};
+use crate::failure::{Failure, Outcome};
+use report::{EvalRow, Events, Log, TrainRow};
+use std::path::{Path, PathBuf};
+
+/// A row for each interval of training.
+pub const TRAIN: &str = "train.csv";
+/// A row for each evaluation and mode.
+pub const EVAL: &str = "eval.csv";
+
+/// The path of a log in a run's folder.
+pub fn log(folder: &Path, name: &str) -> PathBuf {
+    folder.join(name)
+}
+
+/// Whether a log holds nothing, or is not there.
+pub fn is_empty(path: &Path) -> bool {
+    FileMark::of(path).is_ok_and(|mark| mark.bytes == 0)
+}
+
+/// The logs of a run.
+pub struct Logs {
+    train: Log<TrainRow>,
+    eval: Log<EvalRow>,
+    /// The same rows for TensorBoard, where that is asked for.
+    events: Option<Events>,
+    folder: PathBuf,
+}
+
+impl Logs {
+    /// Begins the logs; the files must not be there.
+    ///
+    /// # Errors
+    /// They are, or can't be written.
+    pub fn create(folder: &Path, tensorboard: bool) -> Outcome<Self> {
+        let fail = |name: &str, error| Failure::file(&log(folder, name), "write", error);
+        let train = Log::create(&log(folder, TRAIN)).map_err(|error| fail(TRAIN, error))?;
+        let eval = Log::create(&log(folder, EVAL)).map_err(|error| fail(EVAL, error))?;
+        Self { train, eval, events: None, folder: folder.into() }.with_events(tensorboard, 0.0)
+    }
+
+    /// Goes on after what a checkpoint saw.
+    ///
+    /// # Errors
+    /// A file can't be read or written.
+    pub fn resume(folder: &Path, state: &RunState, tensorboard: bool) -> Outcome<Self> {
+        let fail = |name: &str, error| Failure::file(&log(folder, name), "write", error);
+        let bytes = (state.train_csv.bytes, state.eval_csv.bytes);
+        let train = Log::resume(&log(folder, TRAIN), bytes.0).map_err(|e| fail(TRAIN, e))?;
+        let eval = Log::resume(&log(folder, EVAL), bytes.1).map_err(|e| fail(EVAL, e))?;
+        Self { train, eval, events: None, folder: folder.into() }
+            .with_events(tensorboard, state.wall_s)
+    }
+
+    fn with_events(mut self, wanted: bool, wall_s: f64) -> Outcome<Self> {
+        if wanted {
+            let read = |name: &str, error| Failure::file(&log(&self.folder, name), "read", error);
+            let train: Vec<TrainRow> =
+                report::read(&log(&self.folder, TRAIN)).map_err(|error| read(TRAIN, error))?;
+            let eval: Vec<EvalRow> =
+                report::read(&log(&self.folder, EVAL)).map_err(|error| read(EVAL, error))?;
+            let events = Events::create(&self.folder, wall_s, &train, &eval);
+            self.events = Some(events.map_err(|error| self.failure("event file", error))?);
+        }
+        Ok(self)
+    }
+
+    /// Adds a row of training.
+    ///
+    /// # Errors
+    /// A file can't be written.
+    pub fn train(&mut self, row: &TrainRow) -> Outcome<()> {
+        self.train.append(row).map_err(|error| self.failure(TRAIN, error))?;
+        let written = self.events.as_mut().map_or(Ok(()), |events| events.train(row));
+        written.map_err(|error| self.failure("event file", error))
+    }
+
+    /// Adds a row of an evaluation.
+    ///
+    /// # Errors
+    /// A file can't be written.
+    pub fn eval(&mut self, row: &EvalRow) -> Outcome<()> {
+        self.eval.append(row).map_err(|error| self.failure(EVAL, error))?;
+        let written = self.events.as_mut().map_or(Ok(()), |events| events.eval(row));
+        written.map_err(|error| self.failure("event file", error))
+    }
+
+    /// Makes both CSV files safe on the disk; their marks for a checkpoint.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn marks(&self) -> Outcome<[FileMark; 2]> {
+        let mark = |name: &str, synced: std::io::Result<()>| {
+            let mark = synced.and_then(|()| FileMark::of(&log(&self.folder, name)));
+            mark.map_err(|error| self.failure(name, error))
+        };
+        Ok([mark(TRAIN, self.train.sync())?, mark(EVAL, self.eval.sync())?])
+    }
+
+    fn failure(&self, name: &str, error: std::io::Error) -> Failure {
+        Failure::file(&log(&self.folder, name), "write", error)
+    }
+}
