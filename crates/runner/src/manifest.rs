@@ -244,4 +244,23 @@ mod tests {
             assert!(!problem.contains('\n'), "{problem}");
         }
     }
+
+    proptest::proptest! {
+        /// Whatever a line holds, it is read or refused in one line.
+        #[test]
+        fn a_spoilt_line_is_read_or_refused(
+            at in proptest::prelude::any::<proptest::sample::Index>(),
+            length in 0usize..12,
+            with in "[-0-9a-z\\[\\]{}:,\". ]{0,12}",
+        ) {
+            let mut text = line(&planned("qvpo", "default"));
+            let at = at.index(text.len());
+            let end = (at + length).min(text.len());
+            proptest::prop_assume!(text.is_char_boundary(at) && text.is_char_boundary(end));
+            text.replace_range(at..end, &with);
+            if let Err(problem) = request(&text) {
+                proptest::prop_assert!(!problem.contains('\n'), "{problem}");
+            }
+        }
+    }
 }
