@@ -262,8 +262,13 @@ impl Checkpoints {
     /// # Errors
     /// A file can't be deleted.
     pub fn finish(&self) -> Outcome<()> {
-        self.delete_all_but(&self.kept[self.kept.len().saturating_sub(1)..])?;
+        if let Some(last) = self.kept.last() {
+            self.delete_all_but(&[*last])?;
+        }
         let replay = self.replay();
+        if !replay.exists() {
+            return Ok(());
+        }
         remove(&replay).map_err(|error| Failure::file(&replay, "delete", error))
     }
 }

@@ -247,11 +247,12 @@ impl<'a> Run<'a> {
         self.counters.step
     }
 
-    /// Trains to the end, or until somebody asks to stop.
+    /// Trains to the end, or until somebody asks to stop. What only a run that goes
+    /// on needs is still there: the caller marks the run as done first.
     ///
     /// # Errors
     /// [`Failure::Stopped`], a run that diverged, or a file that can't be written.
-    pub fn all(mut self) -> Outcome<()> {
+    pub fn all(mut self) -> Outcome<Checkpoints> {
         loop {
             if self.counters.evaluation_due && self.evaluate()? {
                 self.counters.evaluation_due = false;
@@ -274,10 +275,9 @@ impl<'a> Run<'a> {
             self.advance()?;
         }
         self.save()?;
-        self.checkpoints.finish()?;
         self.summarise();
         self.progress.finish();
-        Ok(())
+        Ok(self.checkpoints)
     }
 
     /// Says what the run cost beside training.

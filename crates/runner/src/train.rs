@@ -1,6 +1,6 @@
 //! The command `train`: from a request to a run in its folder.
 
-use crate::checkpoint::Identity;
+use crate::checkpoint::{Checkpoints, Identity};
 use crate::cli::TrainArgs;
 use crate::evaluate::{Evaluator, make_envs};
 use crate::failure::{Failure, Outcome};
@@ -68,7 +68,8 @@ pub fn train_request(request: &TrainRequest) -> Outcome<()> {
     let (folder, found) = RunFolder::open(request.folder(), &record, request.wish)?;
     if found == Found::Finished {
         eprintln!("{}: this run is finished", folder.path().display());
-        return Ok(());
+        // It may have died right after it was marked as done.
+        return Checkpoints::open(folder.path())?.finish();
     }
     let evaluation = settings.train.eval_episodes;
     let parts = Parts {
@@ -90,8 +91,9 @@ pub fn train_request(request: &TrainRequest) -> Outcome<()> {
         }
         _ => Run::begin(parts)?,
     };
-    run.all()?;
-    folder.done()
+    let checkpoints = run.all()?;
+    folder.done()?;
+    checkpoints.finish()
 }
 
 /// What went on at a step: the parts of the record that may have changed.

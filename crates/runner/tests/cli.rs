@@ -194,7 +194,12 @@ fn a_finished_run_is_never_overwritten_and_restart_keeps_it_beside_the_new_one()
     assert!(train(out.path(), "Swimmer-v4", 5, &[]).status.success());
     let run = folder(out.path(), "Swimmer-v4", 5);
     let before = fs::read(run.join("train.csv")).unwrap();
+    // As if it had died between its mark and the last of its tidying up.
+    let leftover = run.join("checkpoint/replay.bin");
+    assert!(!leftover.exists());
+    fs::write(&leftover, "").unwrap();
     let again = train(out.path(), "Swimmer-v4", 5, &[]);
+    assert!(!leftover.exists());
     assert!(again.status.success() && stderr(&again).contains("this run is finished"));
     let other = train(out.path(), "Swimmer-v4", 5, &["--set", "critic.gamma=0.999"]);
     let words = ["holds a finished run", "critic.gamma = 0.99", "0.999", "--restart"];
