@@ -37,6 +37,35 @@ impl DiffusionConfig {
     }
 }
 
+/// `[candidates]`: actions proposed per state, of which the critics choose. A
+/// proposal costs T network calls, so that acting, the critics' target and the
+/// actor's regression have numbers of their own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct CandidatesConfig {
+    pub act: i64,
+    pub target: i64,
+    pub train: i64,
+}
+
+impl CandidatesConfig {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// One line: the key, its value, and what was expected.
+    pub fn validate(&self) -> Result<(), String> {
+        in_range("candidates.act", self.act as f64, 1.0, 1024.0)?;
+        in_range("candidates.target", self.target as f64, 1.0, 1024.0)?;
+        in_range("candidates.train", self.train as f64, 1.0, 1024.0)
+    }
+}
+
+/// States of a batch that an actor learns from: a share of it, at least one.
+pub(crate) fn actor_rows(batch: i64, share: f64) -> i64 {
+    ((batch as f64 * share).round() as i64).clamp(1, batch)
+}
+
 /// How the share of noise grows along the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

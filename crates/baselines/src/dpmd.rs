@@ -1,10 +1,11 @@
 //! Diffusion policy mirror descent (DPMD, Ma et al. 2025): a diffusion policy
-//! that learns from its own actions with weights exp(Q / lambda), so that it
-//! moves towards pi_old(a|s) exp(Q(s, a) / lambda), pi_old being itself a moment
-//! ago, or (a switch) the mixture of policies that filled the replay.
+//! that learns from its own actions, the best of several in each state, with
+//! weights exp(Q / lambda), so that it moves towards pi_old(a|s) exp(Q(s, a) / lambda),
+//! pi_old being itself a moment ago, or (a switch) the mixture of policies that
+//! filled the replay.
 
-use crate::config::{ActorConfig, CandidatesConfig, choose, choose_for_target};
-use crate::diffusion::{Denoising, DiffusionConfig, DiffusionPolicy};
+use crate::config::{ActorConfig, choose, choose_for_target};
+use crate::diffusion::{CandidatesConfig, Denoising, DiffusionConfig, DiffusionPolicy, actor_rows};
 use crate::running::{RunningMean, check_decay};
 use agent::{
     ActMode, Agent, Batch, CriticConfig, CriticLearner, Measured, Random, Temperature, in_range,
@@ -38,7 +39,7 @@ pub struct DpmdConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MirrorActions {
-    /// The policy's own in the next states, which the target has drawn.
+    /// The policy's own: the best of `candidates.train` proposals.
     Policy,
     /// The replay's.
     Replay,
@@ -50,6 +51,7 @@ pub enum MirrorActions {
 #[allow(missing_docs)]
 pub struct MirrorConfig {
     pub actions: MirrorActions,
+    pub batch_share: f64,
     pub q_clip: f64,
     pub q_decay: f64,
     pub policy_tau: f64,
@@ -78,6 +80,7 @@ impl DpmdConfig {
         actor.validate()?;
         candidates.validate()?;
         diffusion.validate()?;
+        in_range("mirror.batch_share", mirror.batch_share, 1e-3, 1.0)?;
         in_range("mirror.q_clip", mirror.q_clip, 0.0, 1e9)?;
         check_decay("mirror.q_decay", mirror.q_decay)?;
         in_range("mirror.policy_tau", mirror.policy_tau, 0.0, 1.0)?;
@@ -111,8 +114,17 @@ pub struct DpmdNoise {
     pub next: Tensor,
     /// Noise added to the one that is chosen: (B, act).
     pub next_added: Tensor,
-    /// Of the actor's regression, where one is due.
-    pub actor: Option<Denoising>,
+    /// Noise of the actor's update, where one is due.
+    pub actor: Option<DpmdActorNoise>,
+}
+
+/// Noise of an actor update over B_a states.
+pub struct DpmdActorNoise {
+    /// Noise of the K proposals, and what is added to the one that is chosen:
+    /// (T, B_a K, act) and (B_a, act). None where the replay's actions are learned from.
+    pub proposals: Option<(Tensor, Tensor)>,
+    /// Of the regression to them.
+    pub denoising: Denoising,
 }
 
 impl Dpmd {
@@ -159,11 +171,7 @@ impl Dpmd {
             self.add_noise(&chosen, &noise.next_added)
         };
         let critic = self.critic.update(batch, &next_action, None);
-        let (obs, action) = match self.config.mirror.actions {
-            MirrorActions::Policy => (&batch.next_obs, &next_action),
-            MirrorActions::Replay => (&batch.obs, &batch.action),
-        };
-        let actor = noise.actor.as_ref().map(|draw| self.update_actor(obs, action, draw));
+        let actor = noise.actor.as_ref().map(|noise| self.update_actor(batch, noise));
         let TemperatureConfig { noise, update_every, target_per_dim, .. } = self.config.temperature;
         if self.critic.updates() % update_every == 0 {
             // The entropy of the added noise, per dimension.
@@ -179,19 +187,26 @@ impl Dpmd {
     }
 
     /// One step of the actor on E exp(Q / lambda) ||eps(s, x_t, t) - eps||^2
-    /// over actions (B, act) in states (B, obs); Q is normalised and clipped.
-    fn update_actor(&mut self, obs: &Tensor, action: &Tensor, draw: &Denoising) -> Measured {
+    /// over actions of pi_old in the first B_a states; Q is normalised and clipped.
+    fn update_actor(&mut self, batch: &Batch, noise: &DpmdActorNoise) -> Measured {
         let lambda = self.temperature.alpha();
-        let weight = {
+        let rows = actor_rows(batch.len(), self.config.mirror.batch_share);
+        let obs = batch.obs.narrow(0, 0, rows);
+        let (action, weight) = {
             let _guard = tch::no_grad_guard();
-            let q = self.critic.value(obs, action);
+            let action = match &noise.proposals {
+                Some((proposals, added)) => self.propose(&obs, proposals, added),
+                None => batch.action.narrow(0, 0, rows),
+            };
+            let q = self.critic.value(&obs, &action);
             self.q_mean.update(&q.mean(Kind::Float));
             self.q_std.update(&q.std(false));
             let clip = self.config.mirror.q_clip;
             let normalised = (q - self.q_mean.get()) / self.q_std.get().clamp_min(MIN_STD);
-            (normalised.clamp(-clip, clip) / &lambda).exp()
+            (action, (normalised.clamp(-clip, clip) / &lambda).exp())
         };
-        let loss = self.policy.loss(self.actor.trainable(), obs, action, &weight, draw);
+        let p = self.actor.trainable();
+        let loss = self.policy.loss(p, &obs, &action, &weight, &noise.denoising);
         let gradient = self.actor.gradient(&loss);
         self.actor_adam.step(&mut self.actor, &gradient);
         self.lagged.track(&self.actor, self.config.mirror.policy_tau);
@@ -201,6 +216,14 @@ impl Dpmd {
             grad_norm: Some(gradient.norm()),
             ..Measured::default()
         }
+    }
+
+    /// The best of K proposals in each of the states (B_a, obs), with noise on it.
+    fn propose(&self, obs: &Tensor, noise: &Tensor, added: &Tensor) -> Tensor {
+        let k = self.config.candidates.train;
+        let rows = repeat_rows(obs, k);
+        let proposals = self.policy.sample(self.actor.frozen(), &rows, noise);
+        self.add_noise(&choose(&self.critic, &rows, &proposals, k), added)
     }
 }
 
@@ -224,13 +247,20 @@ impl Agent for Dpmd {
 
     fn update(&mut self, batch: &Batch, rng: &mut Random) -> Measured {
         let due = (self.critic.updates() + 1) % self.config.actor.update_every == 0;
-        let rows = batch.len();
-        let noise = DpmdNoise {
-            next: self.policy.noise(rows * self.config.candidates.target, self.device, rng),
-            next_added: normal(rng, &[rows, self.policy.act_dim()], self.device),
-            actor: due.then(|| self.policy.denoising(rows, self.device, rng)),
-        };
-        self.update_with(batch, &noise)
+        let CandidatesConfig { target, train, .. } = self.config.candidates;
+        let act_dim = self.policy.act_dim();
+        let next = self.policy.noise(batch.len() * target, self.device, rng);
+        let next_added = normal(rng, &[batch.len(), act_dim], self.device);
+        let MirrorConfig { actions, batch_share, .. } = self.config.mirror;
+        let actor = due.then(|| {
+            let rows = actor_rows(batch.len(), batch_share);
+            let proposals = (actions == MirrorActions::Policy).then(|| {
+                let proposals = self.policy.noise(rows * train, self.device, rng);
+                (proposals, normal(rng, &[rows, act_dim], self.device))
+            });
+            DpmdActorNoise { proposals, denoising: self.policy.denoising(rows, self.device, rng) }
+        });
+        self.update_with(batch, &DpmdNoise { next, next_added, actor })
     }
 
     fn calls_per_action(&self) -> u32 {

@@ -3,7 +3,7 @@
 //! stand for the entropy.
 
 use crate::config::{ActorConfig, choose, choose_for_target};
-use crate::diffusion::{Denoising, DiffusionConfig, DiffusionPolicy};
+use crate::diffusion::{CandidatesConfig, Denoising, DiffusionConfig, DiffusionPolicy, actor_rows};
 use agent::{
     ActMode, Agent, Batch, CriticConfig, CriticLearner, Measured, Random, best_of, in_range,
     repeat_rows,
@@ -25,16 +25,6 @@ pub struct QvpoConfig {
     pub candidates: CandidatesConfig,
     pub diffusion: DiffusionConfig,
     pub objective: ObjectiveConfig,
-}
-
-/// `[candidates]`: K_b, K_t and N_d.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
-pub struct CandidatesConfig {
-    pub act: i64,
-    pub target: i64,
-    pub train: i64,
 }
 
 /// `[objective]`: what the actor learns from.
@@ -59,8 +49,8 @@ impl QvpoConfig {
         critic.validate()?;
         actor.validate()?;
         diffusion.validate()?;
-        in_range("candidates.act", candidates.act as f64, 1.0, 1024.0)?;
-        in_range("candidates.target", candidates.target as f64, 1.0, 1024.0)?;
+        candidates.validate()?;
+        // The advantage over the mean of one is 0.
         in_range("candidates.train", candidates.train as f64, 2.0, 1024.0)?;
         in_range("objective.batch_share", objective.batch_share, 1e-3, 1.0)?;
         in_range("objective.uniform", objective.uniform as f64, 0.0, 1024.0)?;
@@ -68,11 +58,6 @@ impl QvpoConfig {
         in_range("objective.entropy_final", objective.entropy_final, 0.0, 1e9)?;
         let decay = objective.entropy_decay_updates as f64;
         in_range("objective.entropy_decay_updates", decay, 1.0, 1e12)
-    }
-
-    /// States of a batch that the actor learns from.
-    fn actor_rows(&self, batch: i64) -> i64 {
-        ((batch as f64 * self.objective.batch_share).round() as i64).clamp(1, batch)
     }
 
     /// The entropy's weight after some updates of the critics.
@@ -153,7 +138,8 @@ impl Qvpo {
 
     /// One step of the actor on the Q-weighted variational bound.
     fn update_actor(&mut self, batch: &Batch, noise: &QvpoActorNoise) -> Measured {
-        let obs = batch.obs.narrow(0, 0, self.config.actor_rows(batch.len()));
+        let obs =
+            batch.obs.narrow(0, 0, actor_rows(batch.len(), self.config.objective.batch_share));
         let (best, advantage) = self.improve(&obs, &noise.proposals);
         let entropy = self.config.entropy_weight(self.critic.updates());
         let count = self.config.objective.uniform;
@@ -212,7 +198,7 @@ impl Agent for Qvpo {
         let CandidatesConfig { target, train, .. } = self.config.candidates;
         let next = self.policy.noise(batch.len() * target, self.device, rng);
         let actor = due.then(|| {
-            let rows = self.config.actor_rows(batch.len());
+            let rows = actor_rows(batch.len(), self.config.objective.batch_share);
             let count = self.config.objective.uniform;
             QvpoActorNoise {
                 proposals: self.policy.noise(rows * train, self.device, rng),
