@@ -46,27 +46,17 @@ pub enum Command {
     Doctor,
 }
 
+/// Flags that one run and all runs of a plan have alike.
 #[derive(Args)]
-pub struct TrainArgs {
-    /// Task, such as Ant-v4.
-    #[arg(long, value_name = "ID")]
-    pub env: String,
-    /// Master seed of every random stream of the run.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub seed: u64,
-    /// Algorithm.
-    #[arg(long, default_value = "smfp")]
-    pub algo: String,
+pub struct SharedArgs {
     /// Environment steps (short for --set train.steps=N).
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub steps: Option<u64>,
-    /// Environments that step side by side (short for --set train.envs=N).
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub envs: Option<u64>,
     /// Where networks live: cpu, cuda or cuda:INDEX.
     #[arg(long, default_value = "cpu")]
     pub device: String,
-    /// Threads (default: as many as there are processors). They change the speed, and no number.
+    /// Threads of a run (default: as many as there are processors; in a sweep its share of
+    /// them). They change the speed, and no number.
     #[arg(long, value_name = "N", allow_negative_numbers = true,
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
@@ -79,18 +69,36 @@ pub struct TrainArgs {
     /// Set one key, such as objective.lambda=0.3; may be repeated.
     #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     pub set: Vec<String>,
+    /// Name of a variant, added to the algorithm's folder; a grid's values come after it.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
     /// Folder for results.
     #[arg(long, value_name = "DIR", default_value = "results")]
     pub out: PathBuf,
-    /// A MJCF file of your own instead of the task's; its sizes must fit.
-    #[arg(long, value_name = "FILE")]
-    pub model: Option<PathBuf>,
-    /// Name of a variant, added to the algorithm's folder.
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
     /// Write TensorBoard event files too (short for --set train.tensorboard=true).
     #[arg(long)]
     pub tensorboard: bool,
+}
+
+#[derive(Args)]
+pub struct TrainArgs {
+    /// Task, such as Ant-v4.
+    #[arg(long, value_name = "ID")]
+    pub env: String,
+    /// Master seed of every random stream of the run.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: u64,
+    /// Algorithm.
+    #[arg(long, default_value = "smfp")]
+    pub algo: String,
+    #[command(flatten)]
+    pub shared: SharedArgs,
+    /// Environments that step side by side (short for --set train.envs=N).
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub envs: Option<u64>,
+    /// A MJCF file of your own instead of the task's; its sizes must fit.
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
     /// Go on with a stopped run, and refuse to begin one. Without it, the same command
     /// begins a run or goes on with it, as the folder says.
     #[arg(long, conflicts_with = "restart")]
@@ -219,37 +227,11 @@ pub struct PlanArgs {
     /// Seeds: a list of numbers and ranges, such as 0-4,7.
     #[arg(long, value_name = "LIST", default_value = "0", value_parser = seeds)]
     pub seeds: Seeds,
-    /// Environment steps (short for --set train.steps=N).
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub steps: Option<u64>,
-    /// Write TensorBoard event files too (short for --set train.tensorboard=true).
-    #[arg(long)]
-    pub tensorboard: bool,
-    /// Preset of hyperparameters.
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    pub preset: String,
-    /// TOML file whose keys go over the preset's.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Set one key, such as objective.lambda=0.3; may be repeated.
-    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
-    pub set: Vec<String>,
     /// Plan each of several values of a key, such as objective.lambda=0.1,0.3; grids multiply.
     #[arg(long, value_name = "KEY=V1,V2", allow_hyphen_values = true)]
     pub grid: Vec<String>,
-    /// Threads of each run (default: its share of the machine that it will run on).
-    #[arg(long, value_name = "N", allow_negative_numbers = true,
-          value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
-    /// Where networks will live: cpu, cuda or cuda:INDEX.
-    #[arg(long, default_value = "cpu")]
-    pub device: String,
-    /// Name of a variant, added to the algorithm's folder; a grid's values come after it.
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
-    /// Folder for results.
-    #[arg(long, value_name = "DIR", default_value = "results")]
-    pub out: PathBuf,
+    #[command(flatten)]
+    pub shared: SharedArgs,
 }
 
 #[derive(Args)]

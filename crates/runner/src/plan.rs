@@ -4,9 +4,8 @@ use crate::cli::PlanArgs;
 use crate::device;
 use crate::evaluate::make_envs;
 use crate::failure::{Failure, Outcome, nearest};
-use crate::folder::Wish;
 use crate::manifest;
-use crate::request::{TrainRequest, check_name};
+use crate::request::TrainRequest;
 use crate::settings::{self, Settings, Sources};
 use std::io::Write;
 use toml_edit::{Array, Value};
@@ -38,7 +37,7 @@ struct Choice {
 /// All runs, seed by seed: a sweep that is cut short has compared all on the first seeds.
 fn runs(args: &PlanArgs) -> Outcome<Vec<TrainRequest>> {
     args.envs.iter().try_for_each(|env| make_envs(env, None, 1, 1).map(|_| ()))?;
-    device::named(&args.device)?;
+    device::named(&args.shared.device)?;
     let grids = args.grid.iter().map(|grid| choices(grid)).collect::<Outcome<Vec<_>>>()?;
     check_keys(args, &grids)?;
     let points = points(&grids);
@@ -69,39 +68,17 @@ fn run(
     point: &[Choice],
 ) -> Outcome<TrainRequest> {
     let chosen = point.iter().map(|choice| format!("{}={}", choice.key, choice.value));
-    let set: Vec<String> = args.set.iter().cloned().chain(chosen).collect();
-    let settings = settings::resolve(&Sources {
-        algo,
-        env,
-        preset: &args.preset,
-        config: args.config.as_deref(),
-        set: &set,
-        steps: args.steps,
-        envs: None,
-        tensorboard: args.tensorboard,
-    })
-    .map_err(|failure| match failure {
+    let set: Vec<String> = args.shared.set.iter().cloned().chain(chosen).collect();
+    let sources = Sources { set: &set, ..Sources::of(&args.shared, algo, env) };
+    let settings = settings::resolve(&sources).map_err(|failure| match failure {
         // The flags are one for all: which of the algorithms they do not suit must be said.
         Failure::Usage(message) if args.algos.len() > 1 => {
             Failure::Usage(format!("{algo} {env}: {message}"))
         }
         other => other,
     })?;
-    let name = name(args.name.as_deref(), point, &settings);
-    name.as_deref().map_or(Ok(()), check_name)?;
-    Ok(TrainRequest {
-        algo: algo.into(),
-        env: env.into(),
-        seed,
-        name,
-        preset: args.preset.clone(),
-        device: args.device.clone(),
-        threads: args.threads,
-        out: args.out.clone(),
-        model: None,
-        wish: Wish::Any,
-        settings,
-    })
+    let name = name(args.shared.name.as_deref(), point, &settings);
+    TrainRequest::new(&args.shared, algo, env, seed, name, settings)
 }
 
 /// Reads `KEY=V1,V2`.
@@ -141,7 +118,8 @@ fn check_keys(args: &PlanArgs, grids: &[Vec<Choice>]) -> Outcome<()> {
     let known =
         args.algos.iter().map(|algo| settings::keys_of(algo)).collect::<Outcome<Vec<_>>>()?;
     let keys = grids.iter().map(|grid| ("--grid", grid[0].key.as_str()));
-    let set = args.set.iter().filter_map(|set| Some(("--set", set.split_once('=')?.0.trim())));
+    let set =
+        args.shared.set.iter().filter_map(|set| Some(("--set", set.split_once('=')?.0.trim())));
     for (flag, key) in keys.clone().chain(set) {
         let lacks = |(_, known): &(&String, &Vec<String>)| !known.iter().any(|other| other == key);
         let lacking: Vec<&str> =
@@ -160,7 +138,7 @@ fn check_keys(args: &PlanArgs, grids: &[Vec<Choice>]) -> Outcome<()> {
     }
     for (i, (_, key)) in keys.clone().enumerate() {
         let twice = keys.clone().skip(i + 1).any(|(_, other)| other == key);
-        if twice || key == "train.steps" && args.steps.is_some() {
+        if twice || key == "train.steps" && args.shared.steps.is_some() {
             return Err(Failure::Usage(format!("--grid {key}: the key is given twice")));
         }
     }

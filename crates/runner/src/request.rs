@@ -1,6 +1,6 @@
 //! A run that is asked for: by flags, or by a line of a manifest.
 
-use crate::cli::TrainArgs;
+use crate::cli::{SharedArgs, TrainArgs};
 use crate::evaluate::make_envs;
 use crate::failure::{Failure, Outcome};
 use crate::folder::{RunFolder, Wish};
@@ -35,35 +35,47 @@ impl TrainRequest {
     pub fn resolve(args: &TrainArgs) -> Outcome<Self> {
         // An unknown task comes first: presets depend on it.
         make_envs(&args.env, args.model.as_deref(), 1, 1)?;
+        let shared = &args.shared;
         let settings = settings::resolve(&Sources {
-            algo: &args.algo,
-            env: &args.env,
-            preset: &args.preset,
-            config: args.config.as_deref(),
-            set: &args.set,
-            steps: args.steps,
             envs: args.envs,
-            tensorboard: args.tensorboard,
+            ..Sources::of(shared, &args.algo, &args.env)
         })?;
-        if let Some(name) = &args.name {
-            check_name(name)?;
-        }
-        device::named(&args.device)?;
+        device::named(&shared.device)?;
         Ok(Self {
-            algo: args.algo.clone(),
-            env: args.env.clone(),
-            seed: args.seed,
-            name: args.name.clone(),
-            preset: args.preset.clone(),
-            device: args.device.clone(),
-            threads: args.threads,
-            out: args.out.clone(),
             model: args.model.clone(),
             wish: match (args.resume, args.restart) {
                 (true, _) => Wish::Resume,
                 (_, true) => Wish::Restart,
                 _ => Wish::Any,
             },
+            ..Self::new(shared, &args.algo, &args.env, args.seed, shared.name.clone(), settings)?
+        })
+    }
+
+    /// A run of the task's own model, to begin or to go on with.
+    ///
+    /// # Errors
+    /// The name is none for a folder.
+    pub fn new(
+        shared: &SharedArgs,
+        algo: &str,
+        env: &str,
+        seed: u64,
+        name: Option<String>,
+        settings: Settings,
+    ) -> Outcome<Self> {
+        name.as_deref().map_or(Ok(()), check_name)?;
+        Ok(Self {
+            algo: algo.into(),
+            env: env.into(),
+            seed,
+            name,
+            preset: shared.preset.clone(),
+            device: shared.device.clone(),
+            threads: shared.threads,
+            out: shared.out.clone(),
+            model: None,
+            wish: Wish::Any,
             settings,
         })
     }

@@ -5,6 +5,7 @@
 //! `--config FILE`; `--set KEY=VALUE`. The rest of the program sees only
 //! [`Settings`].
 
+use crate::cli::SharedArgs;
 use crate::failure::{Failure, Outcome, nearest, unknown};
 use serde::Deserialize;
 use std::path::Path;
@@ -113,6 +114,22 @@ pub struct Sources<'a> {
     pub steps: Option<u64>,
     pub envs: Option<u64>,
     pub tensorboard: bool,
+}
+
+impl<'a> Sources<'a> {
+    /// What the flags say of a run.
+    pub fn of(flags: &'a SharedArgs, algo: &'a str, env: &'a str) -> Self {
+        Self {
+            algo,
+            env,
+            preset: &flags.preset,
+            config: flags.config.as_deref(),
+            set: &flags.set,
+            steps: flags.steps,
+            envs: None,
+            tensorboard: flags.tensorboard,
+        }
+    }
 }
 
 /// The preset file of an algorithm.
