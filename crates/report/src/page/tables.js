@@ -3,6 +3,23 @@
 const scroll = (label, table) =>
   el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, table);
 
+/** A table with these names of columns above its rows. */
+const columns = (names, rows) =>
+  el(
+    "table",
+    {},
+    el(
+      "thead",
+      {},
+      el(
+        "tr",
+        {},
+        names.map((name) => el("th", { scope: "col" }, name)),
+      ),
+    ),
+    el("tbody", {}, rows),
+  );
+
 /** Tasks across, algorithms down; `show` answers the texts of a cell, the second small. */
 function grid(label, head, show) {
   const tasks = tasksShown();
@@ -17,29 +34,14 @@ function grid(label, head, show) {
   };
   return scroll(
     label,
-    el(
-      "table",
-      {},
-      el(
-        "thead",
-        {},
+    columns(
+      [head, ...tasks.map((task) => task.name)],
+      rows.map((name) =>
         el(
           "tr",
           {},
-          el("th", {}, head),
-          tasks.map((task) => el("th", { scope: "col" }, task.name)),
-        ),
-      ),
-      el(
-        "tbody",
-        {},
-        rows.map((name) =>
-          el(
-            "tr",
-            {},
-            el("th", { scope: "row" }, swatch(place(name)), name),
-            tasks.map((task) => cell(name, task)),
-          ),
+          el("th", { scope: "row" }, swatch(place(name)), name),
+          tasks.map((task) => cell(name, task)),
         ),
       ),
     ),
@@ -117,21 +119,9 @@ function timeTables() {
       el("p", { class: "quiet" }, el("br"), "An action at batch 1, in microseconds."),
       scroll(
         "Time of an action",
-        el(
-          "table",
-          {},
-          el(
-            "thead",
-            {},
-            el(
-              "tr",
-              {},
-              ["policy", "system", "network calls", "median", "99th percentile"].map((name) =>
-                el("th", { scope: "col" }, name),
-              ),
-            ),
-          ),
-          el("tbody", {}, data.action_times.map(row)),
+        columns(
+          ["policy", "system", "network calls", "median", "99th percentile"],
+          data.action_times.map(row),
         ),
       ),
     );
@@ -187,22 +177,7 @@ function runTable() {
   };
   return scroll(
     "Runs",
-    el(
-      "table",
-      {},
-      el(
-        "thead",
-        {},
-        el(
-          "tr",
-          {},
-          ["algorithm", "task", "run", "state", "last evaluation", ""].map((name) =>
-            el("th", { scope: "col" }, name),
-          ),
-        ),
-      ),
-      el("tbody", {}, shown.map(row)),
-    ),
+    columns(["algorithm", "task", "run", "state", "last evaluation", ""], shown.map(row)),
   );
 }
 
@@ -254,29 +229,15 @@ function openSettings(index) {
     ),
     others.length && !differ.length ? el("p", { class: "quiet" }, "in nothing but task and seed") : "",
     differ.length
-      ? el(
-          "table",
-          {},
-          el(
-            "thead",
-            {},
+      ? columns(
+          ["key", "here", "elsewhere"],
+          differ.map(({ key, value, elsewhere }) =>
             el(
               "tr",
               {},
-              ["key", "here", "elsewhere"].map((name) => el("th", { scope: "col" }, name)),
-            ),
-          ),
-          el(
-            "tbody",
-            {},
-            differ.map(({ key, value, elsewhere }) =>
-              el(
-                "tr",
-                {},
-                el("th", { scope: "row" }, key),
-                el("td", { "data-label": "here: " }, value),
-                el("td", { "data-label": "elsewhere: " }, elsewhere.join("; ")),
-              ),
+              el("th", { scope: "row" }, key),
+              el("td", { "data-label": "here: " }, value),
+              el("td", { "data-label": "elsewhere: " }, elsewhere.join("; ")),
             ),
           ),
         )
