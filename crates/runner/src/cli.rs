@@ -80,7 +80,10 @@ pub struct SharedArgs {
     pub tensorboard: bool,
 }
 
+// The group says that `train` is meant; clap leaves it empty where others are flattened in.
 #[derive(Args)]
+#[group(multiple = true, args = ["env", "seed", "envs", "model", "resume", "restart", "steps",
+        "threads", "config", "set", "name", "tensorboard"])]
 pub struct TrainArgs {
     /// Task, such as Ant-v4.
     #[arg(long, value_name = "ID")]

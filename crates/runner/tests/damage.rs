@@ -307,3 +307,45 @@ fn a_run_that_does_not_fit_or_must_not_write_is_refused_at_once() {
     assert!(too_big.contains("the replay needs") && too_big.contains("of disk"), "{too_big}");
     assert!(read_only.contains("Read-only file system"), "{read_only}");
 }
+
+/// The time of day as a run sees it in the test below: at every call another day.
+const JUMPING_CLOCK: &str = r#"
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <time.h>
+    int clock_gettime(clockid_t clock, struct timespec *time) {
+        static int (*real)(clockid_t, struct timespec *);
+        static int calls;
+        if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+        int result = real(clock, time);
+        if (clock == CLOCK_REALTIME) time->tv_sec += 86400 * (++calls % 2 ? -400 : 400);
+        return result;
+    }
+"#;
+
+#[test]
+fn a_clock_that_jumps_moves_no_number_and_no_duration() {
+    let tools = tempfile::tempdir().unwrap();
+    let (source, library) = (tools.path().join("clock.c"), tools.path().join("clock.so"));
+    fs::write(&source, JUMPING_CLOCK).unwrap();
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl");
+    assert!(compiler.status().unwrap().success());
+    let out = tempfile::tempdir().unwrap();
+    let began = std::time::Instant::now();
+    let mut jumping = command(out.path());
+    let output = jumping.arg("--tensorboard").env("LD_PRELOAD", &library).output().unwrap();
+    let took = began.elapsed().as_secs_f64();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let run = folder(out.path(), ENV, 1);
+    assert!(repeatable(&run) == repeatable(&folder(RUNS.alone.path(), ENV, 1)));
+    let rows: Vec<report::TrainRow> = report::read(&run.join("train.csv")).unwrap();
+    assert!(rows.iter().all(|row| row.steps_per_s > 0.0 && row.wall_s <= took));
+    assert!(rows.windows(2).all(|pair| pair[0].wall_s <= pair[1].wall_s));
+    // Event files are named by the time of day: the clock did jump.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let names = fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut seconds = names.filter_map(|name| name.to_str()?.split('.').nth(3)?.parse().ok());
+    let named: u64 = seconds.next().expect("an event file");
+    assert!(now.abs_diff(named) > 300 * 86400, "{named}");
+}
