@@ -308,6 +308,29 @@ fn a_run_that_does_not_fit_or_must_not_write_is_refused_at_once() {
     assert!(read_only.contains("Read-only file system"), "{read_only}");
 }
 
+#[test]
+fn a_run_that_is_killed_as_it_ends_is_done_at_the_next_start() {
+    // Between the last checkpoint, `DONE` and the replay's end, wherever the blow falls.
+    for blow in 0..4 {
+        let copy = Copy::new();
+        let mut child = command(copy.out.path()).stderr(Stdio::null()).spawn().unwrap();
+        while !copy.run.join("checkpoint/step-000000000900").exists() {
+            assert!(child.try_wait().unwrap().is_none(), "the run ended early");
+        }
+        std::thread::sleep(std::time::Duration::from_micros(200 * blow));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        copy.ends_the_same(&format!("blow {blow}"));
+        assert!(copy.run.join("DONE").exists() && !copy.run.join("checkpoint/replay.bin").exists());
+    }
+    // After `DONE`, before the replay's.
+    let copy = Copy::new();
+    assert!(copy.go_on().status.success());
+    let replay = copy.run.join("checkpoint/replay.bin");
+    fs::write(&replay, "left over").unwrap();
+    assert!(copy.go_on().status.success() && !replay.exists());
+}
+
 /// The time of day as a run sees it in the test below: at every call another day.
 const JUMPING_CLOCK: &str = r#"
     #define _GNU_SOURCE
