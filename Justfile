@@ -43,6 +43,28 @@ bench-all *ARGS: setup
     cat > "$manifest" <<< "$plan"
     exec cargo run -p runner -- sweep "$manifest"
 
+# From nothing to a report in results/NAME/report: `just compare first --algos smfp,sac --envs Ant-v4,Hopper-v4 --seeds 0-2 --steps 20000`
+[no-exit-message]
+compare NAME *ARGS: setup
+    #!/usr/bin/env bash
+    set -euo pipefail
+    folder=results/$1
+    shift
+    plan=$(cargo run -p runner -- plan --out "$folder" "$@")
+    mkdir -p "$folder"
+    manifest=$folder/sweep.jsonl
+    if [ -e "$manifest" ] && ! cmp -s "$manifest" <<< "$plan"; then
+        echo "error: $manifest is another plan: give this one another name" >&2
+        exit 2
+    fi
+    cat > "$manifest" <<< "$plan"
+    code=0
+    cargo run -p runner -- sweep "$manifest" || code=$?
+    # Runs that failed (1) are part of the report; runs that were stopped come first.
+    [ "$code" -le 1 ] || exit "$code"
+    cargo run -p runner -- report "$folder"
+    exit "$code"
+
 # Compare the speed of updates, training and actions with other systems' (half an hour; 0.7 GB from PyPI)
 bench: build
     python3 scripts/bench_update.py
