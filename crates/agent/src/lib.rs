@@ -40,6 +40,17 @@ pub enum ActMode {
     BestOf(usize),
 }
 
+impl ActMode {
+    /// Candidates proposed per state, of which exploration takes so many.
+    pub fn candidates(self, exploring: i64) -> i64 {
+        match self {
+            Self::Explore => exploring,
+            Self::BestOf(k) => k as i64,
+            Self::Deterministic | Self::Stochastic => 1,
+        }
+    }
+}
+
 /// An off-policy algorithm.
 pub trait Agent {
     /// Actions for observations: (N, obs) -> (N, act), in [-1, 1].

@@ -257,11 +257,7 @@ impl MeanFlow {
 impl Agent for MeanFlow {
     fn act(&self, obs: &Tensor, mode: ActMode, rng: &mut Random) -> Tensor {
         let _guard = tch::no_grad_guard();
-        let k = match mode {
-            ActMode::Explore => self.config.candidates.act,
-            ActMode::BestOf(k) => k as i64,
-            ActMode::Deterministic | ActMode::Stochastic => 1,
-        };
+        let k = mode.candidates(self.config.candidates.act);
         let rows = repeat_rows(obs, k);
         let z = normal(rng, &[rows.size()[0], self.policy.act_dim], self.device);
         let proposals = self.policy.one_step(self.actor.frozen(), &rows, &z).clamp(-1.0, 1.0);

@@ -182,11 +182,7 @@ impl Qvpo {
 impl Agent for Qvpo {
     fn act(&self, obs: &Tensor, mode: ActMode, rng: &mut Random) -> Tensor {
         let _guard = tch::no_grad_guard();
-        let k = match mode {
-            ActMode::Explore => self.config.candidates.act,
-            ActMode::BestOf(k) => k as i64,
-            ActMode::Deterministic | ActMode::Stochastic => 1,
-        };
+        let k = mode.candidates(self.config.candidates.act);
         let rows = repeat_rows(obs, k);
         let noise = self.policy.noise(rows.size()[0], self.device, rng);
         let proposals = self.policy.sample(self.actor.frozen(), &rows, &noise);

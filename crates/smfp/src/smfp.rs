@@ -105,11 +105,7 @@ impl Smfp {
 impl Agent for Smfp {
     fn act(&self, obs: &Tensor, mode: ActMode, rng: &mut Random) -> Tensor {
         let _guard = tch::no_grad_guard();
-        let k = match mode {
-            ActMode::Explore => self.config.candidates.act,
-            ActMode::BestOf(k) => k as i64,
-            ActMode::Deterministic | ActMode::Stochastic => 1,
-        };
+        let k = mode.candidates(self.config.candidates.act);
         let (policy, params) = self.policy();
         let p = params.frozen();
         let shape = [obs.size()[0] * k, policy.act_dim()];
