@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use toml_edit::DocumentMut;
 
 /// Beside `DONE`: why a run failed, in a line.
-const FAILED: &str = "FAILED";
+pub const FAILED: &str = "FAILED";
 /// Rows of `train.csv` whose speed says how long the rest takes.
 pub const RECENT_ROWS: usize = 10;
 
