@@ -82,10 +82,10 @@ fn a_folder_that_is_none_or_has_no_runs_is_refused_in_a_line() {
 
 #[test]
 fn on_a_terminal_it_keeps_up_obeys_keys_and_gives_the_terminal_back() {
-    let results = tempfile::tempdir().unwrap();
-    let mut log = begin(results.path(), "sac/Hopper-v4/seed-0", 3);
-    begin(results.path(), "td3/Ant-v4/seed-12", 10);
     for end in ["q", "\x1b", "\x03"] {
+        let results = tempfile::tempdir().unwrap();
+        let mut log = begin(results.path(), "sac/Hopper-v4/seed-0", 3);
+        begin(results.path(), "td3/Ant-v4/seed-12", 10);
         let mut terminal = Pseudo::start(results.path(), (24, 80), &[]);
         terminal.shows("103.5");
         assert!(terminal.parser.screen().alternate_screen());

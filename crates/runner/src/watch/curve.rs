@@ -3,7 +3,7 @@
 use super::run::Watched;
 use super::table::{share, short, sign};
 use super::view::colour_of;
-use crate::status::duration;
+use crate::status::{State, duration};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -18,62 +18,81 @@ const POINTS_PER_CELL: u16 = 2;
 
 /// Draws it.
 pub fn draw(frame: &mut Frame, area: Rect, run: &Watched, colours: bool) {
-    let colour = |colour| if colours { Style::new().fg(colour) } else { Style::new() };
-    let (training, evaluation) = (colour(Color::Cyan), colour(Color::Yellow));
-    let state = run.seen.state;
-    let name = Line::from(vec![
-        Span::styled(format!("{} ", run.label()), Style::new().add_modifier(Modifier::BOLD)),
-        Span::styled(format!("{} {} ", sign(state), state.word()), colour_of(state, colours)),
-    ]);
+    let (title, lines) = words(run, area.width.into(), colours);
+    let [training, evaluation] = styles(colours);
     let legend = Line::from(vec![
         Span::styled(" ⠤ training", training),
         Span::styled(" • evaluation", evaluation),
     ]);
-    let room = name.width() + legend.width() < area.width.into();
-    let mut block = Block::new().borders(Borders::TOP).title(name);
+    let room = title.width() + legend.width() < area.width.into();
+    let mut block = Block::new().borders(Borders::TOP).title(title);
     if room {
         block = block.title(legend.right_aligned());
     }
-    let inner = block.inner(area);
-    frame.render_widget(block, area);
-
-    let width = inner.width.into();
-    let mut lines: Vec<Line> = wrapped(numbers(run), width).into_iter().map(Line::raw).collect();
-    if let Some(reason) = &run.seen.reason {
-        let words = reason.split_whitespace().map(str::to_string);
-        let red = |line| Line::styled(line, colour(Color::Red));
-        lines.extend(wrapped(words, width).into_iter().map(red));
-    }
     let height = u16::try_from(lines.len()).unwrap_or(u16::MAX);
-    let [numbers, chart] =
-        Layout::vertical([Constraint::Max(height), Constraint::Min(0)]).areas(inner);
-    frame.render_widget(Paragraph::new(lines), numbers);
-    if chart.width < LEAST.0 || chart.height < LEAST.1 {
-        return;
+    let [text, chart] =
+        Layout::vertical([Constraint::Max(height), Constraint::Min(0)]).areas(block.inner(area));
+    frame.render_widget(block, area);
+    frame.render_widget(Paragraph::new(lines), text);
+    if chart.width >= LEAST.0 && chart.height >= LEAST.1 {
+        draw_chart(frame, chart, run, colours);
     }
-    let [train, evaluations] = [&run.train, &run.evaluations].map(|points| points.as_slice());
-    let Some((last, [low, high])) = bounds(train, evaluations) else {
-        frame.render_widget("no episode has ended yet", chart);
+}
+
+/// How the curves of training and of evaluations look.
+fn styles(colours: bool) -> [Style; 2] {
+    [Color::Cyan, Color::Yellow]
+        .map(|colour| if colours { Style::new().fg(colour) } else { Style::new() })
+}
+
+/// The title, and the lines below it.
+fn words<'a>(run: &Watched, width: usize, colours: bool) -> (Line<'a>, Vec<Line<'a>>) {
+    let (label, state) = (run.label(), run.seen.state);
+    let bold = Style::new().add_modifier(Modifier::BOLD);
+    let sign = format!("{} {} ", sign(state), state.word());
+    let fits = length(&label) + 1 + length(&sign) <= width;
+    let mut title = Line::styled(sign, colour_of(state, colours));
+    let mut lines = Vec::new();
+    let mut add = |parts: Vec<String>, style| {
+        let wrapped = wrapped(parts, width).into_iter();
+        lines.extend(wrapped.map(|line| Line::styled(line, style)));
+    };
+    if fits {
+        title.spans.insert(0, Span::styled(format!("{label} "), bold));
+    } else {
+        add(vec![label], bold);
+    }
+    add(numbers(run), Style::new());
+    if let Some(reason) = &run.seen.reason {
+        let words = reason.split_whitespace().map(str::to_string).collect();
+        add(words, colour_of(State::Failed, colours));
+    }
+    (title, lines)
+}
+
+fn draw_chart(frame: &mut Frame, area: Rect, run: &Watched, colours: bool) {
+    let Some((last, [low, high])) = bounds(&run.train, &run.evaluations) else {
+        frame.render_widget("no episode has ended yet", area);
         return;
     };
-    let train = thin(train, usize::from(chart.width * POINTS_PER_CELL), last);
+    let [training, evaluation] = styles(colours);
+    let train = thin(&run.train, usize::from(area.width * POINTS_PER_CELL), last);
     let line = Dataset::default().data(&train).marker(Marker::Braille);
-    let dots = Dataset::default().data(evaluations).marker(Marker::Dot);
-    let places = if high - low < 10.0 { 2 } else { 0 };
-    let label = |value: f64| format!("{value:.places$}");
-    let x = Axis::default().bounds([0.0, last]).labels([
-        "0".to_string(),
-        short((last / 2.0) as u64),
-        format!("{} steps", short(last as u64)),
-    ]);
-    let y = Axis::default().bounds([low, high]).labels([low, (low + high) / 2.0, high].map(label));
+    let dots = Dataset::default().data(&run.evaluations).marker(Marker::Dot);
     let line = line.graph_type(GraphType::Line).style(training);
     let dots = dots.graph_type(GraphType::Scatter).style(evaluation);
-    frame.render_widget(Chart::new(vec![line, dots]).x_axis(x).y_axis(y), chart);
+    let steps = |step: f64| short(step as u64);
+    let x = ["0".to_string(), steps(last / 2.0), format!("{} steps", steps(last))];
+    let places = if high - low < 10.0 { 2 } else { 0 };
+    let y = [low, (low + high) / 2.0, high].map(|value| format!("{value:.places$}"));
+    let chart = Chart::new(vec![line, dots])
+        .x_axis(Axis::default().bounds([0.0, last]).labels(x))
+        .y_axis(Axis::default().bounds([low, high]).labels(y));
+    frame.render_widget(chart, area);
 }
 
 /// What the table says, and what it had no room for.
-fn numbers(run: &Watched) -> impl Iterator<Item = String> {
+fn numbers(run: &Watched) -> Vec<String> {
     let seen = &run.seen;
     let step = match share(run) {
         Some(share) => format!("step {} of {} ({:.0}%)", seen.step, seen.steps, share.floor()),
@@ -86,23 +105,29 @@ fn numbers(run: &Watched) -> impl Iterator<Item = String> {
         seen.steps_per_s.map(|speed| format!("{speed:.0} steps/s")),
         seen.left_s.map(|left| format!("{} left", duration(left))),
     ];
-    parts.into_iter().flatten().map(|part| format!("{part} "))
+    parts.into_iter().flatten().map(|part| format!("{part} ")).collect()
 }
 
-/// Parts in lines of at most so many characters; only a part that is longer takes more.
-fn wrapped(parts: impl Iterator<Item = String>, width: usize) -> Vec<String> {
+/// Parts in lines of at most so many characters; what is longer is broken.
+fn wrapped(parts: Vec<String>, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    let length = |text: &str| text.chars().count();
     for part in parts {
         match lines.last_mut() {
             Some(line) if length(line) + 1 + length(&part) <= width => {
                 line.push(' ');
                 line.push_str(&part);
             }
-            _ => lines.push(part),
+            _ => {
+                let characters: Vec<char> = part.chars().collect();
+                lines.extend(characters.chunks(width.max(1)).map(String::from_iter));
+            }
         }
     }
     lines
+}
+
+fn length(text: &str) -> usize {
+    text.chars().count()
 }
 
 /// The last step, and between which values curves lie, with some air; none without a point.
