@@ -23,7 +23,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// # Errors
 /// The terminal can't be used.
 pub fn show(runs: Runs) -> Outcome<()> {
-    let fail = |error: io::Error| Failure::Failed(format!("terminal: {error}"));
+    let fail = |error: io::Error| Failure::Failed(format!("can't use the terminal: {error}"));
     let stop = Stop::on_signals().map_err(fail)?;
     // The library gives the terminal back before a panic is reported, but for the cursor.
     let report = std::panic::take_hook();
@@ -32,7 +32,8 @@ pub fn show(runs: Runs) -> Outcome<()> {
         report(panic);
     }));
     let shown = ratatui::try_init().and_then(|terminal| Screen::new(runs, terminal).run(&stop));
-    ratatui::restore();
+    // Where there was none to take, there is none to give back.
+    let _ = ratatui::try_restore();
     shown.map_err(fail)
 }
 
