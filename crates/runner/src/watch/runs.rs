@@ -65,9 +65,7 @@ impl Runs {
         for run in &mut self.all {
             changed |= run.look();
         }
-        if changed {
-            self.all.sort_by(|a, b| (rank(a), &a.place).cmp(&(rank(b), &b.place)));
-        }
+        self.all.sort_by(|a, b| (rank(a), &a.place).cmp(&(rank(b), &b.place)));
         changed
     }
 

@@ -128,8 +128,9 @@ fn three_runs_stand_in_an_order_that_says_which_are_at_work() {
     fs::write(failed.join("FAILED"), "training diverged at step 30000: critic loss is NaN\n")
         .unwrap();
     let _running = begin(root.path(), "td3/Hopper-v4/seed-1", 250);
-    let runs = Runs::find(root.path()).unwrap();
+    let mut runs = Runs::find(root.path()).unwrap();
     for size in SIZES {
+        assert!(!runs.look(), "nothing has changed, the order neither");
         let lines = lines(&runs, size, 1, false);
         let signs: Vec<char> = lines[1..4].iter().filter_map(|line| line.chars().next()).collect();
         assert_eq!(signs, ['▶', '✗', '✓'], "{lines:#?}");
