@@ -1,7 +1,7 @@
 //! Result files: the schemas of `train.csv`, `eval.csv` and the toys' tables, a log
-//! that appends rows to one of them, pictures of samples, and reports: runs are read
-//! (`run`, `foreign`), compared (`study`, `aggregate`) and shown (`tables`, `figures`,
-//! `page`).
+//! that appends rows to one of them, a tail that reads them as they come, pictures of
+//! samples, and reports: runs are found (`place`) and read (`run`, `foreign`), compared
+//! (`study`, `aggregate`) and shown (`tables`, `figures`, `page`).
 
 mod aggregate;
 mod events;
@@ -9,23 +9,27 @@ mod figures;
 mod foreign;
 mod output;
 mod page;
+mod place;
 mod problem;
 mod run;
 mod scatter;
 pub mod statistics;
 mod study;
 mod tables;
+mod tail;
 mod toys;
 
 pub use aggregate::{Aggregate, Improvement, Member};
 pub use events::Events;
 pub use foreign::{read_action_times, read_mapping};
 pub use output::Output;
+pub use place::{Place, places};
 pub use problem::Problem;
 pub use run::{Origin, Point, Run, read_folder};
 pub use scatter::{Panel, Row, Scatter};
 pub use study::{ActionTime, Cell, CurvePoint, Options, Reaching, Study, Task};
 pub use tables::{ScoreRow, scores};
+pub use tail::{News, Tail};
 pub use toys::ToyRow;
 
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! A run as a report sees it, and how it is read from its folder.
 
-use crate::{EvalRow, Problem, TrainRow};
+use crate::{EvalRow, Place, Problem, Tail, TrainRow, places};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use toml_edit::{DocumentMut, Item};
@@ -82,40 +82,14 @@ impl Run {
 /// # Errors
 /// A file of a run is not what it should be.
 pub fn read_folder(root: &Path) -> Result<Vec<Run>, Problem> {
-    let mut runs = Vec::new();
-    for algorithm in folders(root)? {
-        for task in folders(&root.join(&algorithm))? {
-            let path = root.join(&algorithm).join(&task);
-            let number = |name: &String| name.strip_prefix("seed-")?.parse::<u64>().ok();
-            let mut seeds: Vec<u64> = folders(&path)?.iter().filter_map(number).collect();
-            seeds.sort_unstable();
-            for seed in seeds {
-                let folder = path.join(format!("seed-{seed}"));
-                if folder.join("config.toml").is_file() || folder.join("eval.csv").is_file() {
-                    runs.push(read_run(&folder, &algorithm, &task, seed)?);
-                }
-            }
-        }
-    }
-    Ok(runs)
+    let mut places = places(root, 3)?;
+    let holds = |place: &Place, name: &str| place.folder.join(name).is_file();
+    places.retain(|place| holds(place, "config.toml") || holds(place, "eval.csv"));
+    places.iter().map(read_run).collect()
 }
 
-/// Names of the folders in a folder, sorted.
-fn folders(path: &Path) -> Result<Vec<String>, Problem> {
-    let fail = |error| Problem::system(path, "read this folder", error);
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(fail)? {
-        let entry = entry.map_err(fail)?;
-        // `is_dir` follows links: results may lie on another disk.
-        if entry.path().is_dir() {
-            names.extend(entry.file_name().to_str().map(str::to_string));
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-fn read_run(folder: &Path, algorithm: &str, task: &str, seed: u64) -> Result<Run, Problem> {
+fn read_run(place: &Place) -> Result<Run, Problem> {
+    let folder = &place.folder;
     let train: Vec<TrainRow> = rows(&folder.join("train.csv"))?;
     let eval: Vec<EvalRow> = rows(&folder.join("eval.csv"))?;
     let settings = settings(&folder.join("config.toml"))?;
@@ -130,9 +104,9 @@ fn read_run(folder: &Path, algorithm: &str, task: &str, seed: u64) -> Result<Run
     let reached = train.last().map_or(last, |row| row.step.max(last));
     let done = folder.join("DONE").is_file();
     Ok(Run {
-        algorithm: algorithm.to_string(),
-        task: task.to_string(),
-        seed: seed.to_string(),
+        algorithm: place.algorithm.clone(),
+        task: place.task.clone(),
+        seed: place.seed.to_string(),
         origin: Origin::Folder,
         points,
         uniform: uniform(&train),
@@ -171,13 +145,10 @@ fn uniform(train: &[TrainRow]) -> Option<f64> {
     (before > 0).then(|| total / before as f64)
 }
 
-/// The rows of a table; none where there is no file yet. A last line without an end is
-/// being written, or was when the machine stopped: it is left out.
+/// The rows of a table; none where there is no file yet.
 fn rows<Row: for<'de> Deserialize<'de>>(path: &Path) -> Result<Vec<Row>, Problem> {
-    let Some(text) = text(path)? else { return Ok(Vec::new()) };
-    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
-    let rows = csv::Reader::from_reader(whole.as_bytes()).into_deserialize();
-    rows.collect::<Result<_, _>>().map_err(|error| Problem::csv(path, &error))
+    let news = Tail::new(path.into()).news()?;
+    Ok(news.map(|news| news.rows).unwrap_or_default())
 }
 
 fn text(path: &Path) -> Result<Option<String>, Problem> {

@@ -1,7 +1,7 @@
 //! What a person sees of a sweep: bars on a terminal, lines elsewhere.
 
 use crate::request::TrainRequest;
-use crate::status::{Seen, duration};
+use crate::status::{Seen, duration, number};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -51,9 +51,6 @@ impl Board {
 
     /// Moves the bar of a run.
     pub fn show(bar: &ProgressBar, seen: &Seen) {
-        let number = |value: Option<f64>, places: usize| {
-            value.map_or("-".to_string(), |value| format!("{value:.places$}"))
-        };
         bar.set_position(seen.step);
         bar.set_message(format!(
             "return {} {} steps/s left {}",

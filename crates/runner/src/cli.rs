@@ -31,6 +31,8 @@ pub enum Command {
     Sweep(SweepArgs),
     /// Say how far the runs of a manifest are.
     Status(StatusArgs),
+    /// Show the runs below a folder as they go; without a terminal, print how far they are.
+    Watch(WatchArgs),
     /// Submit the runs of a manifest to Slurm as an array job.
     Slurm(SlurmArgs),
     /// Replay actions from a file and write what the task answers.
@@ -276,6 +278,13 @@ pub struct StatusArgs {
     /// Print JSON instead of a table.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args)]
+pub struct WatchArgs {
+    /// Folder of results, of an algorithm, of a task or of a run.
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
 }
 
 #[derive(Args)]

@@ -210,33 +210,52 @@ fn make(path: &Path) -> Outcome<()> {
     fs::create_dir_all(path).map_err(|error| Failure::file(path, "make this folder", error))
 }
 
-/// How long another's hold on a lock may be a mere look ([`at_work`]).
+/// Between two attempts at a lock that is only being looked at ([`at_work`]), and how many.
 const LOOK: Duration = Duration::from_millis(50);
+const LOOKS: usize = 100;
 
 fn lock(path: &Path) -> Outcome<File> {
     let file = path.join("lock");
+    let fail = |error| Failure::file(&file, "lock", error);
     let lock = File::create(&file).map_err(|error| Failure::file(&file, "write", error))?;
-    let mut locked = lock.try_lock();
-    if let Err(TryLockError::WouldBlock) = locked {
+    for _ in 0..LOOKS {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::Error(error)) => return Err(fail(error)),
+            // Who looks shares the lock, who works does not.
+            Err(TryLockError::WouldBlock) if lock.try_lock_shared().is_err() => break,
+            Err(TryLockError::WouldBlock) => lock.unlock().map_err(fail)?,
+        }
         std::thread::sleep(LOOK);
-        locked = lock.try_lock();
     }
-    match locked {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(Failure::Usage(format!(
-            "{}: another process is at work on this run; wait for it or choose another --seed, \
-             --name or --out",
-            path.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(Failure::file(&file, "lock", error)),
-    }
+    Err(Failure::Usage(format!(
+        "{}: another process is at work on this run; wait for it or choose another --seed, \
+         --name or --out",
+        path.display()
+    )))
 }
 
 /// Whether a process is at work on the run of a folder.
+///
+/// It takes the lock for a moment, as the system has no other way to ask that also sees
+/// another machine's or container's process. It takes it shared: those who look don't see
+/// each other, and a run that begins in that moment knows it for a look, and waits for its
+/// end ([`lock`]).
 pub fn at_work(path: &Path) -> bool {
-    // The system has no way to ask but to take the lock for a moment.
     let looked = File::open(path.join("lock")).map(|lock| lock.try_lock_shared());
     matches!(looked, Ok(Err(TryLockError::WouldBlock)))
+}
+
+/// Checks that a folder is there, in which somebody looks for runs.
+///
+/// # Errors
+/// It is not.
+pub fn must_be(path: &Path) -> Outcome<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let what = if path.exists() { "no folder" } else { "no such folder" };
+    Err(Failure::Usage(format!("{}: {what}", path.display())))
 }
 
 fn move_aside(path: &Path) -> Outcome<()> {
@@ -246,4 +265,32 @@ fn move_aside(path: &Path) -> Outcome<()> {
         .find(|candidate| !candidate.exists())
         .expect("numbers do not run out");
     fs::rename(path, &free).map_err(|error| Failure::file(path, "move aside", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_look_delays_a_run_that_begins_and_work_refuses_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_path_buf();
+        let work = lock(&path).unwrap();
+        assert!(at_work(&path));
+        assert_eq!(lock(&path).unwrap_err().code(), 2);
+        drop(work);
+        assert!(!at_work(&path));
+
+        // A look that lasts: its process is stopped, say.
+        let look = File::open(path.join("lock")).unwrap();
+        look.lock_shared().unwrap();
+        assert!(!at_work(&path), "a look was taken for work");
+        let (locked, begun) = mpsc::channel();
+        let run = std::thread::spawn(move || locked.send(lock(&path)).unwrap());
+        assert!(begun.recv_timeout(6 * LOOK).is_err(), "the run did not wait");
+        drop(look);
+        assert!(begun.recv().unwrap().is_ok());
+        run.join().unwrap();
+    }
 }

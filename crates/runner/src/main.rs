@@ -27,6 +27,7 @@ mod stop;
 mod sweep;
 mod toy;
 mod train;
+mod watch;
 mod worker;
 
 use clap::Parser;
@@ -71,6 +72,7 @@ fn run(cli: Cli) -> Outcome<()> {
         (Some(Command::Run(args)), _) => worker::run(&args),
         (Some(Command::Sweep(args)), _) => sweep::sweep(&args),
         (Some(Command::Status(args)), _) => status::status(&args),
+        (Some(Command::Watch(args)), _) => watch::watch(&args),
         (Some(Command::Slurm(args)), _) => slurm::slurm(&args),
         (Some(Command::Bench(BenchCommand::Env(args))), _) => bench_env::bench(&args),
         (Some(Command::Bench(BenchCommand::Update(args))), _) => bench_agent::update(&args),

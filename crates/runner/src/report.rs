@@ -2,6 +2,7 @@
 
 use crate::cli::ReportArgs;
 use crate::failure::{Failure, Outcome};
+use crate::folder::must_be;
 use report::{Options, Output, Problem, Study};
 
 impl From<Problem> for Failure {
@@ -19,10 +20,7 @@ impl From<Problem> for Failure {
 /// No runs, a file that is not what it should be, a folder that is not ours.
 pub fn report(args: &ReportArgs) -> Outcome<()> {
     let folder = &args.folder;
-    if !folder.is_dir() {
-        let what = if folder.exists() { "no folder" } else { "no such folder" };
-        return Err(Failure::Usage(format!("{}: {what}", folder.display())));
-    }
+    must_be(folder)?;
     let output = Output::look(args.out.as_ref().unwrap_or(&folder.join("report")))?;
     let mut runs = report::read_folder(folder)?;
     for mapping in &args.curves {

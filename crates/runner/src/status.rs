@@ -3,19 +3,20 @@
 use crate::cli::StatusArgs;
 use crate::failure::{Failure, Outcome};
 use crate::folder::{DONE, RECORD, at_work, difference};
+use crate::logs::TRAIN;
 use crate::manifest;
 use crate::request::TrainRequest;
 use report::TrainRow;
 use serde::Serialize;
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use toml_edit::DocumentMut;
 
 /// Beside `DONE`: why a run failed, in a line.
-const FAILED: &str = "FAILED";
+pub const FAILED: &str = "FAILED";
 /// Rows of `train.csv` whose speed says how long the rest takes.
-const RECENT_ROWS: usize = 10;
+pub const RECENT_ROWS: usize = 10;
 
 /// Where a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -51,7 +52,7 @@ impl State {
 }
 
 /// What a run's folder says.
-#[derive(Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Seen {
     pub state: State,
     /// Environment steps so far, as of the last row of `train.csv`, and in all.
@@ -68,39 +69,51 @@ pub struct Seen {
 
 /// Looks at a run's folder.
 pub fn look(run: &TrainRequest) -> Seen {
-    let folder = run.folder();
     let (state, reason) = match finished(run) {
         Ok(true) => (State::Done, None),
+        Ok(false) => unfinished(&run.folder()),
         Err(failure) => (State::Failed, Some(failure.message().to_string())),
-        Ok(false) if at_work(&folder) => (State::Running, None),
-        Ok(false) => match fs::read_to_string(folder.join(FAILED)) {
-            Ok(reason) => (State::Failed, Some(reason.trim().to_string())),
-            Err(_) if folder.join(RECORD).exists() => (State::Stopped, None),
-            Err(_) => (State::Missing, None),
-        },
     };
     Seen { state, reason, ..progress(run, state) }
 }
 
+/// The state of a folder without `DONE`, and why its run failed.
+pub fn unfinished(folder: &Path) -> (State, Option<String>) {
+    if at_work(folder) {
+        return (State::Running, None);
+    }
+    match fs::read_to_string(folder.join(FAILED)) {
+        Ok(reason) => (State::Failed, Some(reason.trim().to_string())),
+        Err(_) if folder.join(RECORD).exists() => (State::Stopped, None),
+        Err(_) => (State::Missing, None),
+    }
+}
+
 /// What `train.csv` says. A row that is being written is no reason to say nothing more.
 pub fn progress(run: &TrainRequest, state: State) -> Seen {
-    let rows: Vec<TrainRow> = report::read(&run.folder().join("train.csv")).unwrap_or_default();
-    let steps = run.settings.train.steps;
-    let step = rows.last().map_or(0, |row| row.step);
-    let recent = &rows[rows.len().saturating_sub(RECENT_ROWS)..];
-    // The mean time of a step: rows are as many steps apart.
-    let slowness =
-        recent.iter().map(|row| 1.0 / row.steps_per_s).sum::<f64>() / recent.len() as f64;
-    let steps_per_s = (slowness.is_finite() && slowness > 0.0).then(|| 1.0 / slowness);
-    let left = steps.saturating_sub(step) as f64;
-    Seen {
-        state,
-        step,
-        steps,
-        last_return: rows.iter().rev().find_map(|row| row.return_mean),
-        steps_per_s,
-        left_s: steps_per_s.filter(|_| state == State::Running).map(|speed| left / speed),
-        reason: None,
+    let rows: Vec<TrainRow> = report::read(&run.folder().join(TRAIN)).unwrap_or_default();
+    Seen::of(&rows, run.settings.train.steps, state)
+}
+
+impl Seen {
+    /// What the rows of `train.csv` say; the last [`RECENT_ROWS`] are enough, but for the return.
+    pub fn of(rows: &[TrainRow], steps: u64, state: State) -> Self {
+        let step = rows.last().map_or(0, |row| row.step);
+        let recent = &rows[rows.len().saturating_sub(RECENT_ROWS)..];
+        // The mean time of a step: rows are as many steps apart.
+        let slowness =
+            recent.iter().map(|row| 1.0 / row.steps_per_s).sum::<f64>() / recent.len() as f64;
+        let steps_per_s = (slowness.is_finite() && slowness > 0.0).then(|| 1.0 / slowness);
+        let left = steps.saturating_sub(step) as f64;
+        Self {
+            state,
+            step,
+            steps,
+            last_return: rows.iter().rev().find_map(|row| row.return_mean),
+            steps_per_s,
+            left_s: steps_per_s.filter(|_| state == State::Running).map(|speed| left / speed),
+            reason: None,
+        }
     }
 }
 
@@ -171,7 +184,14 @@ struct Entry<'a> {
 pub fn status(args: &StatusArgs) -> Outcome<()> {
     let runs = manifest::read(&args.manifest)?;
     let seen: Vec<Seen> = runs.iter().map(look).collect();
-    let text = if args.json { json(&runs, seen) } else { table(&runs, &seen) };
+    print(&if args.json { json(&runs, seen) } else { table(&runs, &seen) })
+}
+
+/// Writes a text to stdout.
+///
+/// # Errors
+/// stdout can't be written.
+pub fn print(text: &str) -> Outcome<()> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     written.map_err(|error| Failure::Failed(format!("stdout: {error}")))
@@ -206,7 +226,7 @@ fn table(runs: &[TrainRequest], seen: &[Seen]) -> String {
             seen.state.word(),
             seen.step,
             seen.steps,
-            seen.last_return.map_or("-".into(), |value| format!("{value:.1}")),
+            number(seen.last_return, 1),
             seen.left_s.map_or("-".into(), duration),
             run.label(),
         );
@@ -221,6 +241,11 @@ pub fn count(states: impl Iterator<Item = State> + Clone) -> String {
         (n > 0).then(|| format!("{n} {}", state.word()))
     };
     State::ALL.into_iter().filter_map(of).collect::<Vec<_>>().join(", ")
+}
+
+/// A number, or "-" where there is none.
+pub fn number(value: Option<f64>, places: usize) -> String {
+    value.map_or("-".into(), |value| format!("{value:.places$}"))
 }
 
 /// "2:03:04": hours, minutes and seconds.

@@ -1,0 +1,161 @@
+//! A run that is watched.
+
+use crate::folder::{DONE, RECORD};
+use crate::logs::{EVAL, TRAIN};
+use crate::status::{self, RECENT_ROWS, Seen, State};
+use report::{EvalRow, News, Place, Tail, TrainRow};
+use serde::Deserialize;
+use std::fs;
+use std::path::Path;
+use std::time::SystemTime;
+use toml_edit::DocumentMut;
+
+/// What is known of a run, and how more of it is learnt.
+pub struct Watched {
+    pub place: Place,
+    pub seen: Seen,
+    /// Steps, and mean returns of the episodes that ended.
+    pub train: Vec<(f64, f64)>,
+    /// Steps, and mean returns of deterministic evaluations.
+    pub evaluations: Vec<(f64, f64)>,
+    /// The step of the last evaluation in any mode.
+    evaluated: u64,
+    /// The last rows of `train.csv`.
+    recent: Vec<TrainRow>,
+    train_log: Follow<TrainRow>,
+    eval_log: Follow<EvalRow>,
+    /// When `config.toml` was written, as it was read last.
+    recorded: Option<SystemTime>,
+}
+
+impl Watched {
+    /// Knows nothing yet.
+    pub fn new(place: Place) -> Self {
+        Self {
+            seen: Seen::of(&[], 0, State::Missing),
+            train: Vec::new(),
+            evaluations: Vec::new(),
+            evaluated: 0,
+            recent: Vec::new(),
+            train_log: Follow::new(&place.folder, TRAIN),
+            eval_log: Follow::new(&place.folder, EVAL),
+            recorded: None,
+            place,
+        }
+    }
+
+    /// The run's name for people.
+    pub fn label(&self) -> String {
+        format!("{} {} seed {}", self.place.algorithm, self.place.task, self.place.seed)
+    }
+
+    /// The last deterministic evaluation.
+    pub fn evaluation(&self) -> Option<f64> {
+        self.evaluations.last().map(|(_, score)| *score)
+    }
+
+    /// Looks at its folder; whether anything has changed.
+    pub fn look(&mut self) -> bool {
+        let (trained, evaluated) = (self.follow_training(), self.follow_evaluations());
+        let steps = self.steps();
+        let (state, reason) = self.state(steps);
+        let problem = self.train_log.problem.as_ref().or(self.eval_log.problem.as_ref());
+        let seen = Seen {
+            // The rows that are kept may have none.
+            last_return: self.train.last().map(|(_, score)| *score),
+            reason: reason.or_else(|| problem.cloned()),
+            ..Seen::of(&self.recent, steps, state)
+        };
+        let changed = trained || evaluated || seen != self.seen;
+        self.seen = seen;
+        changed
+    }
+
+    fn follow_training(&mut self) -> bool {
+        let Some(news) = self.train_log.news() else { return false };
+        if news.anew {
+            self.train.clear();
+            self.recent.clear();
+        }
+        let points = news.rows.iter().map(|row| (row.step, row.return_mean));
+        self.train.extend(points.filter_map(|(step, score)| point(step, score?)));
+        self.recent.extend(news.rows);
+        self.recent.drain(..self.recent.len().saturating_sub(RECENT_ROWS));
+        true
+    }
+
+    fn follow_evaluations(&mut self) -> bool {
+        let Some(news) = self.eval_log.news() else { return false };
+        if news.anew {
+            self.evaluations.clear();
+            self.evaluated = 0;
+        }
+        let deterministic = news.rows.iter().filter(|row| row.mode == "deterministic");
+        self.evaluations.extend(deterministic.filter_map(|row| point(row.step, row.return_mean)));
+        self.evaluated = news.rows.last().map_or(self.evaluated, |row| row.step);
+        true
+    }
+
+    /// The steps that it is to take: `train.steps` of its record.
+    fn steps(&mut self) -> u64 {
+        let path = self.place.folder.join(RECORD);
+        let recorded = fs::metadata(&path).and_then(|file| file.modified()).ok();
+        if recorded == self.recorded {
+            return self.seen.steps;
+        }
+        self.recorded = recorded;
+        let record = fs::read_to_string(&path).ok().and_then(|text| text.parse().ok());
+        let steps = |record: DocumentMut| record.get("train")?.get("steps")?.as_integer();
+        record.and_then(steps).map_or(0, |steps| steps.max(0) as u64)
+    }
+
+    fn state(&self, steps: u64) -> (State, Option<String>) {
+        if self.place.folder.join(DONE).exists() {
+            return (State::Done, None);
+        }
+        let (state, reason) = status::unfinished(&self.place.folder);
+        let trained = self.recent.last().map_or(0, |row| row.step);
+        match state {
+            // Curves that were copied without the mark.
+            State::Stopped if steps > 0 && trained.min(self.evaluated) >= steps => {
+                (State::Done, None)
+            }
+            // Somebody's folder of CSV files.
+            State::Missing => (State::Stopped, reason),
+            state => (state, reason),
+        }
+    }
+}
+
+/// A point of a curve. What is no number can't be drawn.
+fn point(step: u64, score: f64) -> Option<(f64, f64)> {
+    score.is_finite().then_some((step as f64, score))
+}
+
+/// A log that is followed, and what is wrong with it.
+struct Follow<Row> {
+    tail: Tail<Row>,
+    problem: Option<String>,
+}
+
+impl<Row: for<'de> Deserialize<'de>> Follow<Row> {
+    fn new(folder: &Path, name: &str) -> Self {
+        Self { tail: Tail::new(folder.join(name)), problem: None }
+    }
+
+    fn news(&mut self) -> Option<News<Row>> {
+        match self.tail.news() {
+            Ok(None) => None,
+            Ok(news) => {
+                self.problem = None;
+                news
+            }
+            Err(problem) => {
+                let folder = self.tail.path().parent().unwrap_or(Path::new(""));
+                let folder = format!("{}/", folder.display());
+                self.problem = Some(problem.to_string().replace(&folder, ""));
+                Some(News { rows: Vec::new(), anew: true })
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The terminal: it is taken, drawn on as runs and keys ask for it, and given back.
+
+use super::runs::Runs;
+use super::view::{self, Regions, View};
+use crate::failure::{Failure, Outcome};
+use crate::stop::Stop;
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::cursor::Show;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
+use ratatui::crossterm::execute;
+use ratatui::layout::Rect;
+use report::Place;
+use std::io::{self, stdout};
+use std::time::{Duration, Instant};
+
+/// Between two looks at what runs have written.
+const LOOK: Duration = Duration::from_secs(1);
+/// Between two looks at whether somebody asked to stop.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Shows runs until somebody has seen enough.
+///
+/// # Errors
+/// The terminal can't be used.
+pub fn show(runs: Runs) -> Outcome<()> {
+    let fail = |error: io::Error| Failure::Failed(format!("can't use the terminal: {error}"));
+    let stop = Stop::on_signals().map_err(fail)?;
+    // The library gives the terminal back before a panic is reported, but for the cursor.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let _ = execute!(stdout(), Show);
+        report(panic);
+    }));
+    let shown = ratatui::try_init().and_then(|terminal| Screen::new(runs, terminal).run(&stop));
+    // Where there was none to take, there is none to give back.
+    let _ = ratatui::try_restore();
+    shown.map_err(fail)
+}
+
+struct Screen {
+    runs: Runs,
+    terminal: DefaultTerminal,
+    /// The run that is selected; the first until somebody selects.
+    selected: Option<Place>,
+    /// Whether its curve fills the window.
+    curve: bool,
+    colours: bool,
+}
+
+impl Screen {
+    fn new(runs: Runs, terminal: DefaultTerminal) -> Self {
+        let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { runs, terminal, selected: None, curve: false, colours }
+    }
+
+    fn run(mut self, stop: &Stop) -> io::Result<()> {
+        let mut looked = Instant::now();
+        self.draw()?;
+        while !stop.asked() {
+            let mut changed = false;
+            if event::poll(TICK)? {
+                match event::read()? {
+                    Event::Key(key) if key.is_press() => {
+                        if self.quits(key)? {
+                            return Ok(());
+                        }
+                        changed = true;
+                    }
+                    Event::Resize(..) => changed = true,
+                    _ => {}
+                }
+            }
+            if looked.elapsed() >= LOOK {
+                changed |= self.runs.look();
+                looked = Instant::now();
+            }
+            if changed {
+                self.draw()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn draw(&mut self) -> io::Result<()> {
+        let folder = self.runs.folder.display().to_string();
+        let view = View {
+            folder: &folder,
+            runs: self.runs.all(),
+            selected: self.index(),
+            curve: self.curve,
+            colours: self.colours,
+            problem: self.runs.problem(),
+        };
+        self.terminal.draw(|frame| view::draw(frame, &view))?;
+        Ok(())
+    }
+
+    /// Where the selected run stands now.
+    fn index(&self) -> usize {
+        let selected = self.selected.as_ref();
+        let at = |place: &Place| self.runs.all().iter().position(|run| run.place == *place);
+        selected.and_then(at).unwrap_or(0)
+    }
+
+    /// Does what a key asks for; whether that is to end.
+    fn quits(&mut self, key: KeyEvent) -> io::Result<bool> {
+        let (area, runs) =
+            (Rect::from((Default::default(), self.terminal.size()?)), self.runs.all());
+        let page = usize::from(Regions::of(area, runs.len(), false).table.height).max(3) - 2;
+        let (index, last) = (self.index(), runs.len().saturating_sub(1));
+        let index = match key.code {
+            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return Ok(true),
+            KeyCode::Char('q') => return Ok(true),
+            KeyCode::Esc if !self.curve => return Ok(true),
+            KeyCode::Esc => {
+                self.curve = false;
+                return Ok(false);
+            }
+            KeyCode::Enter => {
+                self.curve = !self.curve;
+                return Ok(false);
+            }
+            KeyCode::Up | KeyCode::Char('k') => index.saturating_sub(1),
+            KeyCode::Down | KeyCode::Char('j') => index + 1,
+            KeyCode::PageUp => index.saturating_sub(page),
+            KeyCode::PageDown => index + page,
+            KeyCode::Home | KeyCode::Char('g') => 0,
+            KeyCode::End | KeyCode::Char('G') => last,
+            _ => return Ok(false),
+        };
+        self.selected = runs.get(index.min(last)).map(|run| run.place.clone());
+        Ok(false)
+    }
+}
