@@ -26,7 +26,9 @@ impl Board {
     pub fn new(steps: u64) -> Self {
         let bars = std::io::stderr().is_terminal().then(|| {
             let all = MultiProgress::new();
-            let total = all.add(ProgressBar::new(steps).with_style(style("{bar:24} {msg}")));
+            let total = all.add(
+                ProgressBar::new(steps).with_style(style("{bar:10} {percent:>3}% {wide_msg}")),
+            );
             Bars { all, total }
         });
         Self { bars, last_line: Instant::now() }
@@ -44,19 +46,22 @@ impl Board {
     pub fn begin(&self, run: &TrainRequest) -> Option<ProgressBar> {
         let bars = self.bars.as_ref()?;
         let bar = ProgressBar::new(run.settings.train.steps)
-            .with_style(style("{prefix:.bold} {bar:24} {pos}/{len} {msg}"))
-            .with_prefix(run.label());
+            .with_style(style("{bar:10} {percent:>3}% {wide_msg}"))
+            .with_prefix(run.label())
+            .with_message(run.label());
         Some(bars.all.insert_before(&bars.total, bar))
     }
 
     /// Moves the bar of a run.
     pub fn show(bar: &ProgressBar, seen: &Seen) {
         bar.set_position(seen.step);
+        // In a narrow window the end of the line is cut off.
         bar.set_message(format!(
-            "return {} {} steps/s left {}",
+            "{:>7} left  {}  return {}  {} steps/s",
+            seen.left_s.map_or("-".into(), duration),
+            bar.prefix(),
             number(seen.last_return, 1),
             number(seen.steps_per_s, 0),
-            seen.left_s.map_or("-".into(), duration)
         ));
     }
 

@@ -16,10 +16,10 @@ impl Progress {
     /// Begins; without a terminal there is no bar, only [`note`](Self::note).
     pub fn new(label: &str, steps: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style =
-                ProgressStyle::with_template("{prefix:.bold} {bar:24} {pos}/{len} {msg} eta {eta}")
-                    .expect("the template is valid");
-            ProgressBar::new(steps).with_style(style).with_prefix(label.to_string())
+            // In a narrow window the end of the line is cut off.
+            let style = ProgressStyle::with_template("{bar:10} {pos}/{len} eta {eta}  {wide_msg}")
+                .expect("the template is valid");
+            ProgressBar::new(steps).with_style(style).with_message(label.to_string())
         });
         Self { bar, label: label.to_string(), steps, last_return: None }
     }
@@ -36,7 +36,8 @@ impl Progress {
         self.last_return = return_mean.or(self.last_return);
         if let Some(bar) = &self.bar {
             let shown = self.last_return.map_or("-".to_string(), |value| format!("{value:.1}"));
-            bar.set_message(format!("return {shown} {steps_per_s:.0} steps/s"));
+            let label = &self.label;
+            bar.set_message(format!("{label}  return {shown}  {steps_per_s:.0} steps/s"));
         }
     }
 
