@@ -60,6 +60,7 @@ pub struct Seen {
     pub steps: u64,
     /// Mean return of the training episodes that ended last.
     pub last_return: Option<f64>,
+    /// Speed of the last rows that had updates.
     pub steps_per_s: Option<f64>,
     /// Seconds that the rest takes at this speed; of a run that is running only.
     pub left_s: Option<f64>,
@@ -100,9 +101,11 @@ impl Seen {
     pub fn of(rows: &[TrainRow], steps: u64, state: State) -> Self {
         let step = rows.last().map_or(0, |row| row.step);
         let recent = &rows[rows.len().saturating_sub(RECENT_ROWS)..];
-        // The mean time of a step: rows are as many steps apart.
-        let slowness =
-            recent.iter().map(|row| 1.0 / row.steps_per_s).sum::<f64>() / recent.len() as f64;
+        // The mean time of a step: rows are as many steps apart. Steps without updates are no
+        // measure of what is left.
+        let times: Vec<f64> =
+            recent.iter().filter(|row| row.updates > 0).map(|row| 1.0 / row.steps_per_s).collect();
+        let slowness = times.iter().sum::<f64>() / times.len() as f64;
         let steps_per_s = (slowness.is_finite() && slowness > 0.0).then(|| 1.0 / slowness);
         let left = steps.saturating_sub(step) as f64;
         Self {
@@ -252,4 +255,22 @@ pub fn number(value: Option<f64>, places: usize) -> String {
 pub fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
     format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_before_the_first_update_say_nothing_of_the_time_that_is_left() {
+        let row = |step, updates, steps_per_s| TrainRow {
+            step,
+            updates,
+            steps_per_s,
+            ..TrainRow::default()
+        };
+        let rows = [row(1000, 0, 20_000.0), row(2000, 1000, 50.0)];
+        let left = |rows: &[TrainRow]| Seen::of(rows, 3000, State::Running).left_s;
+        assert_eq!([left(&rows[..1]), left(&rows)], [None, Some(20.0)]);
+    }
 }

@@ -26,7 +26,13 @@ fn begin(results: &Path, run: &str, thousands: u64) -> Log<TrainRow> {
 
 fn row(thousand: u64) -> TrainRow {
     let return_mean = Some(100.5 + thousand as f64);
-    TrainRow { step: 1000 * thousand, return_mean, steps_per_s: 50.0, ..Default::default() }
+    TrainRow {
+        step: 1000 * thousand,
+        updates: 1,
+        return_mean,
+        steps_per_s: 50.0,
+        ..Default::default()
+    }
 }
 
 /// Every file below a folder, with its bytes and the time of its last change.

@@ -79,7 +79,13 @@ fn begin(root: &Path, run: &str, thousands: u64) -> Begun {
 
 fn row(thousand: u64) -> TrainRow {
     let return_mean = Some(-1000.0 - thousand as f64 / 2.0);
-    TrainRow { step: 1000 * thousand, return_mean, steps_per_s: 50.0, ..Default::default() }
+    TrainRow {
+        step: 1000 * thousand,
+        updates: 1,
+        return_mean,
+        steps_per_s: 50.0,
+        ..Default::default()
+    }
 }
 
 #[test]
