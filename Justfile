@@ -91,7 +91,7 @@ test-slurm: build
     scripts/test_slurm.sh
 
 # For maintainers: make the README's pictures anew from results/reference (needs Chromium)
-pictures: build
+pictures: setup
     cargo run -p runner -- report results/reference --out target/report --act-times results/bench/act.csv
     python3 scripts/screenshot_report.py target/report/index.html --out target/pictures
     cp target/report/curves.png target/pictures/desktop-light-hover.png docs/pictures/
