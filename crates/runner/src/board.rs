@@ -26,9 +26,7 @@ impl Board {
     pub fn new(steps: u64) -> Self {
         let bars = std::io::stderr().is_terminal().then(|| {
             let all = MultiProgress::new();
-            let total = all.add(
-                ProgressBar::new(steps).with_style(style("{bar:10} {percent:>3}% {wide_msg}")),
-            );
+            let total = all.add(ProgressBar::new(steps).with_style(style()));
             Bars { all, total }
         });
         Self { bars, last_line: Instant::now() }
@@ -46,7 +44,7 @@ impl Board {
     pub fn begin(&self, run: &TrainRequest) -> Option<ProgressBar> {
         let bars = self.bars.as_ref()?;
         let bar = ProgressBar::new(run.settings.train.steps)
-            .with_style(style("{bar:10} {percent:>3}% {wide_msg}"))
+            .with_style(style())
             .with_prefix(run.label())
             .with_message(run.label());
         Some(bars.all.insert_before(&bars.total, bar))
@@ -96,6 +94,8 @@ impl Board {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the template is valid")
+/// A bar of a run or of all, and what there is room for of its message.
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{bar:10} {percent:>3}% {wide_msg}")
+        .expect("the template is valid")
 }
