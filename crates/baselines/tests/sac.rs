@@ -5,13 +5,9 @@ use baselines::GaussianPolicy;
 use baselines::sac::{PRESETS, Sac, SacConfig, SacNoise};
 use networks::{Activation, normal, uniform};
 use tch::{Device, Kind, Tensor};
-use toml_edit::DocumentMut;
 
 fn config(change: impl FnOnce(&mut SacConfig)) -> SacConfig {
-    let presets: DocumentMut = PRESETS.parse().unwrap();
-    let mut document = DocumentMut::new();
-    *document.as_table_mut() = presets["default"].as_table().unwrap().clone();
-    let mut config: SacConfig = toml_edit::de::from_document(document).unwrap();
+    let mut config: SacConfig = testing::config(PRESETS, "");
     (config.critic.width, config.actor.width) = (32, 32);
     change(&mut config);
     config.validate().unwrap();

@@ -4,7 +4,6 @@ use agent::{ActMode, Agent, Batch, stream};
 use baselines::sac::{PRESETS, Sac, SacConfig};
 use networks::{normal, set_threads, uniform};
 use tch::{Device, Kind, Tensor};
-use toml_edit::DocumentMut;
 
 /// Rows that are no multiple of what a thread takes at a time.
 const ROWS: i64 = 300;
@@ -36,13 +35,9 @@ fn train(config: &SacConfig, threads: usize) -> Vec<(String, Tensor)> {
 
 #[test]
 fn updates_and_actions_are_the_same_to_the_byte_on_one_two_and_five_threads() {
-    let presets: DocumentMut = PRESETS.parse().unwrap();
     for kind in ["mlp", "layernorm", "crossq"] {
-        let mut document = DocumentMut::new();
-        *document.as_table_mut() = presets["default"].as_table().unwrap().clone();
-        document["critic"]["kind"] = kind.into();
-        document["critic"]["members"] = 3.into();
-        let config: SacConfig = toml_edit::de::from_document(document).unwrap();
+        let keys = format!("\"critic.kind\" = \"{kind}\"\n\"critic.members\" = 3");
+        let config: SacConfig = testing::config(PRESETS, &keys);
         let expected = train(&config, 1);
         for threads in [2, 5] {
             for ((name, ours), (_, theirs)) in train(&config, threads).iter().zip(&expected) {

@@ -1,16 +1,12 @@
 //! What SMFP promises, checked against definitions: finite differences,
 //! densities by quadrature, and what an update may and may not move.
 
-mod common;
-
 use agent::{ActMode, Agent, Batch, CriticLearner, Diverged, Random, repeat_rows, stream};
-use common::configuration;
 use networks::{Params, normal, uniform};
 use smfp::entropy::{semi_implicit_log_prob, surrogate};
 use smfp::{Policy, Smfp, SmfpConfig, UpdateNoise};
 use std::f64::consts::PI;
 use tch::{Device, Kind, Tensor};
-use toml_edit::DocumentMut;
 
 const OBS: i64 = 5;
 const ACT: i64 = 3;
@@ -24,8 +20,9 @@ const SMALL: &str = r#"
 
 /// Preset `default` on small networks, with some keys of its own.
 fn config(keys: &str) -> SmfpConfig {
-    let parse = |text: &str| text.parse::<DocumentMut>().unwrap();
-    configuration(&[parse(SMALL).as_table(), parse(keys).as_table()])
+    let config: SmfpConfig = testing::config(smfp::PRESETS, &format!("{SMALL}\n{keys}"));
+    config.validate().unwrap();
+    config
 }
 
 fn double(tensor: &Tensor) -> f64 {

@@ -2,24 +2,8 @@
 
 use agent::stream;
 use baselines::sac::{self, SacConfig};
-use serde::de::DeserializeOwned;
 use smfp::SmfpConfig;
-use toml_edit::DocumentMut;
 use toys::{Actor, Learner, Measures, PriorIn, Toy};
-
-/// Preset `default` with keys ("section.key", a line each) over it.
-fn config<T: DeserializeOwned>(presets: &str, keys: &str) -> T {
-    let presets: DocumentMut = presets.parse().unwrap();
-    let mut config = presets["default"].as_table().unwrap().clone();
-    config.remove("task");
-    for line in keys.lines().filter(|line| !line.trim().is_empty()) {
-        let line: DocumentMut = line.parse().unwrap();
-        let (key, value) = line.iter().next().unwrap();
-        let (section, name) = key.split_once('.').unwrap();
-        config[section][name] = value.clone();
-    }
-    toml_edit::de::from_document(DocumentMut::from(config)).unwrap()
-}
 
 fn gaussian(seed: u64) -> Actor {
     let keys = r#"
@@ -27,12 +11,12 @@ fn gaussian(seed: u64) -> Actor {
         "actor.learning_rate" = 1e-2
         "entropy.automatic" = false
     "#;
-    Actor::sac(&config::<SacConfig>(sac::PRESETS, keys), seed)
+    Actor::sac(&testing::config::<SacConfig>(sac::PRESETS, keys), seed)
 }
 
 fn smfp(keys: &str, seed: u64) -> Actor {
     let keys = format!("\"actor.width\" = 32\n\"actor.frequencies\" = 2\n{keys}");
-    Actor::smfp(&config::<SmfpConfig>(smfp::PRESETS, &keys), seed)
+    Actor::smfp(&testing::config::<SmfpConfig>(smfp::PRESETS, &keys), seed)
 }
 
 #[test]

@@ -6,7 +6,6 @@ use baselines::{crossq, dpmd, mdpo, meanflow, qvpo, sac, td3};
 use networks::uniform;
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
-use toml_edit::DocumentMut;
 
 /// The algorithms of this crate.
 pub const ALGORITHMS: [&str; 7] = ["sac", "td3", "crossq", "mdpo", "meanflow", "qvpo", "dpmd"];
@@ -18,22 +17,10 @@ const SMALL: &str = r#"
 "actor.depth" = 2
 "#;
 
-/// Preset `default` of a preset file on small networks, with some keys
-/// ("section.key", a line each) of its own.
-///
-/// Of a key that is given twice the last value counts.
+/// Preset `default` of a preset file on small networks, with some keys over it
+/// ([`testing::config`]).
 pub fn config<T: DeserializeOwned>(presets: &str, keys: &str) -> T {
-    let presets: DocumentMut = presets.parse().unwrap();
-    let mut config = presets["default"].as_table().unwrap().clone();
-    config.remove("task");
-    for line in SMALL.lines().chain(keys.lines()).filter(|line| !line.trim().is_empty()) {
-        let line: DocumentMut = line.parse().unwrap();
-        let (key, value) = line.iter().next().unwrap();
-        let (section, name) = key.split_once('.').unwrap();
-        assert!(config[section].get(name).is_some(), "{key} is no key of the preset");
-        config[section][name] = value.clone();
-    }
-    toml_edit::de::from_document(DocumentMut::from(config)).unwrap()
+    testing::config(presets, &format!("{SMALL}\n{keys}"))
 }
 
 /// An agent by the name of its algorithm.

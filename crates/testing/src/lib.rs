@@ -1,0 +1,159 @@
+//! What the tests of several crates share: configurations, and whole updates against
+//! recordings of independent implementations (`scripts/recording.py`).
+
+use agent::{Agent, Batch, Metrics};
+use serde::de::DeserializeOwned;
+use std::path::Path;
+use tch::{Kind, Tensor};
+use toml_edit::{DocumentMut, Table};
+
+/// A recording is computed in f64. An update in f32 is a few dozen operations deep,
+/// each good to 6e-8 of its largest term.
+const RELATIVE: f64 = 1e-5;
+/// Where terms cancel, what counts is their size, which is around 1.
+const ABSOLUTE: f64 = 1e-6;
+
+/// Preset `default` of a preset file with some keys (`"section.key" = value`, a line each)
+/// over it; of a key that is given twice the last value counts. The configuration is not
+/// validated.
+///
+/// # Panics
+/// A key is not the preset's, or its value does not fit.
+pub fn config<C: DeserializeOwned>(presets: &str, keys: &str) -> C {
+    let lines: Vec<DocumentMut> = keys.lines().map(|line| line.parse().unwrap()).collect();
+    layered(presets, lines.iter().map(|line| line.as_table()))
+}
+
+/// The same with the keys of tables. Tables in them are left out.
+fn layered<'a, C: DeserializeOwned>(
+    presets: &str,
+    layers: impl IntoIterator<Item = &'a Table>,
+) -> C {
+    let presets: DocumentMut = presets.parse().unwrap();
+    let mut config = presets["default"].as_table().unwrap().clone();
+    config.remove("task");
+    let keys = layers.into_iter().flat_map(|layer| layer.iter());
+    for (key, value) in keys.filter(|(_, item)| item.is_value()) {
+        let (section, name) = key.split_once('.').unwrap();
+        assert!(config[section].get(name).is_some(), "{key} is no key of the preset");
+        config[section][name] = value.clone();
+    }
+    toml_edit::de::from_document(DocumentMut::from(config)).unwrap()
+}
+
+/// The recorded cases of the file `folder/name`: each a name, its configuration, which
+/// is preset `default` with the file's keys and the case's over it, and its recording
+/// `folder/<prefix><case>.safetensors`.
+///
+/// # Panics
+/// A file can't be read, or a configuration does not fit.
+pub fn cases<C: DeserializeOwned>(
+    folder: &Path,
+    name: &str,
+    prefix: &str,
+    presets: &str,
+) -> Vec<(String, C, Recording)> {
+    let text = std::fs::read_to_string(folder.join(name)).unwrap();
+    let cases: DocumentMut = text.parse().unwrap();
+    let own = cases.iter().filter_map(|(case, item)| Some((case, item.as_table()?)));
+    own.map(|(case, own)| {
+        let case = format!("{prefix}{case}");
+        let recording = Recording::read(&folder.join(format!("{case}.safetensors")));
+        (case, layered(presets, [cases.as_table(), own]), recording)
+    })
+    .collect()
+}
+
+/// The tensors of a recorded update: `before.*` and `after.*` (the agent's whole state),
+/// `batch.*`, `noise.*` and `metrics.*`.
+pub struct Recording(Vec<(String, Tensor)>);
+
+impl Recording {
+    fn read(path: &Path) -> Self {
+        let tensors = Tensor::read_safetensors(path);
+        Self(tensors.unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+    }
+
+    /// A tensor, if it was recorded.
+    pub fn find(&self, name: &str) -> Option<Tensor> {
+        self.0.iter().find(|(other, _)| other == name).map(|(_, tensor)| tensor.shallow_clone())
+    }
+
+    /// A tensor.
+    ///
+    /// # Panics
+    /// It was not recorded.
+    pub fn get(&self, name: &str) -> Tensor {
+        self.find(name).unwrap_or_else(|| panic!("{name} is not in the recording"))
+    }
+
+    /// The minibatch.
+    pub fn batch(&self) -> Batch {
+        let get = |name: &str| self.get(&format!("batch.{name}"));
+        Batch {
+            obs: get("obs"),
+            action: get("action"),
+            reward: get("reward"),
+            next_obs: get("next_obs"),
+            terminated: get("terminated"),
+        }
+    }
+
+    /// Sizes of an observation and an action.
+    pub fn dimensions(&self) -> (i64, i64) {
+        let Batch { obs, action, .. } = self.batch();
+        (obs.size()[1], action.size()[1])
+    }
+
+    /// Puts an agent where the recording begins.
+    ///
+    /// # Panics
+    /// The recorded state is not the agent's.
+    pub fn start(&self, case: &str, agent: &mut impl Agent) {
+        let strip = |(name, tensor): &(String, Tensor)| {
+            name.strip_prefix("before.").map(|name| (name.to_string(), tensor.shallow_clone()))
+        };
+        let before: Vec<_> = self.0.iter().filter_map(strip).collect();
+        agent.load(&before).unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert_eq!(agent.state().len(), before.len(), "{case}: tensors of the state");
+    }
+
+    /// Where an agent that has made the recorded update is not where the recording
+    /// ends: one line for each such quantity.
+    ///
+    /// # Panics
+    /// The quantities are not the recorded ones, or of other shapes.
+    pub fn differences(&self, case: &str, agent: &impl Agent, metrics: &Metrics) -> Vec<String> {
+        let mut failures = Vec::new();
+        let mut worst = (0.0, String::new());
+        let mut check = |name: &str, found: &Tensor, expected: &Tensor| {
+            assert_eq!(found.size(), expected.size(), "{case}: shape of {name}");
+            let deviation = deviation(found, expected);
+            if deviation > worst.0 {
+                worst = (deviation, name.to_string());
+            }
+            if deviation.is_nan() || deviation > 1.0 {
+                failures.push(format!("{case}: {name} is {deviation:.1} tolerances off"));
+            }
+        };
+        for (name, value) in metrics.named() {
+            match (value, self.find(&format!("metrics.{name}"))) {
+                (Some(value), Some(expected)) => check(name, &Tensor::from(value), &expected),
+                (None, None) => {}
+                (value, _) => panic!("{case}: {name} is {value:?}, recorded or not otherwise"),
+            }
+        }
+        for (name, found) in agent.state() {
+            check(&name, &found, &self.get(&format!("after.{name}")));
+        }
+        println!("{case}: at most {:.3} tolerances off, at {}", worst.0, worst.1);
+        failures
+    }
+}
+
+/// The largest deviation, in units of what is tolerated.
+fn deviation(found: &Tensor, expected: &Tensor) -> f64 {
+    let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
+    let tolerated = expected.abs() * RELATIVE + ABSOLUTE;
+    ((found - expected).abs() / tolerated).max().double_value(&[])
+}
