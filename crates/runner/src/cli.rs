@@ -209,10 +209,14 @@ pub struct ToyArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true,
           value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub updates: Option<u64>,
+    /// Pictures, separated by commas, each with its variants (default: all of
+    /// crates/runner/toys.toml).
+    #[arg(long, value_name = "A,B", value_delimiter = ',', conflicts_with = "variants")]
+    pub pictures: Vec<String>,
     /// Variants, separated by commas (default: all of crates/runner/toys.toml).
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub variants: Vec<String>,
-    /// Folder for the table and the pictures.
+    /// Folder for the tables and the pictures.
     #[arg(long, value_name = "DIR", default_value = "results/toy")]
     pub out: PathBuf,
     /// Threads. They change the speed, and no number.

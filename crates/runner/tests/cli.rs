@@ -426,7 +426,8 @@ fn a_toy_writes_its_table_and_pictures_and_prints_the_last_rows() {
         let args = ["toy", "three-modes", "--updates", "20", "--seeds", "3", "--variants"];
         let output = runner().args(args).arg(variants).arg("--out").arg(out).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
-        let mut rows: Vec<ToyRow> = report::read(&out.join("three-modes.csv")).unwrap();
+        let of = |picture| report::read(&out.join(format!("three-modes-{picture}.csv"))).unwrap();
+        let mut rows: Vec<ToyRow> = [of("sigma"), of("entropy")].concat();
         rows.iter_mut().for_each(|row| row.wall_s = 0.0);
         (output, rows)
     };
@@ -436,7 +437,7 @@ fn a_toy_writes_its_table_and_pictures_and_prints_the_last_rows() {
         let rows = rows.iter().filter(|row| row.variant == variant && row.seed == 3);
         rows.map(|row| row.updates).collect::<Vec<_>>()
     };
-    assert_eq!(of("exact"), [0]);
+    assert_eq!(of("exact"), [0, 0], "in both tables");
     assert_eq!(of("sac"), [0, 1, 2, 5, 10, 20]);
     assert_eq!(of("semi-implicit-8-falling"), [0, 1, 2, 5, 10, 20]);
     assert_eq!(rows[0].modes, 3, "the target has its modes");
@@ -447,17 +448,19 @@ fn a_toy_writes_its_table_and_pictures_and_prints_the_last_rows() {
         .map(|file| file.unwrap().file_name().into_string().unwrap())
         .collect();
     files.sort();
-    assert_eq!(files, ["three-modes-entropy.png", "three-modes-sigma.png", "three-modes.csv"]);
+    let expected = ["entropy.csv", "entropy.png", "sigma.csv", "sigma.png"];
+    assert_eq!(files, expected.map(|name| format!("three-modes-{name}")));
 
     // One seed, the same numbers; what is there is replaced, and by a command that
     // was refused it is not.
-    fs::write(out[1].path().join("three-modes.csv"), "old").unwrap();
+    fs::write(out[1].path().join("three-modes-sigma.csv"), "old").unwrap();
     let (_, again) = toy(out[1].path(), "semi-implicit-8-falling,sac");
     assert_eq!(rows, again);
-    let before = fs::read(out[1].path().join("three-modes.csv")).unwrap();
+    let before = fs::read(out[1].path().join("three-modes-sigma.csv")).unwrap();
     for (args, words) in [
         (["three-mods", "--seeds", "0"], ["toy 'three-mods'", "'three-modes'"]),
         (["three-modes", "--variants", "lambda-10-brod"], ["variant", "'lambda-10-broad'"]),
+        (["three-modes", "--pictures", "sigmas"], ["picture 'sigmas'", "'sigma'"]),
         (["three-modes", "--seeds", "2-0"], ["2-0", "such as 0-2,7"]),
         (["three-modes", "--updates", "0"], ["--updates", "0"]),
         (["three-modes", "--threads", "0"], ["--threads", "0"]),
@@ -465,7 +468,7 @@ fn a_toy_writes_its_table_and_pictures_and_prints_the_last_rows() {
         let output = runner().arg("toy").args(args).arg("--out").arg(out[1].path()).output();
         refused(&output.unwrap(), 2, &words);
     }
-    assert_eq!(fs::read(out[1].path().join("three-modes.csv")).unwrap(), before);
+    assert_eq!(fs::read(out[1].path().join("three-modes-sigma.csv")).unwrap(), before);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `runner toy`: the two toys, their table and their pictures (`docs/toys.md`).
+//! `runner toy`: the two toys, their tables and pictures (`docs/toys.md`).
 
 mod variants;
 
@@ -25,32 +25,34 @@ const SAMPLES: i64 = 2000;
 /// Wrong input, a diverged actor, files that can't be written.
 pub fn toy(args: &ToyArgs) -> Outcome<()> {
     let toy = variants::toy(&args.toy)?;
-    let variants = variants::variants(toy, &args.variants, args.updates)?;
+    let groups = variants::groups(toy, args)?;
     device::use_threads(usize::from(args.threads));
     std::fs::create_dir_all(&args.out)
         .map_err(|error| Failure::file(&args.out, "make this folder", error))?;
-    let mut table = RowsBeside::begin(args.out.join(format!("{}.csv", toy.name())))?;
-    let mut pictures = Pictures::new(toy, args.seeds.0[0]);
-    let mut last = Vec::new();
-    for seed in &args.seeds.0 {
-        let row = exact(toy, *seed);
-        table.append(&row)?;
-        last.push(row);
-    }
-    for variant in &variants {
-        for seed in &args.seeds.0 {
-            let moments = learn(toy, variant, *seed)?;
-            for (row, _) in &moments {
-                table.append(row)?;
-            }
-            last.extend(moments.last().map(|(row, _)| row.clone()));
-            if *seed == pictures.seed {
-                pictures.add(variant, moments);
+    let exact: Vec<ToyRow> = args.seeds.0.iter().map(|seed| exact(toy, *seed)).collect();
+    let mut last = exact.clone();
+    for group in &groups {
+        let name = format!("{}-{}", toy.name(), group.picture);
+        let mut table = RowsBeside::begin(args.out.join(format!("{name}.csv")))?;
+        let mut picture = Picture::new(toy, args.seeds.0[0]);
+        for row in &exact {
+            table.append(row)?;
+        }
+        for variant in &group.variants {
+            for seed in &args.seeds.0 {
+                let moments = learn(toy, variant, *seed)?;
+                for (row, _) in &moments {
+                    table.append(row)?;
+                }
+                last.extend(moments.last().map(|(row, _)| row.clone()));
+                if *seed == picture.seed {
+                    picture.add(variant, moments);
+                }
             }
         }
+        picture.write(&args.out.join(format!("{name}.png")))?;
+        table.finish()?;
     }
-    pictures.write(&args.out)?;
-    table.finish()?;
     report::print(&last).map_err(|error| Failure::Failed(format!("stdout: {error}")))
 }
 
@@ -158,18 +160,17 @@ impl RowsBeside {
     }
 }
 
-/// The pictures under way, which show one seed.
-struct Pictures {
-    toy: Toy,
+/// A group's picture under way, which shows one seed.
+struct Picture {
     seed: u64,
-    behind: Vec<Point>,
-    all: Vec<(String, Vec<Row>)>,
+    scatter: Scatter,
 }
 
-impl Pictures {
+impl Picture {
     fn new(toy: Toy, seed: u64) -> Self {
         let behind = toy.exact_points(SAMPLES, &mut stream(seed, "target"));
-        Self { toy, seed, behind, all: Vec::new() }
+        let scatter = Scatter { behind, half_side: toy.scale(), rows: Vec::new() };
+        Self { seed, scatter }
     }
 
     fn add(&mut self, variant: &Variant, moments: Moments) {
@@ -180,20 +181,10 @@ impl Pictures {
         };
         // The policies of a toy begin alike: the start is left out.
         let panels = moments.into_iter().skip(1).map(panel).collect();
-        let row = Row { label: vec![variant.name.clone(), summary], panels };
-        match self.all.iter_mut().find(|(name, _)| *name == variant.picture) {
-            Some((_, rows)) => rows.push(row),
-            None => self.all.push((variant.picture.clone(), vec![row])),
-        }
+        self.scatter.rows.push(Row { label: vec![variant.name.clone(), summary], panels });
     }
 
-    fn write(self, out: &Path) -> Outcome<()> {
-        for (name, rows) in self.all {
-            let path = out.join(format!("{}-{name}.png", self.toy.name()));
-            let picture =
-                Scatter { behind: self.behind.clone(), half_side: self.toy.scale(), rows };
-            picture.write(&path).map_err(|error| Failure::file(&path, "write", error))?;
-        }
-        Ok(())
+    fn write(self, path: &Path) -> Outcome<()> {
+        self.scatter.write(path).map_err(|error| Failure::file(path, "write", error))
     }
 }

@@ -1,5 +1,6 @@
 //! The variants of `toys.toml`.
 
+use crate::cli::ToyArgs;
 use crate::failure::{Outcome, unknown};
 use crate::settings::{self, Settings, Sources};
 use toml_edit::{DocumentMut, Item, Table};
@@ -8,11 +9,16 @@ use toys::{PriorIn, Toy};
 /// What each variant is.
 const TOYS: &str = include_str!("../../toys.toml");
 
+/// Variants that answer one question together, in one table and one picture.
+pub struct Group {
+    /// What names table and picture.
+    pub picture: String,
+    pub variants: Vec<Variant>,
+}
+
 /// One setting of one algorithm that learns a toy.
 pub struct Variant {
     pub name: String,
-    /// The picture that shows it.
-    pub picture: String,
     pub prior: PriorIn,
     /// Half the side of the square of actions, in the toy's units.
     pub scale: f64,
@@ -30,44 +36,67 @@ pub fn toy(name: &str) -> Outcome<Toy> {
     found.ok_or_else(|| unknown("toy", name, &names))
 }
 
-/// The variants of a toy: those named, in the file's order, or all. `updates` goes
-/// over the file's.
+/// The groups of a toy's variants in the file's order: all, or those that the
+/// arguments name.
 ///
 /// # Errors
-/// An unknown variant, with the nearest name; settings that do not fit.
-pub fn variants(toy: Toy, names: &[String], updates: Option<u64>) -> Outcome<Vec<Variant>> {
+/// An unknown picture or variant, with the nearest name; settings that do not fit.
+pub fn groups(toy: Toy, args: &ToyArgs) -> Outcome<Vec<Group>> {
     let file: DocumentMut = TOYS.parse().expect("toys.toml is valid TOML");
     let of_toy = table(&file[toy.name()]);
-    let all = table(&of_toy["variants"]);
-    let known: Vec<&str> = all.iter().map(|(name, _)| name).collect();
-    if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
-        return Err(unknown("variant", name, &known));
-    }
-    let wanted = |name: &str| names.is_empty() || names.iter().any(|other| other == name);
-    all.iter()
-        .filter(|(name, _)| wanted(name))
-        .map(|(name, own)| {
-            let own = table(own);
-            let algo = text(own, "algo").unwrap_or_default();
-            let given = || of_toy["updates"][algo].as_integer().expect("an algorithm's updates");
-            let updates = updates.unwrap_or_else(|| given() as u64);
-            let mut set = keys(table(&file[algo]));
-            set.extend(keys(own));
-            if let Some(share) = own.get("alpha_falls_over").and_then(Item::as_float) {
-                let fall = (updates as f64 * share).round();
-                set.push(format!("entropy.alpha_decay_updates={fall}"));
-            }
-            let sources = Sources { algo, preset: "default", set: &set, ..Sources::default() };
-            Ok(Variant {
-                name: name.to_string(),
-                picture: text(own, "picture").unwrap_or_default().to_string(),
-                prior: prior(text(own, "pi_old")),
-                scale: own.get("scale").and_then(Item::as_float).unwrap_or(toy.scale()),
-                updates,
-                settings: settings::resolve(&sources)?,
+    let (pictures, variants) = (table(&of_toy["updates"]), table(&of_toy["variants"]));
+    check("picture", &args.pictures, pictures)?;
+    check("variant", &args.variants, variants)?;
+    let wanted =
+        |names: &[String], name: &str| names.is_empty() || names.iter().any(|other| other == name);
+    let mut groups = Vec::new();
+    for (picture, updates) in pictures.iter().filter(|(name, _)| wanted(&args.pictures, name)) {
+        let of_picture =
+            variants.iter().map(|(name, own)| (name, table(own))).filter(|(name, own)| {
+                text(own, "picture") == Some(picture) && wanted(&args.variants, name)
+            });
+        let variants: Outcome<Vec<Variant>> = of_picture
+            .map(|(name, own)| {
+                let updates = own.get("updates").unwrap_or(updates).as_integer();
+                let updates = args.updates.or(updates.map(|number| number as u64));
+                variant(toy, name, own, table(&file[algo(own)]), updates.expect("updates"))
             })
-        })
-        .collect()
+            .collect();
+        groups.push(Group { picture: picture.to_string(), variants: variants? });
+    }
+    groups.retain(|group| !group.variants.is_empty());
+    Ok(groups)
+}
+
+/// Whether the names are all among the file's.
+fn check(what: &str, names: &[String], table: &Table) -> Outcome<()> {
+    let known: Vec<&str> = table.iter().map(|(name, _)| name).collect();
+    match names.iter().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => Err(unknown(what, name, &known)),
+        None => Ok(()),
+    }
+}
+
+/// A variant: its own keys over those of its algorithm's variants.
+fn variant(toy: Toy, name: &str, own: &Table, shared: &Table, updates: u64) -> Outcome<Variant> {
+    let mut set = keys(shared);
+    set.extend(keys(own));
+    if let Some(share) = own.get("alpha_falls_over").and_then(Item::as_float) {
+        let fall = (updates as f64 * share).round();
+        set.push(format!("entropy.alpha_decay_updates={fall}"));
+    }
+    let sources = Sources { algo: algo(own), preset: "default", set: &set, ..Sources::default() };
+    Ok(Variant {
+        name: name.to_string(),
+        prior: prior(text(own, "pi_old")),
+        scale: own.get("scale").and_then(Item::as_float).unwrap_or(toy.scale()),
+        updates,
+        settings: settings::resolve(&sources)?,
+    })
+}
+
+fn algo(own: &Table) -> &str {
+    text(own, "algo").expect("toys.toml names every variant's algorithm")
 }
 
 fn prior(name: Option<&str>) -> PriorIn {
@@ -100,11 +129,24 @@ fn keys(variant: &Table) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::Seeds;
     use crate::settings::AlgorithmConfig;
     use smfp::{EntropyEstimate, SmfpConfig};
 
+    fn args(variants: &[&str], updates: Option<u64>) -> ToyArgs {
+        ToyArgs {
+            toy: String::new(),
+            seeds: Seeds(vec![0]),
+            updates,
+            pictures: Vec::new(),
+            variants: variants.iter().map(|name| name.to_string()).collect(),
+            out: Default::default(),
+            threads: 1,
+        }
+    }
+
     fn config(toy: Toy, name: &str, updates: Option<u64>) -> SmfpConfig {
-        let variant = variants(toy, &[name.to_string()], updates).unwrap().remove(0);
+        let variant = groups(toy, &args(&[name], updates)).unwrap().remove(0).variants.remove(0);
         match variant.settings.algorithm {
             AlgorithmConfig::Smfp(config) => config,
             other => panic!("{other:?}"),
@@ -112,14 +154,13 @@ mod tests {
     }
 
     #[test]
-    fn every_variant_has_a_picture_and_settings_that_fit() {
+    fn every_variant_is_in_a_picture_and_its_settings_fit() {
+        let file: DocumentMut = TOYS.parse().unwrap();
         for toy in Toy::ALL {
-            let all = variants(toy, &[], None).unwrap();
-            assert!(all.len() > 5);
-            for variant in all {
-                assert!(!variant.picture.is_empty(), "{}", variant.name);
-                assert!(variant.updates >= 2000, "{}", variant.name);
-            }
+            let groups = groups(toy, &args(&[], None)).unwrap();
+            let shown: Vec<&Variant> = groups.iter().flat_map(|group| &group.variants).collect();
+            assert_eq!(shown.len(), table(&file[toy.name()]["variants"]).len(), "{}", toy.name());
+            assert!(shown.iter().all(|variant| variant.updates >= 2000));
         }
     }
 
@@ -138,6 +179,13 @@ mod tests {
             let config = config(Toy::ThreeModes, "semi-implicit-8-falling", updates);
             config.entropy.alpha_decay_updates
         };
-        assert_eq!((falls(None), falls(Some(600))), (20_000, 300));
+        assert_eq!((falls(None), falls(Some(600))), (5_000, 300));
+    }
+
+    #[test]
+    fn a_variants_own_length_goes_over_its_pictures() {
+        let groups = groups(Toy::ThreeModes, &args(&["sac", "sigma-0"], None)).unwrap();
+        let updates: Vec<u64> = groups[0].variants.iter().map(|variant| variant.updates).collect();
+        assert_eq!(updates, [40_000, 50_000]);
     }
 }
