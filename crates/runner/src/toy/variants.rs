@@ -49,23 +49,43 @@ pub fn groups(toy: Toy, args: &ToyArgs) -> Outcome<Vec<Group>> {
     check("variant", &args.variants, variants)?;
     let wanted =
         |names: &[String], name: &str| names.is_empty() || names.iter().any(|other| other == name);
+    let all: Vec<(&str, Table)> =
+        variants.iter().map(|(name, own)| (name, whole(variants, table(own)))).collect();
     let mut groups = Vec::new();
     for (picture, updates) in pictures.iter().filter(|(name, _)| wanted(&args.pictures, name)) {
-        let of_picture =
-            variants.iter().map(|(name, own)| (name, table(own))).filter(|(name, own)| {
-                text(own, "picture") == Some(picture) && wanted(&args.variants, name)
-            });
+        let of_picture = all.iter().filter(|(name, keys)| {
+            text(keys, "picture") == Some(picture) && wanted(&args.variants, name)
+        });
         let variants: Outcome<Vec<Variant>> = of_picture
-            .map(|(name, own)| {
-                let updates = own.get("updates").unwrap_or(updates).as_integer();
+            .map(|(name, keys)| {
+                let updates = keys.get("updates").unwrap_or(updates).as_integer();
                 let updates = args.updates.or(updates.map(|number| number as u64));
-                variant(toy, name, own, table(&file[algo(own)]), updates.expect("updates"))
+                variant(toy, name, keys, table(&file[algo(keys)]), updates.expect("updates"))
             })
             .collect();
         groups.push(Group { picture: picture.to_string(), variants: variants? });
     }
     groups.retain(|group| !group.variants.is_empty());
     Ok(groups)
+}
+
+/// A variant's keys over those of the variant that it is like.
+fn whole(variants: &Table, own: &Table) -> Table {
+    let mut all = match text(own, "like") {
+        Some(other) => whole(variants, table(&variants[other])),
+        None => Table::new(),
+    };
+    put_over(&mut all, own);
+    all
+}
+
+fn put_over(under: &mut Table, keys: &Table) {
+    for (key, item) in keys.iter() {
+        match (under.get_mut(key).and_then(Item::as_table_mut), item.as_table()) {
+            (Some(section), Some(keys)) => put_over(section, keys),
+            _ => drop(under.insert(key, item.clone())),
+        }
+    }
 }
 
 /// Whether the names are all among the file's.
@@ -77,7 +97,7 @@ fn check(what: &str, names: &[String], table: &Table) -> Outcome<()> {
     }
 }
 
-/// A variant: its own keys over those of its algorithm's variants.
+/// A variant: its keys over those that all of its algorithm have.
 fn variant(toy: Toy, name: &str, own: &Table, shared: &Table, updates: u64) -> Outcome<Variant> {
     let mut set = keys(shared);
     set.extend(keys(own));
@@ -131,7 +151,7 @@ mod tests {
     use super::*;
     use crate::cli::Seeds;
     use crate::settings::AlgorithmConfig;
-    use smfp::{EntropyEstimate, SmfpConfig};
+    use smfp::{EntropyEstimate, QScale, SmfpConfig, Squash};
 
     fn args(variants: &[&str], updates: Option<u64>) -> ToyArgs {
         ToyArgs {
@@ -180,6 +200,15 @@ mod tests {
             config.entropy.alpha_decay_updates
         };
         assert_eq!((falls(None), falls(Some(600))), (5_000, 300));
+    }
+
+    #[test]
+    fn a_variant_has_the_keys_of_the_one_that_it_is_like_under_its_own() {
+        let config = config(Toy::ThreeModes, "semi-implicit-8-falling-wide", Some(100));
+        let inherited = (config.objective.q_scale, config.entropy.alpha_decay_updates);
+        assert_eq!(inherited, (QScale::None, 50));
+        let own = (config.objective.bound_penalty, config.actor.squash, config.entropy.latents);
+        assert_eq!(own, (100.0, Squash::Clip, 8));
     }
 
     #[test]
