@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""Prints the tables of docs/toys.md from the tables that `runner toy` wrote: a row for each variant,
+its seeds' values with a stroke between them.
+
+    python3 scripts/toys_table.py [FOLDER]        (default: results/reference/toy)
+"""
+import csv
+import pathlib
+import sys
+
+COLUMNS = ["variant", "updates", "modes", "shares", "W2", "sigma", "spread over z", "entropy"]
+
+
+def cells(variant, rows):
+    """What the last rows of a variant say, in the order of COLUMNS."""
+
+    def each(text):
+        texts = [text(row) for row in rows]
+        return " / ".join(texts) if any(text != "–" for text in texts) else "–"
+
+    def value(name, digits):
+        return each(lambda row: f"{float(row[name]):.{digits}f}" if row[name] else "–")
+
+    def shares(row):
+        names = [f"share_{i}" for i in (1, 2, 3)]
+        return " ".join(f"{float(row[name]):.2f}" for name in names if row[name])
+
+    updates = rows[0]["updates"] if variant != "exact" else "–"
+    found = [each(lambda row: row["modes"]), each(shares), value("w2", 2)]
+    policy = [value("sigma_mean", 3), value("spread_z", 2), value("entropy_surrogate", 2)]
+    return [f"`{variant}`", updates, *found, *policy]
+
+
+root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "results/reference/toy")
+for path in sorted(root.glob("*.csv")):
+    last = {}
+    for row in csv.DictReader(path.open()):
+        last.setdefault(row["variant"], {})[row["seed"]] = row  # the last moment stays
+    print(f"\n`{path.stem}`\n\n| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
+    for variant, seeds in last.items():
+        print("| " + " | ".join(cells(variant, list(seeds.values()))) + " |")
