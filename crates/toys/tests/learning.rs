@@ -58,6 +58,32 @@ fn the_mirror_term_alone_moves_towards_both_bumps() {
 }
 
 #[test]
+fn the_semi_implicit_entropy_finds_the_bump_that_the_conditional_surrogate_leaves_out() {
+    let modes = |estimate: &str| {
+        let keys = format!(
+            r#"
+            "actor.width" = 64
+            "actor.learning_rate" = 3e-3
+            "objective.improvement" = "pathwise"
+            "objective.q_scale" = "none"
+            "objective.bound_penalty" = 10.0
+            "entropy.mode" = "fixed"
+            "entropy.alpha" = 1.0
+            "entropy.latents" = 8
+            "entropy.estimate" = "{estimate}"
+            "#
+        );
+        let mut learner = Learner::new(Toy::TwoBumps, PriorIn::Value, 8.0, smfp(&keys, 1), 128, 1);
+        (0..600).for_each(|_| learner.update().unwrap());
+        let target = Toy::TwoBumps.exact_points(2000, &mut stream(1, "target"));
+        let measures = Measures::of(&learner.draw(2000).samples, Toy::TwoBumps.modes(), &target);
+        println!("{estimate}: {measures:?}");
+        measures.modes
+    };
+    assert_eq!((modes("conditional"), modes("semi-implicit")), (1, 2));
+}
+
+#[test]
 fn a_seed_gives_the_same_samples_and_drawing_them_changes_nothing() {
     for toy in Toy::ALL {
         let run = |seed: u64, look: bool| {
