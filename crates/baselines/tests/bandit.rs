@@ -82,7 +82,7 @@ fn no_squashed_gaussian_has_six_tenths_at_both_modes_together_and_a_seventh_at_e
 #[test]
 fn gaussian_and_deterministic_policies_cannot_solve_it() {
     assert!(!solves("sac", "", 400));
-    assert!(!solves("sac", "\"entropy.automatic\" = false\n\"entropy.alpha\" = 0.1", 400));
+    assert!(!solves("sac", "\"temperature.automatic\" = false\n\"temperature.alpha\" = 0.1", 400));
     assert!(!solves("td3", "", 400));
     assert!(!solves("mdpo", "", 400));
 }
@@ -90,7 +90,7 @@ fn gaussian_and_deterministic_policies_cannot_solve_it() {
 #[test]
 fn smfp_solves_it() {
     let keys = r#"
-        "actor.frequencies" = 2
+        "policy.frequencies" = 2
         "objective.lambda" = 10.0
         "mirror.actions" = "broad"
         "mirror.temperature" = 0.3
@@ -115,10 +115,10 @@ fn qvpo_solves_it() {
     let keys = r#"
         "diffusion.steps" = 10
         "diffusion.frequencies" = 2
-        "candidates.train" = 2
-        "objective.batch_share" = 1.0
-        "objective.entropy" = 0.12
-        "objective.entropy_final" = 0.12
+        "regression.candidates" = 2
+        "regression.batch_share" = 1.0
+        "regression.entropy" = 0.12
+        "regression.entropy_final" = 0.12
     "#;
     assert!(solves("qvpo", keys, 600));
 }
