@@ -2,11 +2,11 @@
 
 mod variants;
 
-use crate::cli::ToyArgs;
-use crate::device;
-use crate::failure::{Failure, Outcome};
-use crate::progress::Progress;
-use crate::settings::AlgorithmConfig;
+use crate::base::device;
+use crate::base::failure::{Failure, Outcome};
+use crate::commands::cli::ToyArgs;
+use crate::train::progress::Progress;
+use crate::train::settings::AlgorithmConfig;
 use agent::stream;
 use report::{Log, Panel, Row, Scatter, ToyRow};
 use std::path::{Path, PathBuf};

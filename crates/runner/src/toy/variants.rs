@@ -1,8 +1,8 @@
 //! The variants of `toys.toml`.
 
-use crate::cli::ToyArgs;
-use crate::failure::{Outcome, unknown};
-use crate::settings::{self, Settings, Sources};
+use crate::base::failure::{Outcome, unknown};
+use crate::commands::cli::ToyArgs;
+use crate::train::settings::{self, Settings, Sources};
 use toml_edit::{DocumentMut, Item, Table};
 use toys::{PriorIn, Toy};
 
@@ -149,8 +149,8 @@ fn keys(variant: &Table) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::Seeds;
-    use crate::settings::AlgorithmConfig;
+    use crate::commands::cli::Seeds;
+    use crate::train::settings::AlgorithmConfig;
     use smfp::{EntropyEstimate, QScale, SmfpConfig, Squash};
 
     fn args(variants: &[&str], updates: Option<u64>) -> ToyArgs {

@@ -3,7 +3,8 @@
 use super::run::Watched;
 use super::table::{share, short, sign};
 use super::view::colour_of;
-use crate::status::{State, duration};
+use crate::base::text::duration;
+use crate::train::run_status::State;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};

@@ -13,9 +13,9 @@ mod table;
 mod tests;
 mod view;
 
-use crate::cli::WatchArgs;
-use crate::failure::Outcome;
-use crate::status;
+use crate::base::failure::Outcome;
+use crate::base::text::print;
+use crate::commands::cli::WatchArgs;
 use runs::Runs;
 use std::io::IsTerminal;
 
@@ -27,7 +27,7 @@ pub fn watch(args: &WatchArgs) -> Outcome<()> {
     let runs = Runs::find(&args.folder)?;
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     if dumb || !std::io::stdout().is_terminal() {
-        return status::print(&table::text(runs.all()));
+        return print(&table::text(runs.all()));
     }
     screen::show(runs)
 }

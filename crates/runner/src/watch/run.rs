@@ -1,8 +1,8 @@
 //! A run that is watched.
 
-use crate::folder::{DONE, RECORD};
-use crate::logs::{EVAL, TRAIN};
-use crate::status::{self, RECENT_ROWS, Seen, State};
+use crate::train::logs::{EVAL, TRAIN};
+use crate::train::run_folder::{DONE, RECORD};
+use crate::train::run_status::{self, RECENT_ROWS, Seen, State};
 use report::{EvalRow, News, Place, Tail, TrainRow};
 use serde::Deserialize;
 use std::fs;
@@ -113,7 +113,7 @@ impl Watched {
         if self.place.folder.join(DONE).exists() {
             return (State::Done, None);
         }
-        let (state, reason) = status::unfinished(&self.place.folder);
+        let (state, reason) = run_status::unfinished(&self.place.folder);
         let trained = self.recent.last().map_or(0, |row| row.step);
         match state {
             // Curves that were copied without the mark.

@@ -1,10 +1,10 @@
 //! The runs below a folder.
 
 use super::run::Watched;
-use crate::failure::{Failure, Outcome};
-use crate::folder::{RECORD, must_be};
-use crate::logs::EVAL;
-use crate::status::{FAILED, State};
+use crate::base::failure::{Failure, Outcome};
+use crate::train::logs::EVAL;
+use crate::train::run_folder::{RECORD, must_be};
+use crate::train::run_status::{FAILED, State};
 use report::{Place, places};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

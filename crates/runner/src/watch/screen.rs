@@ -2,8 +2,8 @@
 
 use super::runs::Runs;
 use super::view::{self, Regions, View};
-use crate::failure::{Failure, Outcome};
-use crate::stop::Stop;
+use crate::base::failure::{Failure, Outcome};
+use crate::base::stop::Stop;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};

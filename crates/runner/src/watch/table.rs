@@ -2,7 +2,8 @@
 
 use super::run::Watched;
 use super::view::{View, colour_of};
-use crate::status::{State, count, duration, number};
+use crate::base::text::{duration, number};
+use crate::train::run_status::{State, count};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};

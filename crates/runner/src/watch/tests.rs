@@ -3,7 +3,7 @@
 use super::runs::Runs;
 use super::table;
 use super::view::{self, View};
-use crate::status::State;
+use crate::train::run_status::State;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;

@@ -2,7 +2,7 @@
 
 use super::run::Watched;
 use super::{curve, table};
-use crate::status::{State, count};
+use crate::train::run_status::{State, count};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Style};

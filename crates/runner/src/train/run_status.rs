@@ -1,16 +1,14 @@
-//! `runner status`: how far runs are, from their folders alone.
+//! How far a run is, from its folder alone.
 
-use crate::cli::StatusArgs;
-use crate::failure::{Failure, Outcome};
-use crate::folder::{DONE, RECORD, at_work, difference};
-use crate::logs::TRAIN;
-use crate::manifest;
-use crate::request::TrainRequest;
+use crate::base::failure::{Failure, Outcome};
+use crate::train::logs::TRAIN;
+use crate::train::run_folder::{DONE, RECORD, at_work, difference};
+use crate::train::run_spec::TrainRequest;
 use report::TrainRow;
 use serde::Serialize;
 use std::fs;
-use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 use toml_edit::DocumentMut;
 
 /// Beside `DONE`: why a run failed, in a line.
@@ -167,76 +165,6 @@ pub fn note_failure(run: &TrainRequest, reason: &str) {
     }
 }
 
-/// An entry of `runner status --json`.
-#[derive(Serialize)]
-struct Entry<'a> {
-    index: usize,
-    algo: &'a str,
-    name: Option<&'a str>,
-    env: &'a str,
-    seed: u64,
-    folder: PathBuf,
-    #[serde(flatten)]
-    seen: Seen,
-}
-
-/// The command.
-///
-/// # Errors
-/// The manifest can't be used.
-pub fn status(args: &StatusArgs) -> Outcome<()> {
-    let runs = manifest::read(&args.manifest)?;
-    let seen: Vec<Seen> = runs.iter().map(look).collect();
-    print(&if args.json { json(&runs, seen) } else { table(&runs, &seen) })
-}
-
-/// Writes a text to stdout.
-///
-/// # Errors
-/// stdout can't be written.
-pub fn print(text: &str) -> Outcome<()> {
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    written.map_err(|error| Failure::Failed(format!("stdout: {error}")))
-}
-
-fn json(runs: &[TrainRequest], seen: Vec<Seen>) -> String {
-    let entry = |(index, (run, seen)): (usize, (&'_ TrainRequest, Seen))| {
-        let entry = Entry {
-            index,
-            algo: &run.algo,
-            name: run.name.as_deref(),
-            env: &run.env,
-            seed: run.seed,
-            folder: run.folder(),
-            seen,
-        };
-        serde_json::to_value(entry).expect("numbers and words")
-    };
-    let entries: Vec<_> = runs.iter().zip(seen).enumerate().map(entry).collect();
-    serde_json::to_string_pretty(&entries).expect("numbers and words") + "\n"
-}
-
-fn table(runs: &[TrainRequest], seen: &[Seen]) -> String {
-    let mut text = format!(
-        "{:>5}  {:8} {:>10} {:>10} {:>9} {:>10}  run\n",
-        "index", "state", "step", "of", "return", "left"
-    );
-    for (index, (run, seen)) in runs.iter().zip(seen).enumerate() {
-        let reason = seen.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        text += &format!(
-            "{index:>5}  {:8} {:>10} {:>10} {:>9} {:>10}  {}{reason}\n",
-            seen.state.word(),
-            seen.step,
-            seen.steps,
-            number(seen.last_return, 1),
-            seen.left_s.map_or("-".into(), duration),
-            run.label(),
-        );
-    }
-    text + &count(seen.iter().map(|seen| seen.state)) + "\n"
-}
-
 /// "3 done, 1 running, 2 missing": those that there are.
 pub fn count(states: impl Iterator<Item = State> + Clone) -> String {
     let of = |state: State| {
@@ -244,17 +172,6 @@ pub fn count(states: impl Iterator<Item = State> + Clone) -> String {
         (n > 0).then(|| format!("{n} {}", state.word()))
     };
     State::ALL.into_iter().filter_map(of).collect::<Vec<_>>().join(", ")
-}
-
-/// A number, or "-" where there is none.
-pub fn number(value: Option<f64>, places: usize) -> String {
-    value.map_or("-".into(), |value| format!("{value:.places$}"))
-}
-
-/// "2:03:04": hours, minutes and seconds.
-pub fn duration(seconds: f64) -> String {
-    let seconds = seconds.round() as u64;
-    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 #[cfg(test)]

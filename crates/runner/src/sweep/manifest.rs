@@ -4,11 +4,11 @@
 //! machine that a line is run on changes the run. Lines may be added; their numbers,
 //! counted from 0, are what `runner run --index` means.
 
-use crate::device;
-use crate::failure::{Failure, Outcome, nearest};
-use crate::folder::Wish;
-use crate::request::{TrainRequest, check_name};
-use crate::settings::{self, Settings};
+use crate::base::device;
+use crate::base::failure::{Failure, Outcome, nearest};
+use crate::train::run_folder::Wish;
+use crate::train::run_spec::{TrainRequest, check_name};
+use crate::train::settings::{self, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -183,7 +183,7 @@ fn request(text: &str) -> Result<TrainRequest, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{ALGORITHMS, Sources, presets, resolve};
+    use crate::train::settings::{ALGORITHMS, Sources, presets, resolve};
 
     fn planned(algo: &str, preset: &str) -> TrainRequest {
         let sources = Sources { algo, env: "Hopper-v4", preset, ..Sources::default() };

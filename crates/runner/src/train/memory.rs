@@ -1,6 +1,6 @@
 //! What a run needs of the machine, said and checked before it begins.
 
-use crate::failure::{Failure, Outcome};
+use crate::base::failure::{Failure, Outcome};
 use procfs::{Current, Meminfo, process::Process};
 use replay::Shape;
 use rustix::fs::statvfs;

@@ -4,14 +4,16 @@
 //! the allocator's settings are a process's. Each is `runner run`; how far a run is, the
 //! sweep reads from its folder, as `runner status` does.
 
-use crate::board::Board;
-use crate::cli::SweepArgs;
-use crate::failure::{Failure, Outcome};
-use crate::request::TrainRequest;
-use crate::status::{self, State, duration};
-use crate::stop::SAME_REQUEST;
-use crate::worker::{self, Ended, Worker};
-use crate::{device, manifest};
+use crate::base::device;
+use crate::base::failure::{Failure, Outcome};
+use crate::base::stop::SAME_REQUEST;
+use crate::base::text::duration;
+use crate::commands::cli::SweepArgs;
+use crate::sweep::board::Board;
+use crate::sweep::manifest;
+use crate::sweep::worker::{self, Ended, Worker};
+use crate::train::run_spec::TrainRequest;
+use crate::train::run_status::{self, State};
 use indicatif::ProgressBar;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -31,12 +33,13 @@ const LOOK: Duration = Duration::from_secs(1);
 pub fn sweep(args: &SweepArgs) -> Outcome<()> {
     let runs = manifest::read(&args.manifest)?;
     let chosen = chosen(args, runs.len())?;
-    let states: Vec<State> = chosen.iter().map(|index| status::look(&runs[*index]).state).collect();
+    let states: Vec<State> =
+        chosen.iter().map(|index| run_status::look(&runs[*index]).state).collect();
     let is_over = |state: &State| matches!(state, State::Done | State::Running);
     let waiting = chosen.iter().zip(&states).filter(|(_, state)| !is_over(state));
     let waiting: VecDeque<usize> = waiting.map(|(index, _)| *index).collect();
     let share = Share::of(args, waiting.iter().map(|index| &runs[*index]));
-    let about = format!("{}; {} at once", status::count(states.iter().copied()), share.jobs);
+    let about = format!("{}; {} at once", run_status::count(states.iter().copied()), share.jobs);
     if args.dry_run {
         for (index, state) in chosen.iter().zip(&states) {
             let arguments = worker::arguments(*index, share.threads_of(&runs[*index])).join(" ");
@@ -167,7 +170,7 @@ impl Sweep<'_> {
             let Some(index) = self.waiting.pop_front() else { return };
             let run = &self.runs[index];
             // A folder with another run in it stays as it is, without a log of ours.
-            let worker = status::finished(run)
+            let worker = run_status::finished(run)
                 .and_then(|_| Worker::start(self.manifest, index, run, self.share.threads_of(run)));
             match worker {
                 Ok(worker) => {
@@ -222,7 +225,7 @@ impl Sweep<'_> {
     fn show(&mut self) {
         let (mut step, mut speed) = (self.steps_over, 0.0);
         for (worker, bar) in &self.working {
-            let seen = status::progress(&self.runs[worker.index], State::Running);
+            let seen = run_status::progress(&self.runs[worker.index], State::Running);
             step += seen.step;
             speed += seen.steps_per_s.unwrap_or(0.0);
             if let Some(bar) = bar {

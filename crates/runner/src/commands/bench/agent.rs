@@ -1,9 +1,10 @@
 //! `runner bench update` and `runner bench act`: what an algorithm costs.
 
-use crate::cli::BenchAgentArgs;
-use crate::failure::{Failure, Outcome};
-use crate::settings::{self, ALGORITHMS, Settings, Sources};
-use crate::{device, doctor, train};
+use crate::base::failure::{Failure, Outcome};
+use crate::base::{device, versions};
+use crate::commands::cli::BenchAgentArgs;
+use crate::train;
+use crate::train::settings::{self, ALGORITHMS, Settings, Sources};
 use agent::{ActMode, Agent, Batch, Random, stream};
 use networks::{multiplications, normal, uniform};
 use serde::Serialize;
@@ -230,9 +231,9 @@ fn print<Row: Serialize>(
         return Ok(());
     }
     let report = Report {
-        processor: doctor::processor(),
+        processor: versions::processor(),
         commit: env!("SMFP_COMMIT"),
-        libtorch: doctor::libtorch_version(),
+        libtorch: versions::libtorch_version(),
         env: args.env.clone(),
         threads: args.threads,
         rows,

@@ -1,7 +1,8 @@
 //! What a person sees of a sweep: bars on a terminal, lines elsewhere.
 
-use crate::request::TrainRequest;
-use crate::status::{Seen, duration, number};
+use crate::base::text::{duration, number};
+use crate::train::run_spec::TrainRequest;
+use crate::train::run_status::Seen;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};

@@ -5,14 +5,14 @@
 //! `--config FILE`; `--set KEY=VALUE`. The rest of the program sees only
 //! [`Settings`].
 
-use crate::cli::SharedArgs;
-use crate::failure::{Failure, Outcome, nearest, unknown};
+use crate::base::failure::{Failure, Outcome, nearest, unknown};
+use crate::commands::cli::SharedArgs;
 use serde::Deserialize;
 use std::path::Path;
 use toml_edit::{DocumentMut, Item, Table, Value};
 
 /// The training loop's defaults, with the meaning of each key.
-const TRAIN_DEFAULTS: &str = include_str!("../defaults.toml");
+const TRAIN_DEFAULTS: &str = include_str!("../../defaults.toml");
 /// Sections of a recorded `config.toml` that describe the run, not its settings.
 const RECORD_SECTIONS: [&str; 2] = ["run", "versions"];
 /// All algorithms that `--algo` knows, with their preset files.

@@ -1,12 +1,12 @@
 //! `runner plan`: from lists of algorithms, tasks, seeds and values to a manifest.
 
-use crate::cli::PlanArgs;
-use crate::device;
-use crate::evaluate::make_envs;
-use crate::failure::{Failure, Outcome, nearest};
-use crate::manifest;
-use crate::request::TrainRequest;
-use crate::settings::{self, Settings, Sources};
+use crate::base::device;
+use crate::base::failure::{Failure, Outcome, nearest};
+use crate::commands::cli::PlanArgs;
+use crate::sweep::manifest;
+use crate::train::evaluator::make_envs;
+use crate::train::run_spec::TrainRequest;
+use crate::train::settings::{self, Settings, Sources};
 use std::io::Write;
 use toml_edit::{Array, Value};
 
@@ -177,7 +177,7 @@ fn word(value: &serde_json::Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::commands::cli::{Cli, Command};
     use clap::Parser;
 
     fn refusal(args: &[&str]) -> String {

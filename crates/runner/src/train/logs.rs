@@ -1,7 +1,7 @@
 //! What a run writes as it goes: `train.csv`, `eval.csv`, event files for TensorBoard.
 
-use crate::checkpoint::{FileMark, RunState};
-use crate::failure::{Failure, Outcome};
+use crate::base::failure::{Failure, Outcome};
+use crate::train::checkpoint::{FileMark, RunState};
 use report::{EvalRow, Events, Log, TrainRow};
 use std::path::{Path, PathBuf};
 

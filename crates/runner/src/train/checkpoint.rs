@@ -12,9 +12,9 @@
 //! A checkpoint is written under another name, made safe on the disk and then
 //! renamed, so that it is there whole or not at all.
 
-use crate::doctor::{sha256, sha256_of};
-use crate::failure::{Failure, Outcome};
-use crate::interval::Interval;
+use crate::base::digest::{sha256, sha256_of};
+use crate::base::failure::{Failure, Outcome};
+use crate::train::interval::Interval;
 use agent::{Agent, Random};
 use replay::Cursor;
 use serde::{Deserialize, Serialize};
@@ -382,8 +382,8 @@ pub fn load_agent(run: &Path, expected: &Identity, agent: &mut dyn Agent) -> Out
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Sources, resolve};
     use crate::train::make_agent;
+    use crate::train::settings::{Sources, resolve};
     use agent::stream;
     use proptest::prelude::*;
     use std::sync::LazyLock;

@@ -1,18 +1,13 @@
 //! Evaluation: whole episodes on environments of their own.
 
-use crate::checkpoint::{self, Identity};
-use crate::cli::EvalArgs;
-use crate::failure::{Failure, Outcome};
-use crate::stop::Stop;
-use crate::{device, settings, train};
+use crate::base::failure::Outcome;
+use crate::base::stop::Stop;
 use agent::{ActMode, Agent, Random, stream};
 use envs::{Batch, BatchStep};
 use networks::tensor_from;
 use rand::RngExt;
-use report::EvalRow;
 use std::path::Path;
 use tch::{Device, Tensor};
-use toml_edit::DocumentMut;
 
 /// The environments of an evaluation, and the seeds that they always start from.
 pub struct Evaluator {
@@ -148,46 +143,4 @@ pub fn mode_name(mode: ActMode) -> String {
         ActMode::Stochastic => "stochastic".into(),
         ActMode::BestOf(k) => format!("best-of-{k}"),
     }
-}
-
-/// The command `eval`: prints a header and a row of `eval.csv`'s schema.
-///
-/// # Errors
-/// The folder holds no run, or its checkpoint can't be used.
-pub fn eval(args: &EvalArgs) -> Outcome<()> {
-    let path = args.run.join("config.toml");
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        Failure::Usage(format!("{}: {error}; --run wants the folder of a run", path.display()))
-    })?;
-    let origin = path.display().to_string();
-    let damaged = |what: &str| Failure::Usage(format!("{origin}: {what}"));
-    let record: DocumentMut = text.parse().map_err(|_| damaged("not valid TOML"))?;
-    let word = |key: &str| {
-        let item = record.get("run").and_then(|run| run.get(key));
-        item.and_then(|item| item.as_str()).ok_or_else(|| damaged(&format!("run.{key} is missing")))
-    };
-    let (algo, env) = (word("algo")?, word("env")?);
-    let model = record.get("run").and_then(|run| run.get("model")?.as_str()).map(Path::new);
-    let number = |table: &str, key: &str| record.get(table)?.get(key)?.as_integer();
-    let run_seed = number("run", "seed").ok_or_else(|| damaged("run.seed is missing"))? as u64;
-    let settings = settings::of_run(algo, &record, &origin)?;
-
-    let device = device::parse(&args.device)?;
-    device::use_threads(1);
-    let seed = args.seed.unwrap_or(run_seed);
-    let mut evaluator = Evaluator::new(env, model, args.episodes as usize, 1, seed, device)?;
-    let spec = evaluator.spec().clone();
-    let mut agent = train::make_agent(&settings.algorithm, &spec, run_seed, device);
-    let identity = Identity::new(algo, env, run_seed);
-    let step = checkpoint::load_agent(&args.run, &identity, agent.as_mut())?;
-    let mode = match args.candidates {
-        Some(k) => ActMode::BestOf(k as usize),
-        None if args.stochastic => ActMode::Stochastic,
-        None => ActMode::Deterministic,
-    };
-    let begun = std::time::Instant::now();
-    let never = Stop::default();
-    let episodes = evaluator.run(agent.as_ref(), mode, &never)?.expect("nobody stops it");
-    let row = EvalRow::summarise(step, mode_name(mode), &episodes, begun.elapsed().as_secs_f64());
-    report::print(&[row]).map_err(|error| Failure::Failed(format!("stdout: {error}")))
 }

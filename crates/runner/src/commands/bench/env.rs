@@ -5,9 +5,9 @@
 //! calls of `mj_step` on the same numbers, so the difference is what our own code costs. They take
 //! turns, for several rounds, because a machine's speed drifts.
 
-use crate::cli::BenchEnvArgs;
-use crate::doctor;
-use crate::failure::{Failure, Outcome};
+use crate::base::failure::{Failure, Outcome};
+use crate::base::versions;
+use crate::commands::cli::BenchEnvArgs;
 use envs::numpy::Generator;
 use envs::{Batch, BatchStep, Env, Limit, Spec};
 use serde::Serialize;
@@ -69,7 +69,7 @@ pub fn bench(args: &BenchEnvArgs) -> Outcome<()> {
     let threads = args.threads.map_or(logical_processors, usize::from);
     let mut report = Report {
         machine: Machine {
-            processor: doctor::processor(),
+            processor: versions::processor(),
             logical_processors,
             load: load(),
             commit: env!("SMFP_COMMIT"),

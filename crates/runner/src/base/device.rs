@@ -1,6 +1,6 @@
 //! Where networks live.
 
-use crate::failure::{Failure, Outcome};
+use crate::base::failure::{Failure, Outcome};
 use tch::{Cuda, Device};
 
 /// Reads `--device`, of whatever machine.

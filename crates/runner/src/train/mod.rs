@@ -1,15 +1,26 @@
-//! The command `train`: from a request to a run in its folder.
+//! Training: from what is asked for to a run in its folder.
 
-use crate::checkpoint::{Checkpoints, Identity};
-use crate::cli::TrainArgs;
-use crate::evaluate::{Evaluator, make_envs};
-use crate::failure::{Failure, Outcome};
-use crate::folder::{Found, RunFolder};
-use crate::request::TrainRequest;
-use crate::run::{Parts, Run};
-use crate::settings::AlgorithmConfig;
-use crate::stop::Stop;
-use crate::{device, doctor};
+pub mod checkpoint;
+pub mod evaluator;
+mod interval;
+pub mod logs;
+mod memory;
+pub mod progress;
+pub mod run_folder;
+pub mod run_spec;
+pub mod run_status;
+pub mod settings;
+mod training_loop;
+
+use self::checkpoint::{Checkpoints, Identity};
+use self::evaluator::{Evaluator, make_envs};
+use self::run_folder::{Found, RunFolder};
+use self::run_spec::TrainRequest;
+use self::settings::AlgorithmConfig;
+use self::training_loop::{Parts, Run};
+use crate::base::failure::{Failure, Outcome};
+use crate::base::stop::Stop;
+use crate::base::{device, versions};
 use agent::{Agent, stream};
 use envs::Spec;
 use tch::Device;
@@ -40,14 +51,6 @@ pub fn make_agent(
     }
 }
 
-/// The command `train`.
-///
-/// # Errors
-/// Wrong input, a folder that can't be used, a diverged run.
-pub fn train(args: &TrainArgs) -> Outcome<()> {
-    train_request(&TrainRequest::resolve(args)?)
-}
-
 /// Trains as a request says. What depends on the machine is checked here, before the
 /// folder is touched.
 ///
@@ -60,7 +63,7 @@ pub fn train_request(request: &TrainRequest) -> Outcome<()> {
     let envs = make_envs(env, model, settings.train.envs, threads)?;
     let device = device::parse(&request.device)?;
     // Hours may hang on these files: a third of a second to read them is little.
-    doctor::check_libraries().map_err(Failure::Failed)?;
+    versions::check_libraries().map_err(Failure::Failed)?;
     device::use_threads(threads);
     let stop = Stop::on_signals()
         .map_err(|error| Failure::Failed(format!("can't listen for signals: {error}")))?;
@@ -117,10 +120,10 @@ fn record(request: &TrainRequest, threads: usize, device: Device) -> Outcome<Doc
     run["threads"] = value(threads as i64);
     run["command"] = value(command.join(" "));
     run["commit"] = value(env!("SMFP_COMMIT"));
-    run["processor"] = value(doctor::processor());
+    run["processor"] = value(versions::processor());
     run["gpu"] = value(if matches!(device, Device::Cpu) { "none" } else { &request.device });
     let mut versions = Table::new();
-    for (name, version) in doctor::versions() {
+    for (name, version) in versions::versions() {
         versions[name] = value(version);
     }
     document.insert("versions", Item::Table(versions));

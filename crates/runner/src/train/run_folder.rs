@@ -1,6 +1,6 @@
 //! A run's folder: `results/<algo>[-<name>]/<env>/seed-<n>/`.
 
-use crate::failure::{Failure, Outcome};
+use crate::base::failure::{Failure, Outcome};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

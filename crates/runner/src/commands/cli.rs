@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::settings;
+use crate::train::settings;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 

@@ -1,16 +1,16 @@
 //! A run under way: one replay, one agent, and environments that step together.
 
-use crate::checkpoint::{
+use crate::base::failure::{Failure, Outcome};
+use crate::base::stop::Stop;
+use crate::train::checkpoint::{
     self, Checkpoints, Counters, EnvironmentState, Identity, RunState, Streams,
 };
-use crate::evaluate::{ActionScale, Evaluator, mode_name, to_rows};
-use crate::failure::{Failure, Outcome};
-use crate::interval::Interval;
-use crate::logs::{EVAL, Logs, TRAIN, is_empty, log};
-use crate::needs;
-use crate::progress::Progress;
-use crate::settings::TrainConfig;
-use crate::stop::Stop;
+use crate::train::evaluator::{ActionScale, Evaluator, mode_name, to_rows};
+use crate::train::interval::Interval;
+use crate::train::logs::{EVAL, Logs, TRAIN, is_empty, log};
+use crate::train::memory;
+use crate::train::progress::Progress;
+use crate::train::settings::TrainConfig;
 use agent::{ActMode, Agent, Batch, DeviceReplay, Measured, stream};
 use envs::{Batch as Envs, BatchStep};
 use ndarray::aview1;
@@ -130,7 +130,7 @@ impl<'a> Run<'a> {
     pub fn begin(parts: Parts<'a>) -> Outcome<Self> {
         let shape = shape(parts.train, parts.envs.spec());
         let checkpoints = Checkpoints::open(parts.folder)?;
-        let needs = needs::check(parts.folder, &shape)?;
+        let needs = memory::check(parts.folder, &shape)?;
         let path = checkpoints.replay();
         let replay = Replay::create(&path, shape)
             .map_err(|error| Failure::file(&path, "reserve the replay's space", error))?;
@@ -282,7 +282,7 @@ impl<'a> Run<'a> {
 
     /// Says what the run cost beside training.
     fn summarise(&self) {
-        let text = |bytes: Option<u64>| bytes.map_or("unknown".into(), needs::text);
+        let text = |bytes: Option<u64>| bytes.map_or("unknown".into(), memory::text);
         let (count, time) = self.clock.saving;
         let seconds = time.as_secs_f64();
         self.progress.note(
@@ -294,7 +294,7 @@ impl<'a> Run<'a> {
                 seconds / f64::from(count),
                 100.0 * seconds / self.clock.begun.elapsed().as_secs_f64(),
                 text(self.settled),
-                text(needs::resident()),
+                text(memory::resident()),
             ),
         );
     }
@@ -321,7 +321,7 @@ impl<'a> Run<'a> {
             }
         }
         if self.settled.is_none() && self.counters.updates >= FIRST_UPDATES {
-            self.settled = needs::resident();
+            self.settled = memory::resident();
         }
         self.progress.at(step);
         // With several environments a step may pass over a multiple.

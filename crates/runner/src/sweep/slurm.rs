@@ -4,11 +4,12 @@
 //! Slurm's warning before the time limit, or at the start of a preemption's grace time, reaches
 //! the runs as a request to stop; the task ends with 75, and the script has it queued again.
 
-use crate::cli::SlurmArgs;
-use crate::failure::{Failure, Outcome};
-use crate::request::TrainRequest;
-use crate::status::{self, State};
-use crate::{device, manifest};
+use crate::base::device;
+use crate::base::failure::{Failure, Outcome};
+use crate::commands::cli::SlurmArgs;
+use crate::sweep::manifest;
+use crate::train::run_spec::TrainRequest;
+use crate::train::run_status::{self, State};
 use std::fs;
 use std::io::Write;
 use std::ops::RangeInclusive;
@@ -71,7 +72,8 @@ fn runs_per_task(args: &SlurmArgs, runs: &[TrainRequest]) -> Outcome<usize> {
 
 /// Array tasks with something to do: task k has the indices from k times `per_task` on.
 fn tasks(runs: &[TrainRequest], per_task: usize) -> Vec<usize> {
-    let over = |run: &TrainRequest| matches!(status::look(run).state, State::Done | State::Running);
+    let over =
+        |run: &TrainRequest| matches!(run_status::look(run).state, State::Done | State::Running);
     let open = runs.chunks(per_task).enumerate().filter(|(_, task)| !task.iter().all(over));
     open.map(|(k, _)| k).collect()
 }

@@ -1,10 +1,9 @@
-//! One run of a manifest as a process: `runner run`, and the child that a sweep has do it.
+//! One run of a manifest as a process: the child, `runner run`, that a sweep starts.
 
-use crate::cli::RunArgs;
-use crate::failure::{Failure, Outcome};
-use crate::folder::at_work;
-use crate::request::TrainRequest;
-use crate::{manifest, status, train};
+use crate::base::failure::{Failure, Outcome};
+use crate::train::run_folder::at_work;
+use crate::train::run_spec::TrainRequest;
+use crate::train::run_status::note_failure;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -15,23 +14,6 @@ use std::time::{Duration, Instant};
 
 /// What a run prints, in its folder. Each attempt adds to it.
 const LOG: &str = "log.txt";
-
-/// The command `run`, the primitive that schedulers need: to do what is done already is no
-/// mistake.
-///
-/// # Errors
-/// A damaged line, a folder with another run, a run that failed or was stopped.
-pub fn run(args: &RunArgs) -> Outcome<()> {
-    let mut request = manifest::read_one(&args.manifest, args.index)?;
-    request.threads = args.threads.or(request.threads);
-    status::forget_failure(&request)?;
-    let outcome = train::train_request(&request);
-    match &outcome {
-        Ok(()) | Err(Failure::Stopped(_)) => {}
-        Err(failure) => status::note_failure(&request, failure.message()),
-    }
-    outcome
-}
 
 /// The child.
 pub struct Worker {
@@ -128,7 +110,7 @@ impl Worker {
             Some(signal) => format!("ended by signal {signal}"),
             None => printed().unwrap_or_else(|| status.to_string()),
         };
-        status::note_failure(run, &reason);
+        note_failure(run, &reason);
         reason
     }
 }

@@ -1,11 +1,12 @@
 //! A run that is asked for: by flags, or by a line of a manifest.
 
-use crate::cli::{SharedArgs, TrainArgs};
-use crate::evaluate::make_envs;
-use crate::failure::{Failure, Outcome};
-use crate::folder::{RunFolder, Wish};
-use crate::settings::{self, Settings, Sources};
-use crate::{device, doctor};
+use crate::base::device;
+use crate::base::digest::sha256_of;
+use crate::base::failure::{Failure, Outcome};
+use crate::commands::cli::{SharedArgs, TrainArgs};
+use crate::train::evaluator::make_envs;
+use crate::train::run_folder::{RunFolder, Wish};
+use crate::train::settings::{self, Settings, Sources};
 use std::path::PathBuf;
 use toml_edit::{DocumentMut, Item, Table, value};
 
@@ -98,7 +99,7 @@ impl TrainRequest {
         if let Some(model) = &self.model {
             let fail = |error| Failure::file(model, "read", error);
             let absolute = model.canonicalize().map_err(fail)?;
-            run["model_sha256"] = value(doctor::sha256_of(&absolute).map_err(fail)?);
+            run["model_sha256"] = value(sha256_of(&absolute).map_err(fail)?);
             run["model"] = value(absolute.display().to_string());
         }
         let mut document = DocumentMut::new();

@@ -1,8 +1,8 @@
 //! `runner report`: from run folders to tables, figures and a page (`docs/report.md`).
 
-use crate::cli::ReportArgs;
-use crate::failure::{Failure, Outcome};
-use crate::folder::must_be;
+use crate::base::failure::{Failure, Outcome};
+use crate::commands::cli::ReportArgs;
+use crate::train::run_folder::must_be;
 use report::{Options, Output, Problem, Study};
 
 impl From<Problem> for Failure {

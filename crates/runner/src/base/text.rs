@@ -1,0 +1,25 @@
+//! Text for people: numbers, times, and stdout.
+
+use super::failure::{Failure, Outcome};
+use std::io::Write;
+
+/// Writes a text to stdout.
+///
+/// # Errors
+/// stdout can't be written.
+pub fn print(text: &str) -> Outcome<()> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|error| Failure::Failed(format!("stdout: {error}")))
+}
+
+/// A number, or "-" where there is none.
+pub fn number(value: Option<f64>, places: usize) -> String {
+    value.map_or("-".into(), |value| format!("{value:.places$}"))
+}
+
+/// "2:03:04": hours, minutes and seconds.
+pub fn duration(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}

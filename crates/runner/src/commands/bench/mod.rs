@@ -1,0 +1,4 @@
+//! `runner bench`: how fast things are.
+
+pub mod agent;
+pub mod env;

@@ -1,0 +1,58 @@
+//! `runner doctor`: what the program runs on, and whether it is sound.
+
+use crate::base::device::linked_with_cuda;
+use crate::base::failure::{Failure, Outcome};
+use crate::base::versions::{check_libraries, libtorch_version, models_hash, path_of, processor};
+
+/// The command `doctor`: a line for each thing; those that are wrong say the mend.
+///
+/// # Errors
+/// Something is wrong.
+pub fn doctor() -> Outcome<()> {
+    let mut wrong = 0;
+    let mut line = |what: &str, finding: Result<String, String>| match finding {
+        Ok(text) => println!("ok     {what}: {text}"),
+        Err(text) => {
+            wrong += 1;
+            println!("WRONG  {what}: {text}");
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(0, |n| n.get());
+    line("processor", Ok(format!("{}, {cores} threads", processor())));
+    line("program", Ok(format!("{} (commit {})", env!("CARGO_PKG_VERSION"), env!("SMFP_COMMIT"))));
+    line("mujoco", Ok(format!("{} from {}", envs::mujoco_version(), path_of("libmujoco.so"))));
+    line("libtorch", Ok(format!("{} from {}", libtorch_version(), path_of("libtorch_cpu.so"))));
+    line("cuda", cuda());
+    line("libraries", check_libraries());
+    for id in envs::ids() {
+        if let Err(error) = envs::Env::make(id) {
+            line(id, Err(error.to_string()));
+        }
+    }
+    let models = envs::models_dir();
+    line(
+        "models",
+        models_hash().map(|hash| {
+            format!("{} tasks from {}, list {}", envs::ids().count(), models.display(), &hash[..12])
+        }),
+    );
+    if wrong == 0 {
+        Ok(())
+    } else {
+        let things = if wrong == 1 { "1 thing is" } else { &format!("{wrong} things are") };
+        Err(Failure::Failed(format!("{things} wrong, see above")))
+    }
+}
+
+fn cuda() -> Result<String, String> {
+    if !linked_with_cuda() {
+        return Ok(
+            "not linked (the CPU build of LibTorch); `scripts/just setup-cuda` adds it".into()
+        );
+    }
+    if !tch::Cuda::is_available() {
+        return Err("linked, but LibTorch finds no GPU; check the driver with `nvidia-smi`".into());
+    }
+    let cudnn = if tch::Cuda::cudnn_is_available() { "with" } else { "without" };
+    Ok(format!("{} devices, {cudnn} cuDNN", tch::Cuda::device_count()))
+}
