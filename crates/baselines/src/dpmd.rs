@@ -229,11 +229,7 @@ impl Dpmd {
         let gradient = self.actor.gradient(&loss);
         self.actor_adam.step(&mut self.actor, &gradient);
         self.lagged.track(&self.actor, self.config.mirror.policy_tau);
-        Metrics::from([
-            ("actor_loss", &loss),
-            ("alpha", &lambda),
-            ("grad_norm", &gradient.norm()),
-        ])
+        Metrics::from([("actor_loss", &loss), ("alpha", &lambda), ("grad_norm", &gradient.norm())])
     }
 
     /// The best of K proposals in each of the states (B_a, obs), with noise on it.

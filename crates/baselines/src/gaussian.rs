@@ -1,9 +1,7 @@
 //! A Gaussian policy squashed by tanh (SAC, Haarnoja et al. 2018b, appendix C).
 
 use agent::{ActorConfig, Random};
-use networks::{
-    Linear, Mlp, Params, ParamsBuilder, squashed_gaussian, squashed_log_prob,
-};
+use networks::{Linear, Mlp, Params, ParamsBuilder, squashed_gaussian, squashed_log_prob};
 use tch::{Device, Kind, Tensor};
 
 /// Range of the head's log standard deviation, as in Stable-Baselines3.

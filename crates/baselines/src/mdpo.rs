@@ -271,7 +271,8 @@ impl Agent for Mdpo {
 
     fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
         let act_dim = self.policy.act_dim();
-        let noise = MdpoNoise::draw(&self.config, batch.len(), act_dim, with_actor, self.device, rng);
+        let noise =
+            MdpoNoise::draw(&self.config, batch.len(), act_dim, with_actor, self.device, rng);
         self.update_with(batch, &noise)
     }
 

@@ -16,8 +16,7 @@ use agent::{
     Metrics, ObjectiveConfig, Random, Scale, in_range,
 };
 use networks::{
-    Adam, Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, merge_state,
-    normal, uniform,
+    Adam, Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, merge_state, normal, uniform,
 };
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};

@@ -80,7 +80,8 @@ impl AgentConfig for QvpoConfig {
 impl QvpoConfig {
     /// The entropy's weight after some updates of the critics.
     pub fn entropy_weight(&self, updates: i64) -> f64 {
-        let RegressionConfig { entropy, entropy_final, entropy_decay_updates, .. } = self.regression;
+        let RegressionConfig { entropy, entropy_final, entropy_decay_updates, .. } =
+            self.regression;
         let share = (updates as f64 / entropy_decay_updates as f64).min(1.0);
         entropy + (entropy_final - entropy) * share
     }

@@ -15,3 +15,8 @@ mod train;
 mod watch;
 
 pub use commands::main;
+
+/// The names of all algorithms, as `--algo` takes them.
+pub fn algorithms() -> Vec<&'static str> {
+    train::registry::ALGORITHMS.iter().map(|algorithm| algorithm.name).collect()
+}

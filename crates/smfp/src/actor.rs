@@ -110,8 +110,7 @@ impl SmfpActor {
         }
         self.updates.raise();
 
-        let mut metrics =
-            Metrics::from([("actor_loss", &loss), ("grad_norm", &gradient.norm())]);
+        let mut metrics = Metrics::from([("actor_loss", &loss), ("grad_norm", &gradient.norm())]);
         if let Some(mirror) = &mirror {
             metrics.record("mirror_loss", mirror);
         }

@@ -3,8 +3,8 @@
 use agent::candidates::rows_of_share;
 use agent::{ActorConfig, Agent, AgentConfig, CandidatesConfig, CriticConfig, ObjectiveConfig};
 use agent::{Random, in_range};
-use tch::Device;
 use serde::{Deserialize, Serialize};
+use tch::Device;
 
 /// The preset file: every key with its default, its meaning, and the presets
 /// per task.

@@ -34,8 +34,7 @@ pub fn semi_implicit_log_prob(
 ) -> Tensor {
     let latents = means.size()[0] as f64;
     let noise = (raw.unsqueeze(0) - means) / log_stds.exp();
-    let each =
-        gaussian_log_density(&noise, log_stds).sum_dim_intlist(&[2i64][..], false, None);
+    let each = gaussian_log_density(&noise, log_stds).sum_dim_intlist(&[2i64][..], false, None);
     each.logsumexp(&[0i64][..], false) - latents.ln() - policy.log_det(raw)
 }
 

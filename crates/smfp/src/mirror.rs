@@ -37,7 +37,8 @@ pub fn regression(
         let drawn = value(&repeat_rows(obs, k), &drawn).view([rows, k]);
         let baseline = drawn.mean_dim(&[1i64][..], false, None);
         let advantage = value(obs, replay) - baseline;
-        let weight = advantage_logits(&advantage, config.temperature).exp().clamp_max(config.weight_max);
+        let weight =
+            advantage_logits(&advantage, config.temperature).exp().clamp_max(config.weight_max);
         let weight = &weight / weight.mean(None::<Kind>);
         return Regression { action: replay.shallow_clone(), weight };
     }

@@ -62,26 +62,32 @@ impl Policy {
         let times = TimeEmbedding::new(policy.frequencies);
         let inputs = obs_dim + act_dim + 2 * times.dim();
         let std = match entropy.mode {
-            EntropyMode::None => Std::Constant(
-                (entropy.sigma_target > 0.0).then(|| entropy.sigma_target.ln()),
-            ),
+            EntropyMode::None => {
+                Std::Constant((entropy.sigma_target > 0.0).then(|| entropy.sigma_target.ln()))
+            }
             _ => Std::Head,
         };
         let b = &mut builder;
-        let network =
-            Mlp::new(b, "trunk", inputs, actor.width, actor.depth, actor.activation, rng, |b, _| {
-                let mut head =
-                    |name, bias| Linear::constant(b, name, actor.width, act_dim, bias);
+        let network = Mlp::new(
+            b,
+            "trunk",
+            inputs,
+            actor.width,
+            actor.depth,
+            actor.activation,
+            rng,
+            |b, _| {
+                let mut head = |name, bias| Linear::constant(b, name, actor.width, act_dim, bias);
                 let mut heads = vec![head("velocity", 0.0)];
                 if matches!(std, Std::Head) {
                     heads.push(head("log_std", policy.std_init.ln()));
                 }
                 heads
-            });
+            },
+        );
         let at = |t: f64| times.forward(&Tensor::full([1, 1], t, (kind, device)));
         let one_step_times = Tensor::cat(&[at(1.0), at(0.0)], 1);
-        let policy =
-            Self { network, std, times, one_step_times, squash: policy.squash, act_dim };
+        let policy = Self { network, std, times, one_step_times, squash: policy.squash, act_dim };
         (policy, builder.build(kind, device))
     }
 

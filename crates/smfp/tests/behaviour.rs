@@ -36,8 +36,7 @@ fn double(tensor: &Tensor) -> f64 {
 fn policy(keys: &str, act_dim: i64, scale: f64) -> (Policy, Params, Random) {
     let config = config(keys);
     let mut rng = stream(7, "policy");
-    let (policy, params) =
-        Policy::new(&config, OBS, act_dim, Kind::Double, Device::Cpu, &mut rng);
+    let (policy, params) = Policy::new(&config, OBS, act_dim, Kind::Double, Device::Cpu, &mut rng);
     let drawn = normal(&mut rng, &[params.count()], Device::Cpu).to_kind(Kind::Double) * scale;
     params.flat().shallow_clone().copy_(&drawn);
     // Deviations of 0.1 to 0.9: inside the range that they are clamped to, and
@@ -337,7 +336,8 @@ fn actor_after(config: &SmfpConfig, shift: f64) -> Tensor {
 
 #[test]
 fn only_the_mirror_term_reads_the_lagged_policy() {
-    let cases = [("\"objective.lambda\" = 0.0", false), ("", true), ("\"mirror.only\" = true", true)];
+    let cases =
+        [("\"objective.lambda\" = 0.0", false), ("", true), ("\"mirror.only\" = true", true)];
     for (keys, reads) in cases {
         let config = config(keys);
         let same = actor_after(&config, 0.0) == actor_after(&config, 0.5);
@@ -464,7 +464,7 @@ fn the_best_of_k_is_a_proposal_that_no_other_outvalues() {
     for kind in ["layernorm", "crossq"] {
         let config = config(&format!("\"critic.kind\" = \"{kind}\"\n\"candidates.act\" = {k}"));
         let agent = practised(&config);
-        let mut critic =
+        let critic =
             CriticLearner::new(&config.critic, OBS, ACT, Device::Cpu, &mut stream(0, "critic"));
         load_state(&critic.state(), &agent.state()).unwrap();
         let obs = normal(&mut stream(0, "obs"), &[ROWS, OBS], Device::Cpu);

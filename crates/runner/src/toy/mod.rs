@@ -6,7 +6,6 @@ use crate::base::device;
 use crate::base::failure::{Failure, Outcome};
 use crate::commands::cli::ToyArgs;
 use crate::train::progress::Progress;
-use crate::train::settings::AlgorithmConfig;
 use agent::stream;
 use report::{Log, Panel, Row, Scatter, ToyRow};
 use std::path::{Path, PathBuf};
@@ -61,10 +60,10 @@ type Moments = Vec<(ToyRow, Vec<Point>)>;
 
 /// Learns a toy, and looks at the policy at some moments.
 fn learn(toy: Toy, variant: &Variant, seed: u64) -> Outcome<Moments> {
-    let actor = match &variant.settings.algorithm {
-        AlgorithmConfig::Smfp(config) => Actor::smfp(config, seed),
-        AlgorithmConfig::Sac(config) => Actor::sac(config, seed),
-        other => panic!("toys.toml has no variants of {other:?}"),
+    let actor = match variant.algo.as_str() {
+        "smfp" => Actor::smfp(&variant.settings.read(), seed),
+        "sac" => Actor::sac(&variant.settings.read(), seed),
+        other => panic!("toys.toml has no variants of {other}"),
     };
     let batch = variant.settings.train.batch_size as i64;
     let mut learner = Learner::new(toy, variant.prior, variant.scale, actor, batch, seed);

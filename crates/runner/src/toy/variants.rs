@@ -19,6 +19,8 @@ pub struct Group {
 /// One setting of one algorithm that learns a toy.
 pub struct Variant {
     pub name: String,
+    /// Its algorithm.
+    pub algo: String,
     pub prior: PriorIn,
     /// Half the side of the square of actions, in the toy's units.
     pub scale: f64,
@@ -108,6 +110,7 @@ fn variant(toy: Toy, name: &str, own: &Table, shared: &Table, updates: u64) -> O
     let sources = Sources { algo: algo(own), preset: "default", set: &set, ..Sources::default() };
     Ok(Variant {
         name: name.to_string(),
+        algo: algo(own).to_string(),
         prior: prior(text(own, "pi_old")),
         scale: own.get("scale").and_then(Item::as_float).unwrap_or(toy.scale()),
         updates,
@@ -150,8 +153,8 @@ fn keys(variant: &Table) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::commands::cli::Seeds;
-    use crate::train::settings::AlgorithmConfig;
-    use smfp::{EntropyEstimate, QScale, SmfpConfig, Squash};
+    use agent::QScale;
+    use smfp::{EntropyEstimate, SmfpConfig, Squash};
 
     fn args(variants: &[&str], updates: Option<u64>) -> ToyArgs {
         ToyArgs {
@@ -167,10 +170,7 @@ mod tests {
 
     fn config(toy: Toy, name: &str, updates: Option<u64>) -> SmfpConfig {
         let variant = groups(toy, &args(&[name], updates)).unwrap().remove(0).variants.remove(0);
-        match variant.settings.algorithm {
-            AlgorithmConfig::Smfp(config) => config,
-            other => panic!("{other:?}"),
-        }
+        variant.settings.read()
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
         let config = config(Toy::ThreeModes, "semi-implicit-8-falling-wide", Some(100));
         let inherited = (config.objective.q_scale, config.entropy.alpha_decay_updates);
         assert_eq!(inherited, (QScale::None, 50));
-        let own = (config.objective.bound_penalty, config.actor.squash, config.entropy.latents);
+        let own = (config.policy.bound_penalty, config.policy.squash, config.entropy.latents);
         assert_eq!(own, (100.0, Squash::Clip, 8));
     }
 

@@ -11,7 +11,7 @@ use crate::train::logs::{EVAL, Logs, TRAIN, is_empty, log};
 use crate::train::memory;
 use crate::train::progress::Progress;
 use crate::train::settings::TrainConfig;
-use agent::{ActMode, Agent, Batch, DeviceReplay, Measured, stream};
+use agent::{ActMode, Agent, Batch, DeviceReplay, Metrics, stream};
 use envs::{Batch as Envs, BatchStep};
 use ndarray::aview1;
 use networks::tensor_from;
@@ -39,6 +39,8 @@ pub struct Parts<'a> {
     pub envs: Envs,
     pub evaluator: Evaluator,
     pub agent: Box<dyn Agent>,
+    /// Names of what its updates measure.
+    pub metrics: Vec<&'static str>,
     /// The critics' discount: with the rewards, it bounds what values can be.
     pub gamma: f64,
     pub device: Device,
@@ -64,7 +66,7 @@ pub struct Run<'a> {
     counters: Counters,
     interval: Interval,
     /// What updates measured and nobody has read yet.
-    unread: Vec<Measured>,
+    unread: Vec<Metrics>,
     rollout: Rollout,
     sample: Sample,
 
@@ -197,7 +199,8 @@ impl<'a> Run<'a> {
         logs: Logs,
         wall_s: f64,
     ) -> Self {
-        let Parts { identity, train, folder, envs, evaluator, agent, gamma, device, stop } = parts;
+        let Parts { identity, train, folder, envs, evaluator, agent, metrics, gamma, device, stop } =
+            parts;
         let spec = envs.spec();
         let label = format!("{} {} seed {}", identity.algo, identity.env, identity.seed);
         let on_device = || DeviceReplay::new(&replay, spec.obs_dim, spec.act_dim, device);
@@ -209,7 +212,7 @@ impl<'a> Run<'a> {
             replay,
             streams,
             counters: Counters::default(),
-            interval: Interval::default(),
+            interval: Interval::new(metrics),
             unread: Vec::new(),
             rollout: Rollout::new(&envs),
             sample: Sample::new(train.batch_size, spec.obs_dim, spec.act_dim),
@@ -407,7 +410,7 @@ impl<'a> Run<'a> {
     }
 
     /// One update from the replay.
-    fn update(&mut self) -> Measured {
+    fn update(&mut self) -> Metrics {
         let rng = &mut self.streams.replay;
         let batch = match &mut self.device_replay {
             Some(copy) => {
@@ -428,7 +431,8 @@ impl<'a> Run<'a> {
             let metrics = measured.read().map_err(|error| self.diverged(&error.to_string()))?;
             let reward = self.counters.largest_reward;
             let bound = reward.max(1.0) / (1.0 - self.gamma).max(1e-6);
-            let q_mean = metrics.q_mean.unwrap_or(0.0);
+            let q_mean = metrics.iter().find(|(name, _)| *name == "q_mean");
+            let q_mean = q_mean.map_or(0.0, |(_, value)| *value);
             if q_mean.abs() > EXPLODED * bound {
                 return Err(self.diverged(&format!(
                     "q_mean is {q_mean:.3e}, over {EXPLODED} times what the largest reward \
@@ -531,6 +535,15 @@ fn restore(
     }
     if !(0.0..1.0).contains(&state.counters.due) {
         return Err(at(&format!("damaged: {} updates are due", state.counters.due)));
+    }
+    let names = Interval::new(parts.metrics.iter().copied());
+    if state.interval.names() != names.names() {
+        return Err(at(&format!(
+            "metrics {}, this version has {}: continue with the version that began the run, or \
+             begin again with --restart",
+            state.interval.names().join(", "),
+            names.names().join(", ")
+        )));
     }
     for (name, mark) in [(TRAIN, &state.train_csv), (EVAL, &state.eval_csv)] {
         let path = log(parts.folder, name);
