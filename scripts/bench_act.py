@@ -76,7 +76,7 @@ def measure(args):
 
 def table(times):
     """The Markdown table, in pieces."""
-    yield "| µs per action | network calls | p50 | p99 | p50 of theirs / ours |\n"
+    yield "| µs per action | network calls | p50 | p99 | p50 theirs / ours |\n"
     yield "|---|--:|--:|--:|--:|\n"
     for ours, theirs in GROUPS.items():
         for name in (ours, *theirs):

@@ -125,7 +125,7 @@ def table(speeds, about, threads):
         return [a / b for a, b in zip(speeds[ours], speeds[theirs], strict=True)]
 
     yield "| steps per second | parameters |"
-    yield "".join(f" {n} thread{'s' * (n > 1)} | least – most |" for n in threads)
+    yield "".join(f" {n} thread{'s' * (n > 1)} | min – max |" for n in threads)
     yield f"\n|---|--:{'|--:' * 2 * len(threads)}|\n"
     for name in (*OURS, *THEIRS):
         cells = [f"ours, {name}" if name in OURS else name, f"{about[name]['parameters']:,}"]

@@ -80,7 +80,7 @@ def main():
     lines = list(summarise(found))
     description = turns.describe(machine, load)
     print(f"{description}\n\nAn update at batch 256, medians of {args.rounds} rounds.\n")
-    print("| algorithm | threads | us | least – most | million products | of their limit | / sac |")
+    print("| algorithm | threads | µs | min – max | million multiply-adds | share | / sac |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     for line in lines:
         share = f"{float(line['of_product_limit']):.0%}"
