@@ -1,11 +1,11 @@
-//! The tasks against what Gymnasium gave (`scripts/record_env_fixtures.py traces`).
+//! Compares the tasks with recordings of Gymnasium (`scripts/record_env_fixtures.py traces`).
 //!
-//! Two libraries are not the same on every processor in the last bits, and in a run every bit
-//! counts: the C library, from which MuJoCo takes sine, cosine and their like (glibc has editions
-//! with and without FMA), and OpenBLAS, from which NumPy takes norms (with AVX-512 or not). So whole
-//! runs were recorded with each edition, and `edition` finds out which one this machine has to
-//! match. If it is none of them, only beginnings are compared, with a tolerance;
-//! `scripts/parity.py` compares whole runs on any machine.
+//! The results of two libraries depend on the processor in the last bits, which then changes whole
+//! runs: the C library, which MuJoCo uses for sine, cosine and so on (glibc has variants with and
+//! without FMA), and OpenBLAS, which NumPy uses for norms (with or without AVX-512). Whole runs were
+//! recorded with each variant, and `edition` determines which one this machine has. With another
+//! variant only the first steps are compared, with a tolerance; `scripts/parity.py` compares whole
+//! runs on any machine.
 
 use std::fs::File;
 use std::sync::LazyLock;
@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 const SEED: u64 = 20260731;
 
-/// Actions of one stream, every second stretch of 50 thrice the bounds.
+/// Random actions; every second block of 50 is three times as large as the bounds.
 fn draw_actions(spec: &Spec, seed: u64, steps: usize) -> Array2<f32> {
     let mut random = Generator::new(seed);
     let high = f64::from(spec.act_high);
@@ -44,7 +44,7 @@ fn digest(trace: &Trace) -> String {
     hex(hash.finalize())
 }
 
-/// SHA-256 of what the C library's functions give on a grid.
+/// SHA-256 of the values of the C library's functions on a grid.
 fn fingerprint() -> String {
     let mut hash = Sha256::new();
     for k in 1..=20_000 {
@@ -66,7 +66,7 @@ fn digests() -> Vec<[&'static str; 5]> {
     lines.map(|line| line.split_whitespace().collect::<Vec<_>>().try_into().unwrap()).collect()
 }
 
-/// Which recorded edition of the libraries this machine has, if any.
+/// The recorded variant of the libraries that this machine has, if any.
 fn edition() -> Option<&'static str> {
     static EDITION: LazyLock<Option<&str>> = LazyLock::new(|| {
         let found = fingerprint();
@@ -84,7 +84,7 @@ fn edition() -> Option<&'static str> {
     *EDITION
 }
 
-/// Compares bits where the runs were recorded with this machine's libraries, else numbers.
+/// Compares bits if the recording has this machine's variant, otherwise values with a tolerance.
 fn assert_same(what: &str, found: &[f64], expected: &[f64]) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let exact = edition() == Some("fma");
@@ -104,7 +104,7 @@ fn archive() -> NpzReader<File> {
 }
 
 #[test]
-fn resets_draw_gymnasiums_initial_states_and_go_on_in_one_stream() {
+fn resets_draw_gymnasiums_initial_states_from_one_stream() {
     let mut archive = archive();
     for id in ids() {
         let expected: Array2<f64> = archive.by_name(&format!("{id}/resets")).unwrap();
@@ -132,7 +132,7 @@ fn the_first_steps_are_gymnasiums() {
 }
 
 #[test]
-fn whole_runs_over_many_episodes_are_gymnasiums_to_the_last_bit() {
+fn whole_runs_over_many_episodes_are_bit_identical_to_gymnasiums() {
     let Some(edition) = edition() else { return };
     let expected = digests();
     let expected = expected.iter().filter(|line| line[0] == edition && line[1] != "fingerprint");
@@ -158,8 +158,8 @@ fn whole_runs_over_many_episodes_are_gymnasiums_to_the_last_bit() {
     }
 }
 
-/// What Gymnasium's vector environment was recorded with: seeds and actions' seeds count up from
-/// `seed`, and episodes begin anew by themselves.
+/// A run like the recording of Gymnasium's vector environment: the seeds of environments and
+/// actions count up from `seed`, and finished environments are reset automatically.
 fn replay_vector(id: &str, envs: usize, seed: u64) -> Trace {
     const STEPS: usize = 1050;
     let mut batch = Batch::make(id, envs, 2).unwrap();

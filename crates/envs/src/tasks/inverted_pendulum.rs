@@ -1,19 +1,19 @@
-//! InvertedPendulum: a cart that is paid for every step on which its pole stands.
+//! InvertedPendulum: a cart, rewarded for every step on which its pole is upright.
 
-use super::{Judgement, Setting, Task, Version, add_uniform, concatenate};
+use super::{Judgement, ModelInfo, Task, Version, add_uniform, concatenate};
 use crate::error::Error;
 use crate::numpy::Generator;
 use crate::physics::Physics;
 
-/// `inverted_pendulum_v4.py` and `inverted_pendulum_v5.py`: v5 does not pay for the step on which
-/// the pole falls.
+/// `inverted_pendulum_v4.py` and `inverted_pendulum_v5.py`: v5 gives no reward on the step on
+/// which the pole falls.
 pub(crate) struct InvertedPendulum {
     version: Version,
 }
 
 impl InvertedPendulum {
-    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
-        Ok(Box::new(Self { version: setting.version }))
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+        Ok(Box::new(Self { version: info.version }))
     }
 }
 
