@@ -51,7 +51,7 @@ fn a_batch_steps_every_simulation_as_mj_step_does() {
     let mut error = [0; 200];
     // SAFETY: the model outlives the call, the batch is made of a copy of it; the error buffer has
     // the given length; the batch is deleted once, after its last use, and the state rows
-    // are nsim x nstate numbers of its own.
+    // are nsim x nstate numbers of the batch.
     let found = unsafe {
         let batch =
             mjb_makeBatch(model.ffi(), SIMULATIONS as c_int, &config, error.as_mut_ptr(), 200);

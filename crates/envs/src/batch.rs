@@ -362,13 +362,13 @@ impl Pool {
     /// The state of a simulation, `mjSTATE_INTEGRATION`.
     fn state(&self, simulation: usize) -> &[f64] {
         let row = self.state_row(simulation);
-        // SAFETY: `row` is valid, and nobody writes while `self` is borrowed.
+        // SAFETY: `row` is valid, and nothing writes while `self` is borrowed.
         unsafe { &*row }
     }
 
     fn state_mut(&mut self, simulation: usize) -> &mut [f64] {
         let row = self.state_row(simulation);
-        // SAFETY: `row` is valid, and nobody else uses it while `self` is borrowed.
+        // SAFETY: `row` is valid, and nothing else uses it while `self` is borrowed.
         unsafe { &mut *row }
     }
 
@@ -385,13 +385,13 @@ impl Pool {
     /// MuJoCo's counts of warnings of a simulation.
     fn warnings(&self, simulation: usize) -> &[mjWarningStat] {
         let row = self.warnings_row(simulation);
-        // SAFETY: `row` is valid, and nobody writes while `self` is borrowed.
+        // SAFETY: `row` is valid, and nothing writes while `self` is borrowed.
         unsafe { &*row }
     }
 
     fn warnings_mut(&mut self, simulation: usize) -> &mut [mjWarningStat] {
         let row = self.warnings_row(simulation);
-        // SAFETY: `row` is valid, and nobody else uses it while `self` is borrowed.
+        // SAFETY: `row` is valid, and nothing else uses it while `self` is borrowed.
         unsafe { &mut *row }
     }
 
@@ -434,7 +434,7 @@ impl<'a, T> Rows<'a, T> {
     /// A row must not be in use twice at the same time.
     unsafe fn get(&self, row: usize) -> &'a mut [T] {
         assert!(row < self.rows);
-        // SAFETY: the row lies within the slice, and the caller ensures exclusive use.
+        // SAFETY: the row is within the slice, and the caller ensures exclusive use.
         unsafe { slice::from_raw_parts_mut(self.first.add(row * self.width), self.width) }
     }
 }

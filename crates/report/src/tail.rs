@@ -42,7 +42,7 @@ pub struct News<Row> {
     pub rows: Vec<Row>,
     /// Whether rows that were read earlier are no longer in the file; `rows` are then all
     /// rows.
-    pub anew: bool,
+    pub rewritten: bool,
 }
 
 impl<Row: for<'de> Deserialize<'de>> Tail<Row> {
@@ -73,10 +73,10 @@ impl<Row: for<'de> Deserialize<'de>> Tail<Row> {
         }
         let begun = self.end > 0;
         let news = match file {
-            None => Ok(News { rows: Vec::new(), anew: begun }),
+            None => Ok(News { rows: Vec::new(), rewritten: begun }),
             Some(_) => self.appended().and_then(|rows| match rows {
-                Some(rows) => Ok(News { rows, anew: false }),
-                None => Ok(News { rows: self.whole()?, anew: begun }),
+                Some(rows) => Ok(News { rows, rewritten: false }),
+                None => Ok(News { rows: self.whole()?, rewritten: begun }),
             }),
         };
         if file.is_none() || news.is_err() {
@@ -157,7 +157,7 @@ mod tests {
 
     fn some(news: Result<Option<News<TrainRow>>, Problem>) -> (Vec<TrainRow>, bool) {
         let news = news.unwrap().expect("something new");
-        (news.rows, news.anew)
+        (news.rows, news.rewritten)
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl Task for InvertedPendulum {
 
     fn judge(&self, _: [f64; 2], physics: Physics, _: &[f32]) -> Judgement {
         let finite = physics.qpos.iter().chain(physics.qvel).all(|x| x.is_finite());
-        let stands = finite && physics.qpos[1].abs() <= 0.2;
-        Judgement { reward: self.version.healthy_reward(stands), terminated: !stands }
+        let upright = finite && physics.qpos[1].abs() <= 0.2;
+        Judgement { reward: self.version.healthy_reward(upright), terminated: !upright }
     }
 }
