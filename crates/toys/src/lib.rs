@@ -1,4 +1,4 @@
-//! Two problems with one state, actions in the plane and a known Q, so that the optimal
+//! Two problems with one state, actions in the plane and a known Q, so that the target
 //! policy is known too (`docs/toys.md`).
 //!
 //! 1. [`Toy`]: Q, pi_old, the target and exact samples of it;
