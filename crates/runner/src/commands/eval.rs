@@ -51,5 +51,6 @@ pub fn eval(args: &EvalArgs) -> Outcome<()> {
     let never = Stop::default();
     let episodes = evaluator.run(agent.as_ref(), mode, &never)?.expect("nobody stops it");
     let row = EvalRow::summarise(step, mode_name(mode), &episodes, begun.elapsed().as_secs_f64());
-    report::print(&[row]).map_err(|error| Failure::Failed(format!("stdout: {error}")))
+    report::write(std::io::stdout(), &[row])
+        .map_err(|error| Failure::Failed(format!("stdout: {error}")))
 }

@@ -56,6 +56,6 @@ pub fn report(args: &ReportArgs) -> Outcome<()> {
         eprintln!("{line}");
     }
     eprintln!("wrote {} and the tables and figures beside it", page.display());
-    report::print(&report::scores(&study))
+    report::write(std::io::stdout(), &report::scores(&study))
         .map_err(|error| Failure::Failed(format!("stdout: {error}")))
 }

@@ -52,7 +52,8 @@ pub fn toy(args: &ToyArgs) -> Outcome<()> {
         picture.write(&args.out.join(format!("{name}.png")))?;
         table.finish()?;
     }
-    report::print(&last).map_err(|error| Failure::Failed(format!("stdout: {error}")))
+    report::write(std::io::stdout(), &last)
+        .map_err(|error| Failure::Failed(format!("stdout: {error}")))
 }
 
 /// A variant's rows, and the samples behind each.
