@@ -103,6 +103,7 @@ pub trait Record: Serialize {
 
 impl Record for EvalRow {}
 impl Record for ToyRow {}
+impl Record for ScoreRow {}
 
 impl<Row: Record> Log<Row> {
     /// Creates a file, which must not exist.
