@@ -27,7 +27,6 @@ This is a second implementation (recording.py says more) from these sources:
 
 import functools
 import math
-import tomllib
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +38,6 @@ from recording import (
     CRATES,
     OBS,
     adam,
-    aggregate,
     cases,
     chosen,
     clear,
@@ -52,7 +50,9 @@ from recording import (
     linear_shapes,
     named,
     norm_of,
+    preset_of,
     record,
+    smallest,
     step_critics,
     sub,
     track_critics,
@@ -85,7 +85,7 @@ def actor_due(c, state):
 
 
 def draw_state(rng, name, c):
-    shapes, e = actor_shapes(c["actor"]), c["entropy"]
+    shapes, e = actor_shapes(c["actor"]), c["temperature"]
     actor = draw_params(rng, shapes)
     if name == "clamped":
         actor["log_std.bias"][:2] = [6.0, -24.0]
@@ -135,7 +135,7 @@ def update_critics(c, state, batch, noise):
 
 def update_actor(c, state, batch, noise):
     """Steps of actor and temperature; `state` has the updated critics. (new entries, metrics)"""
-    a, k, e = c["actor"], c["critic"], c["entropy"]
+    a, k, e = c["actor"], c["critic"], c["temperature"]
     critic, stats = sub(state, "critic"), sub(state, "critic_stats")
     actor, temperature = sub(state, "actor"), sub(state, "temperature")
     alpha = jnp.exp(temperature["log_alpha"][0])
@@ -143,13 +143,12 @@ def update_actor(c, state, batch, noise):
     def loss(p):
         action, log_prob, log_std = sample(c, p, batch["obs"], noise["actor"])
         q, _ = critics(k, critic, stats, batch["obs"], action)
-        return (alpha * log_prob - aggregate(k, q)).mean(), (log_prob, log_std, q)
+        return (alpha * log_prob - smallest(q)).mean(), (log_prob, log_std, q)
 
     (value, (log_prob, log_std, q)), gradient = jax.value_and_grad(loss, has_aux=True)(actor)
     clear_clamp(log_std)
-    if k["aggregate"] == "min":
-        ordered = jnp.sort(q, axis=0)
-        clear("the smallest value", ordered[1] - ordered[0])
+    ordered = jnp.sort(q, axis=0)
+    clear("the smallest value", ordered[1] - ordered[0])
     actor, new = adam(
         state, "actor_adam", actor, gradient, actor_shapes(a), a["learning_rate"], a["beta1"]
     )
@@ -188,7 +187,7 @@ def update(c, state, batch, noise):
 
 
 def main():
-    preset = tomllib.loads((BASELINES / "src" / "sac.toml").read_text())["default"]
+    preset = preset_of(BASELINES / "src" / "sac.toml")
     for name, c in chosen(cases(FIXTURES / "sac.toml", preset)).items():
 
         def draw(rng):

@@ -16,12 +16,10 @@ shapes and the order of rows (recording.py says more). The MeanFlow target's tot
 """
 
 import math
-import tomllib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.scipy.stats import norm
 from recording import (
     ACT,
@@ -29,7 +27,6 @@ from recording import (
     CRATES,
     OBS,
     adam,
-    aggregate,
     cases,
     chosen,
     clear,
@@ -44,8 +41,10 @@ from recording import (
     linear_shapes,
     named,
     norm_of,
+    preset_of,
     record,
     relu,
+    smallest,
     step_critics,
     sub,
     target_critics,
@@ -70,16 +69,10 @@ MIN_SCALE = 1e-6
 def actor_shapes(c):
     a = c["actor"]
     width = a["width"]
-    shapes = trunk_shapes(a, "trunk", OBS + ACT + 4 * a["frequencies"])
+    shapes = trunk_shapes(a, "trunk", OBS + ACT + 4 * c["policy"]["frequencies"])
     shapes += linear_shapes("velocity", width, ACT)
-    if a["noise"] == "source":
-        shapes += trunk_shapes(a, "source", OBS)
-        shapes += linear_shapes("source_mean", width, ACT)
     if c["entropy"]["mode"] != "none":
-        if a["state_dependent_std"]:
-            shapes += linear_shapes("log_std", width, ACT)
-        else:
-            shapes += [("log_std", (ACT,))]
+        shapes += linear_shapes("log_std", width, ACT)
     return shapes
 
 
@@ -88,22 +81,22 @@ def actor_shapes(c):
 
 def draw_state(rng, name, c):
     actor = draw_params(rng, actor_shapes(c))
-    if "log_std" in actor:
-        actor["log_std"][0] = 0.4  # beyond the range that it is clamped to
+    if "log_std.bias" in actor:
+        actor["log_std.bias"][0] = 0.4  # beyond the range that it is clamped to
     state = named("actor", actor) | named("actor_lagged", draw_behind(rng, actor))
     state |= draw_adam(rng, "actor_adam", actor_shapes(c), 37)
     state |= draw_critics(rng, c["critic"], 111)
     if c["entropy"]["mode"] == "dual":
         state["temperature.log_alpha"] = np.array([math.log(0.3)])
         state |= draw_adam(rng, "temperature_adam", [("log_alpha", (1,))], 37)
-    # One case starts with no scale yet.
-    state["q_scale"] = np.array([-1.0 if name == "source" else 0.8])
+    # Weighted sum and sum of weights of a bias-corrected average: 0.8. One case has seen nothing.
+    state["q_scale"] = np.array([0.0, 0.0] if name == "mirror-only" else [0.4, 0.5])
     state["actor_updates"] = np.int64(37)
     return state
 
 
 def uses_mirror(c):
-    return c["objective"]["improvement"] != "pathwise" and c["objective"]["lambda"] > 0
+    return c["objective"]["lambda"] > 0
 
 
 def mirror_rows(c):
@@ -142,7 +135,7 @@ def draw_noise(rng, c):
 
 
 def embed(c, t):
-    k = jnp.arange(1, c["actor"]["frequencies"] + 1)
+    k = jnp.arange(1, c["policy"]["frequencies"] + 1)
     angles = 0.5 * jnp.pi * t * k
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1)
 
@@ -162,7 +155,7 @@ def head(c, p, h):
     if c["entropy"]["mode"] == "none":
         sigma = c["entropy"]["sigma_target"]
         return jnp.full((h.shape[0], ACT), math.log(sigma)) if sigma > 0 else None
-    raw = linear(p, "log_std", h) if c["actor"]["state_dependent_std"] else p["log_std"]
+    raw = linear(p, "log_std", h)
     return jnp.broadcast_to(jnp.clip(raw, *LOG_STD_RANGE), (h.shape[0], ACT))
 
 
@@ -179,7 +172,7 @@ def log_density(raw, mean, log_std):
 
 def squash(c, raw):
     """The action, and log |d action / d raw|, which clipping leaves out."""
-    if c["actor"]["squash"] == "clip":
+    if c["policy"]["squash"] == "clip":
         return jnp.clip(raw, -1.0, 1.0), jnp.zeros(len(raw))
     action = jnp.tanh(raw)
     return action, jnp.log1p(-(action**2)).sum(axis=1)
@@ -187,20 +180,13 @@ def squash(c, raw):
 
 def draw(c, p, obs, z, xi):
     """Equation (1): action, mean, raw action, log sigma, log pi(a|s,z)."""
-    if c["actor"]["noise"] == "source":
-        h = trunk(c["actor"], p, "source", obs)
-        m, log_std = linear(p, "source_mean", h), head(c, p, h)
-        x = m + jnp.exp(log_std) * z
-        mean = raw = one_step_map(c, p, obs, x, jnp.zeros((len(obs), 1)), jnp.ones((len(obs), 1)))
-        log_prob = log_density(x, m, log_std)
+    mean, log_std = gaussian(c, p, obs, z)
+    if log_std is None:
+        raw, log_prob = mean, jnp.zeros(len(obs))
+        log_std = jnp.full_like(mean, LOG_STD_RANGE[0])
     else:
-        mean, log_std = gaussian(c, p, obs, z)
-        if log_std is None:
-            raw, log_prob = mean, jnp.zeros(len(obs))
-            log_std = jnp.full_like(mean, LOG_STD_RANGE[0])
-        else:
-            raw = mean + jnp.exp(log_std) * xi
-            log_prob = log_density(raw, mean, log_std)
+        raw = mean + jnp.exp(log_std) * xi
+        log_prob = log_density(raw, mean, log_std)
     action, log_det = squash(c, raw)
     return {
         "action": action,
@@ -228,6 +214,13 @@ def alpha_now(c, state):
     return math.exp((1 - share) * math.log(e["alpha_initial"]) + share * math.log(e["alpha"]))
 
 
+def scale_of(c, sums):
+    """S, from a weighted sum and the sum of the weights."""
+    if c["objective"]["q_scale"] == "none":
+        return 1.0
+    return jnp.maximum(sums[0] / sums[1], MIN_SCALE) if sums[1] > 0 else MIN_SCALE
+
+
 def update_critics(c, state, batch, noise):
     """Equation (6); (new entries of the state, metrics)."""
     k = c["critic"]
@@ -235,7 +228,7 @@ def update_critics(c, state, batch, noise):
     count = c["candidates"]["target"]
     rows = jnp.repeat(batch["next_obs"], count, axis=0)
     proposals = draw(c, sub(state, "actor"), rows, noise["next_z"], noise["next_xi"])
-    q = aggregate(k, critics(k, target, stats, rows, proposals["action"])[0])
+    q = smallest(critics(k, target, stats, rows, proposals["action"])[0])
     q = q.reshape(BATCH, count)
     if count > 1:
         ordered = jnp.sort(q, axis=1)
@@ -247,7 +240,7 @@ def update_critics(c, state, batch, noise):
     if c["entropy"]["in_target"] != "none":
         centre = entropy_target(c) if c["entropy"]["in_target"] == "centred" else 0.0
         # alpha weighs the entropy against Q / S.
-        scale = jnp.maximum(state["q_scale"][0], 0.0)
+        scale = scale_of(c, state["q_scale"])
         bonus = alpha_now(c, state) * (-next_log_prob - centre) * scale
 
     new, metrics = step_critics(k, state, batch, next_action, bonus)
@@ -288,17 +281,14 @@ def mirror_term(c, state, value, batch, noise):
     rows = mirror_rows(c)
     obs, replay = batch["obs"][:rows], batch["action"][:rows]
     b, weight = regressed(c, state, value, obs, replay, noise)
-    if c["actor"]["squash"] == "tanh":
+    if c["policy"]["squash"] == "tanh":
         b = jnp.arctanh(jnp.clip(b, TANH_MARGIN - 1, 1 - TANH_MARGIN))
     b = b + c["entropy"]["sigma_target"] * noise["mirror.eps"]
     t, e = noise["mirror.t"], noise["mirror.e"]
-    if m["time"] == "endpoint":
-        r = jnp.zeros_like(t)
-    else:
-        equal = rows // 2
-        zero = (rows - equal) // 2
-        at = jnp.arange(rows)[:, None]
-        r = jnp.where(at < equal, t, jnp.where(at < equal + zero, 0.0, t * noise["mirror.r"]))
+    equal = rows // 2
+    zero = (rows - equal) // 2
+    at = jnp.arange(rows)[:, None]
+    r = jnp.where(at < equal, t, jnp.where(at < equal + zero, 0.0, t * noise["mirror.r"]))
     x, v = (1 - t) * b + t * e, e - b
     frozen = sub(state, "actor")
     _, along = jax.jvp(
@@ -309,10 +299,7 @@ def mirror_term(c, state, value, batch, noise):
 
     def loss(p):
         error = ((one_step_map(c, p, obs, x, r, t) - target) ** 2).sum(axis=1)
-        w = weight
-        if m["adaptive_power"] > 0:
-            w = w / (lax.stop_gradient(error) + m["adaptive_constant"]) ** m["adaptive_power"]
-        return (w * error).mean()
+        return (weight * error).mean()
 
     return loss
 
@@ -321,21 +308,19 @@ def update_actor(c, state, batch, noise):
     """Equation (4); `state` has the updated critics. (new entries, metrics)"""
     o, e = c["objective"], c["entropy"]
     k, critic, stats = c["critic"], sub(state, "critic"), sub(state, "critic_stats")
-    value = lambda obs, action: aggregate(k, critics(k, critic, stats, obs, action)[0])
+    value = lambda obs, action: smallest(critics(k, critic, stats, obs, action)[0])
     alpha = alpha_now(c, state)
     before = sub(state, "actor")
 
     q = value(batch["obs"], draw(c, before, batch["obs"], noise["z"], noise["xi"])["action"])
-    if o["q_scale"] == "none":
-        scale = 1.0
-    else:
+    sums, keep = state["q_scale"], o["q_scale_decay"]
+    if o["q_scale"] != "none":
         if o["q_scale"] == "advantage_std":
             now = jnp.std(value(batch["obs"], batch["action"]) - q)
         else:
             now = jnp.abs(q).mean()
-        old, keep = float(state["q_scale"][0]), o["q_scale_decay"]
-        scale = now if old < 0 else keep * old + (1 - keep) * now
-    divisor = jnp.maximum(scale, MIN_SCALE)
+        sums = keep * sums + (1 - keep) * jnp.array([now, 1.0])
+    divisor = scale_of(c, sums)
     mirror = mirror_term(c, state, value, batch, noise) if uses_mirror(c) else None
 
     def loss(p):
@@ -347,7 +332,7 @@ def update_actor(c, state, batch, noise):
             each += [log_density(a["raw"], *gaussian(c, p, batch["obs"], z)) for z in latents]
             log_prob = jnp.log(jnp.exp(jnp.stack(each)).mean(axis=0)) - squash(c, a["raw"])[1]
         total = 0.0
-        if o["improvement"] != "mirror":
+        if not c["mirror"]["only"]:
             total += -(value(batch["obs"], a["action"]) / divisor).mean()
         if e["mode"] == "threshold":
             total += alpha * relu(math.log(e["sigma_target"]) - a["log_std"]).sum(axis=1).mean()
@@ -356,20 +341,22 @@ def update_actor(c, state, batch, noise):
         low, high = math.log(e["std_low"]), math.log(e["std_high"])
         outside = relu(low - a["log_std"]) + relu(a["log_std"] - high)
         total += e["std_penalty"] * outside.sum(axis=1).mean()
-        if c["actor"]["squash"] == "clip":
-            total += o["bound_penalty"] * relu(jnp.abs(a["mean"]) - 1).mean()
+        if c["policy"]["squash"] == "clip":
+            total += c["policy"]["bound_penalty"] * relu(jnp.abs(a["mean"]) - 1).mean()
         mirrored = mirror(p) if mirror else None
         if mirror:
             total += o["lambda"] * mirrored
-        if c["actor"]["squash"] == "tanh" or e["estimate"] == "semi-implicit":
+        if c["policy"]["squash"] == "tanh" or e["estimate"] == "semi-implicit":
             entropy = -log_prob.mean()
         else:
             entropy = (a["log_std"] + 0.5 * math.log(2 * math.pi * math.e)).sum(axis=1).mean()
         return total, (mirrored, entropy)
 
     (total, (mirrored, entropy)), gradient = jax.value_and_grad(loss, has_aux=True)(before)
-    shapes, rate = actor_shapes(c), c["actor"]["learning_rate"]
-    actor, new = adam(state, "actor_adam", before, gradient, shapes, rate, 0.9)
+    shapes, a = actor_shapes(c), c["actor"]
+    actor, new = adam(
+        state, "actor_adam", before, gradient, shapes, a["learning_rate"], a["beta1"]
+    )
     new |= named("actor", actor)
     lagged = follow(sub(state, "actor_lagged"), actor, c["mirror"]["policy_tau"])
     new |= named("actor_lagged", lagged)
@@ -385,7 +372,7 @@ def update_actor(c, state, batch, noise):
             0.9,
         )
         new |= {"temperature.log_alpha": moved["log_alpha"]} | optimiser
-    new["q_scale"] = jnp.reshape(scale, (1,))
+    new["q_scale"] = sums
     new["actor_updates"] = np.int64(state["actor_updates"] + 1)
     metrics = {
         "actor_loss": total,
@@ -404,7 +391,7 @@ def update_actor(c, state, batch, noise):
 
 
 def main():
-    preset = tomllib.loads((SMFP / "presets.toml").read_text())["default"]
+    preset = preset_of(SMFP / "presets.toml")
     for name, c in chosen(cases(FIXTURES / "cases.toml", preset)).items():
 
         def draw_case(rng):

@@ -121,7 +121,6 @@ def smoothed(c, p, obs, eps):
 def update(c, state, batch, noise):
     """(new entries of the state, metrics)"""
     a, k = c["actor"], c["critic"]
-    assert k["aggregate"] == "min"
     actor_target = sub(state, "actor_target" if has_targets(c) else "actor")
     next_action = smoothed(c, actor_target, batch["next_obs"], noise["next"])
     new, metrics = step_critics(k, state, batch, next_action, 0.0)

@@ -37,8 +37,20 @@ LAYER_NORM_EPSILON = 1e-5
 RENORM_R_MAX, RENORM_D_MAX = 3.0, 5.0
 ADAM_BETA2, ADAM_EPSILON = 0.999, 1e-8
 
+SHARED = tomllib.loads((CRATES / "agent" / "sections.toml").read_text())
+
 # A choice among candidates must be clear enough for float32 to make the same one.
 CLEAR = 1e-4
+
+
+def preset_of(path):
+    """The preset `default` of a preset file: the shared sections that it names, then its own."""
+    file = tomllib.loads(path.read_text())
+    sections = {name: dict(SHARED[name]) for name in file["shared"]}
+    for name, keys in file["default"].items():
+        if name != "task":
+            sections.setdefault(name, {}).update(keys)
+    return sections
 
 
 def cases(path, preset=None):
@@ -58,7 +70,7 @@ def cases(path, preset=None):
     for name, own in table.items():
         if not isinstance(own, dict):
             continue
-        config = {section: dict(keys) for section, keys in preset.items() if section != "task"}
+        config = {section: dict(keys) for section, keys in preset.items()}
         for key, value in (shared | own).items():
             section, key = key.split(".")
             assert key in config[section], f"{name}: unknown key {section}.{key}"
@@ -175,8 +187,6 @@ def draw_batch(rng):
 
 ACTIVATIONS = {
     "mish": lambda x: x * jnp.tanh(jnp.logaddexp(x, 0.0)),
-    "silu": lambda x: x / (1.0 + jnp.exp(-x)),
-    "tanh": jnp.tanh,
     "relu": lambda x: jnp.where(x > 0, x, 0.0),
 }
 
@@ -253,8 +263,9 @@ def critics(k, p, stats, obs, action, mode="running"):
     return jnp.stack(values), moved
 
 
-def aggregate(k, q):
-    return q.min(axis=0) if k["aggregate"] == "min" else q.mean(axis=0)
+def smallest(q):
+    """Clipped double Q."""
+    return q.min(axis=0)
 
 
 # --- Updates --------------------------------------------------------------------------------------
@@ -341,7 +352,7 @@ def step_critics(k, state, batch, next_action, bonus):
             q, moved = critics(k, p, stats, batch["obs"], batch["action"])
             target = target_critics(k, state)
             next_q, _ = critics(k, target, stats, batch["next_obs"], next_action)
-        next_value = aggregate(k, next_q) + bonus
+        next_value = smallest(next_q) + bonus
         y = batch["reward"] + k["gamma"] * (1 - batch["terminated"]) * next_value
         errors = q - lax.stop_gradient(y)
         return (errors**2).mean(axis=1).sum(), (q.mean(), moved)

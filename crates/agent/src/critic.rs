@@ -1,14 +1,15 @@
 //! Learning of an ensemble of critics by clipped double Q.
 
-use crate::{Batch, Random, in_range};
+use crate::candidates::{best_of, take};
+use crate::{Batch, Metrics, Random, in_range};
 use networks::{
     Adam, AdamConfig, Aggregate, Counter, CriticKind, Critics, CriticsConfig, NormMode, Params,
-    Renorm, StateError, TdErrors, TdTarget, merge_state, td_errors,
+    Renorm, TdErrors, TdTarget, merge_state, td_errors,
 };
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-/// Settings of the critics, the `[critic]` section of every preset.
+/// `[critic]`: the ensemble and its optimiser, the same keys for every algorithm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CriticConfig {
@@ -22,17 +23,15 @@ pub struct CriticConfig {
     pub width: i64,
     /// Hidden layers.
     pub depth: usize,
-    /// Adam's step size.
+    /// Adam's learning rate.
     pub learning_rate: f64,
-    /// Adam's first decay.
+    /// Adam's beta1.
     pub beta1: f64,
-    /// Rate of the target networks (not used by `crossq`).
+    /// Polyak rate of the target networks (not used by `crossq`).
     pub tau: f64,
     /// Updates between two steps of the target networks.
     pub target_interval: i64,
-    /// `min` or `mean` over the ensemble, or its `first`.
-    pub aggregate: Aggregate,
-    /// Share of the running statistics that a batch leaves in place (`crossq`).
+    /// Momentum m of the running statistics: running = m running + (1 - m) batch (`crossq`).
     pub norm_momentum: f64,
     /// Batch renormalisation after `renorm_warmup` updates (`crossq`).
     pub renorm: bool,
@@ -73,14 +72,6 @@ pub struct CriticLearner {
     updates: Counter,
 }
 
-/// What an update of the critics measured.
-pub struct CriticLoss {
-    /// Sum over the ensemble of mean squared errors, a scalar.
-    pub loss: Tensor,
-    /// Mean value on the batch, a scalar.
-    pub q_mean: Tensor,
-}
-
 impl CriticLearner {
     /// Draws an ensemble for the given sizes.
     pub fn new(
@@ -119,10 +110,10 @@ impl CriticLearner {
     /// Q(s, a) of the online ensemble as one value per row: (B). Gradients
     /// reach the action and stop there.
     pub fn value(&self, obs: &Tensor, action: &Tensor) -> Tensor {
-        self.value_by(self.config.aggregate, obs, action)
+        self.value_by(Aggregate::Min, obs, action)
     }
 
-    /// The same with the ensemble joined in another way.
+    /// [`value`](Self::value) with the members' values joined in another way.
     pub fn value_by(&self, aggregate: Aggregate, obs: &Tensor, action: &Tensor) -> Tensor {
         let frozen = self.online.frozen();
         if !action.requires_grad() {
@@ -135,24 +126,42 @@ impl CriticLearner {
         q + step.sum_dim_intlist(&[1i64][..], false, None)
     }
 
-    /// The same under the target ensemble (for `crossq` the online one), without gradients.
+    /// Q'(s, a) of the target ensemble (for `crossq` the online one): (B), without gradients.
     pub fn target_value(&self, obs: &Tensor, action: &Tensor) -> Tensor {
         let frozen = self.target.as_ref().unwrap_or(&self.online).frozen();
         let q = self.critics.forward(frozen, obs, action);
-        self.config.aggregate.join(&q)
+        Aggregate::Min.join(&q)
+    }
+
+    /// The best of K proposals per state under the critics. `rows` (B K, obs) and
+    /// `proposals` (B K, act) hold the K of each state in a row; returns (B, act).
+    pub fn choose(&self, rows: &Tensor, proposals: &Tensor, k: i64) -> Tensor {
+        if k == 1 {
+            return proposals.shallow_clone();
+        }
+        take(proposals, &best_of(&self.value(rows, proposals), k))
+    }
+
+    /// The best of K proposals per state under the target critics, as [`choose`](Self::choose).
+    pub fn choose_for_target(&self, rows: &Tensor, proposals: &Tensor, k: i64) -> Tensor {
+        if k == 1 {
+            return proposals.shallow_clone();
+        }
+        take(proposals, &best_of(&self.target_value(rows, proposals), k))
     }
 
     /// One step on L_Q = sum_i mean (Q_i(s, a) - y)^2 with
     /// y = r + gamma (1 - terminated) (Q'(s', a') + bonus).
     ///
     /// `next_action` (B, act) is a'; `next_bonus` (B), where there is one, is
-    /// what the entropy adds to the next state's value.
+    /// what the entropy adds to the next state's value. Measures `critic_loss`, the loss above,
+    /// and `q_mean`, the mean value on the batch.
     pub fn update(
         &mut self,
         batch: &Batch,
         next_action: &Tensor,
         next_bonus: Option<&Tensor>,
-    ) -> CriticLoss {
+    ) -> Metrics {
         let _guard = tch::no_grad_guard();
         let p = self.online.frozen();
         let rows = batch.len();
@@ -172,7 +181,7 @@ impl CriticLearner {
             }
         };
         let next = next_q.as_ref().map_or((&pass.q, rows), |next_q| (next_q, 0));
-        let target = TdTarget { aggregate: self.config.aggregate, gamma: self.config.gamma };
+        let target = TdTarget { aggregate: Aggregate::Min, gamma: self.config.gamma };
         let outcome = (&batch.reward, &batch.terminated);
         let TdErrors { loss, d_q, q_mean } = td_errors(&target, &pass.q, next, outcome, next_bonus);
         let gradient = pass.parameter_gradient(&d_q);
@@ -182,7 +191,7 @@ impl CriticLearner {
         {
             target.track(&self.online, self.config.tau);
         }
-        CriticLoss { loss, q_mean }
+        Metrics::from([("critic_loss", &loss), ("q_mean", &q_mean)])
     }
 
     /// The state by name.
@@ -194,13 +203,5 @@ impl CriticLearner {
             self.adam.named("critic_adam"),
             vec![("critic_updates".to_string(), self.updates.tensor())],
         ])
-    }
-
-    /// Takes over a saved state.
-    ///
-    /// # Errors
-    /// A tensor that is missing or has another shape.
-    pub fn load(&mut self, saved: &[(String, Tensor)]) -> Result<(), StateError> {
-        networks::load_state(&self.state(), saved)
     }
 }

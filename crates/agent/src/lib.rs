@@ -5,22 +5,29 @@
 //! knows no environment, no file and no clock, and draws every random number
 //! from a generator that the caller owns.
 
+mod actor;
 mod batch;
-mod candidates;
+pub mod candidates;
 mod critic;
 mod device_replay;
+mod metrics;
+pub mod presets;
 mod random;
+mod scale;
 mod temperature;
 
+pub use actor::ActorConfig;
 pub use batch::Batch;
-pub use candidates::{best_of, repeat_rows};
-pub use critic::{CriticConfig, CriticLearner, CriticLoss};
+pub use candidates::CandidatesConfig;
+pub use critic::{CriticConfig, CriticLearner};
 pub use device_replay::DeviceReplay;
+pub use metrics::{Diverged, Metrics};
 pub use random::{Random, stream};
-pub use temperature::Temperature;
+pub use scale::{ObjectiveConfig, QScale, RunningMean, Scale};
+pub use temperature::{Temperature, TemperatureConfig};
 
-use networks::StateError;
-use tch::Tensor;
+use networks::{StateError, load_state};
+use tch::{Device, Tensor};
 
 /// Q(s, a): observations (B, obs) and actions (B, act) to values (B), with
 /// gradients to the actions.
@@ -41,7 +48,7 @@ pub enum ActMode {
 }
 
 impl ActMode {
-    /// Candidates proposed per state, of which exploration takes so many.
+    /// Candidates proposed per state; `exploring` is the algorithm's own number of them.
     pub fn candidates(self, exploring: i64) -> i64 {
         match self {
             Self::Explore => exploring,
@@ -56,9 +63,17 @@ pub trait Agent {
     /// Actions for observations: (N, obs) -> (N, act), in [-1, 1].
     fn act(&self, obs: &Tensor, mode: ActMode, rng: &mut Random) -> Tensor;
 
-    /// One update of the critics, and of whatever else is due with it. What it
-    /// measured stays on the device until it is read.
-    fn update(&mut self, batch: &Batch, rng: &mut Random) -> Measured;
+    /// One step of the critics and, where `with_actor`, of the actor and of what belongs to it.
+    /// What it measured stays on the device until it is read.
+    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics;
+
+    /// Whether the next update is one of the actor, too.
+    fn actor_due(&self) -> bool;
+
+    /// One update: the critics, and the actor where that is due.
+    fn update(&mut self, batch: &Batch, rng: &mut Random) -> Metrics {
+        self.learn(batch, self.actor_due(), rng)
+    }
 
     /// Calls of the policy's network that follow one upon another for an
     /// action. Candidates are rows of one call; the critics' choice among them
@@ -67,7 +82,7 @@ pub trait Agent {
         1
     }
 
-    /// Everything that is needed to go on from here, as tensors that share
+    /// Everything that is needed to continue from here, as tensors that share
     /// the agent's storage.
     fn state(&self) -> Vec<(String, Tensor)>;
 
@@ -75,99 +90,22 @@ pub trait Agent {
     ///
     /// # Errors
     /// A tensor that is missing or has another shape.
-    fn load(&mut self, saved: &[(String, Tensor)]) -> Result<(), StateError>;
+    fn load(&mut self, saved: &[(String, Tensor)]) -> Result<(), StateError> {
+        load_state(&self.state(), saved)
+    }
 }
 
-/// What an update measured, each a tensor of one number outside of any graph; an
-/// algorithm leaves out what it does not have.
-#[derive(Debug, Default)]
-#[allow(missing_docs)] // `Metrics` says what they are.
-pub struct Measured {
-    pub critic_loss: Option<Tensor>,
-    pub actor_loss: Option<Tensor>,
-    pub mirror_loss: Option<Tensor>,
-    pub entropy: Option<Tensor>,
-    pub alpha: Option<Tensor>,
-    pub q_mean: Option<Tensor>,
-    pub grad_norm: Option<Tensor>,
-}
-
-impl Measured {
-    /// The numbers. A GPU finishes its work first, so a training loop there reads
-    /// them when it writes its log.
+/// The settings of an algorithm, from which its agent is built.
+pub trait AgentConfig {
+    /// Checks ranges and combinations.
     ///
     /// # Errors
-    /// The first that is not finite. The agent is of no use then.
-    pub fn read(&self) -> Result<Metrics, Diverged> {
-        let number = |tensor: &Option<Tensor>| tensor.as_ref().map(|t| t.double_value(&[]));
-        Metrics {
-            critic_loss: number(&self.critic_loss),
-            actor_loss: number(&self.actor_loss),
-            mirror_loss: number(&self.mirror_loss),
-            entropy: number(&self.entropy),
-            alpha: number(&self.alpha),
-            q_mean: number(&self.q_mean),
-            grad_norm: number(&self.grad_norm),
-        }
-        .finite()
-    }
-}
+    /// One line: the key, its value, and what was expected.
+    fn validate(&self) -> Result<(), String>;
 
-/// [`Measured`] as numbers.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Metrics {
-    /// Sum over the ensemble of mean squared Bellman errors.
-    pub critic_loss: Option<f64>,
-    /// The actor's whole loss.
-    pub actor_loss: Option<f64>,
-    /// The mirror-descent term before its weight.
-    pub mirror_loss: Option<f64>,
-    /// The policy's entropy (or its surrogate) in nats.
-    pub entropy: Option<f64>,
-    /// The entropy's weight.
-    pub alpha: Option<f64>,
-    /// Mean of the critics' values on the batch.
-    pub q_mean: Option<f64>,
-    /// Norm of the actor's gradient.
-    pub grad_norm: Option<f64>,
-}
-
-impl Metrics {
-    /// The quantities by the names of their columns in `train.csv`.
-    pub fn named(&self) -> [(&'static str, Option<f64>); 7] {
-        [
-            ("critic_loss", self.critic_loss),
-            ("actor_loss", self.actor_loss),
-            ("mirror_loss", self.mirror_loss),
-            ("entropy", self.entropy),
-            ("alpha", self.alpha),
-            ("q_mean", self.q_mean),
-            ("grad_norm", self.grad_norm),
-        ]
-    }
-
-    /// Passes the metrics on if every one is a finite number.
-    ///
-    /// # Errors
-    /// The first that is not.
-    fn finite(self) -> Result<Self, Diverged> {
-        for (quantity, value) in self.named() {
-            if let Some(value) = value.filter(|value| !value.is_finite()) {
-                return Err(Diverged { quantity, value });
-            }
-        }
-        Ok(self)
-    }
-}
-
-/// Training left the finite numbers.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[error("{quantity} is {value}")]
-pub struct Diverged {
-    /// The quantity, by the name of its column in `train.csv`.
-    pub quantity: &'static str,
-    /// What it is.
-    pub value: f64,
+    /// Draws the networks for a task's sizes. The configuration must be valid.
+    fn build(&self, obs_dim: i64, act_dim: i64, device: Device, rng: &mut Random)
+    -> Box<dyn Agent>;
 }
 
 /// Checks a number of a configuration.

@@ -1,7 +1,50 @@
 //! The entropy's weight as a dual variable.
 
-use networks::{Adam, AdamConfig, Params, ParamsBuilder, StateError, merge_state};
+use crate::in_range;
+use networks::{Adam, AdamConfig, Params, ParamsBuilder, merge_state};
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
+
+/// `[temperature]`: the entropy's weight in SAC's objective, and in those built on it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TemperatureConfig {
+    /// Whether alpha is learned.
+    pub automatic: bool,
+    /// alpha, or where it starts.
+    pub alpha: f64,
+    /// Adam's learning rate for log alpha.
+    pub learning_rate: f64,
+    /// Target entropy per action dimension, in nats.
+    pub target_per_dim: f64,
+    /// Whether the critics' target holds the entropy.
+    pub in_target: bool,
+}
+
+impl TemperatureConfig {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// One line: the key, its value, and what was expected.
+    pub fn validate(&self) -> Result<(), String> {
+        in_range("temperature.alpha", self.alpha, 1e-12, 1e9)?;
+        in_range("temperature.learning_rate", self.learning_rate, 0.0, 1.0)?;
+        in_range("temperature.target_per_dim", self.target_per_dim, -100.0, 100.0)
+    }
+
+    /// alpha where it starts.
+    pub fn start(&self, device: Device) -> Temperature {
+        Temperature::new(self.alpha, self.learning_rate, device)
+    }
+
+    /// One step of `temperature` after the policy's entropy (a scalar) in `act_dim` dimensions,
+    /// where alpha is learned.
+    pub fn step(&self, temperature: &mut Temperature, entropy: &Tensor, act_dim: i64) {
+        if self.automatic {
+            temperature.update(entropy, self.target_per_dim * act_dim as f64);
+        }
+    }
+}
 
 /// alpha = exp(x), moved so that the policy's entropy meets a target
 /// (SAC, Haarnoja et al. 2018b, equation 18).
@@ -36,15 +79,6 @@ impl Temperature {
     /// The state by name.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         merge_state([self.log_alpha.named("temperature"), self.adam.named("temperature_adam")])
-    }
-
-    /// Takes over a saved state.
-    ///
-    /// # Errors
-    /// A tensor that is missing or has another shape.
-    pub fn load(&mut self, saved: &[(String, Tensor)]) -> Result<(), StateError> {
-        self.log_alpha.load("temperature", saved)?;
-        self.adam.load("temperature_adam", saved)
     }
 }
 

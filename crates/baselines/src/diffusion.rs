@@ -2,8 +2,7 @@
 //! share: the noise schedule, the network that predicts the noise, sampling
 //! and the weighted loss.
 
-use crate::config::ActorConfig;
-use agent::{Random, in_range};
+use agent::{ActorConfig, Random, in_range};
 use networks::{Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, normal, uniform};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::FRAC_PI_2;
@@ -19,10 +18,12 @@ const VP_RATES: (f64, f64) = (0.1, 10.0);
 /// `[diffusion]`: the chain. The preset files say what each key means.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct DiffusionConfig {
+    /// Denoising steps T: network calls per action.
     pub steps: usize,
+    /// Noise schedule.
     pub schedule: ScheduleKind,
+    /// Frequencies of the embedding of t / T.
     pub frequencies: i64,
 }
 
@@ -35,35 +36,6 @@ impl DiffusionConfig {
         in_range("diffusion.steps", self.steps as f64, 1.0, 1000.0)?;
         in_range("diffusion.frequencies", self.frequencies as f64, 1.0, 1024.0)
     }
-}
-
-/// `[candidates]`: actions proposed per state, of which the critics choose. A
-/// proposal costs T network calls, so that acting, the critics' target and the
-/// actor's regression have numbers of their own.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
-pub struct CandidatesConfig {
-    pub act: i64,
-    pub target: i64,
-    pub train: i64,
-}
-
-impl CandidatesConfig {
-    /// Checks ranges.
-    ///
-    /// # Errors
-    /// One line: the key, its value, and what was expected.
-    pub fn validate(&self) -> Result<(), String> {
-        in_range("candidates.act", self.act as f64, 1.0, 1024.0)?;
-        in_range("candidates.target", self.target as f64, 1.0, 1024.0)?;
-        in_range("candidates.train", self.train as f64, 1.0, 1024.0)
-    }
-}
-
-/// States of a batch that an actor learns from: a share of it, at least one.
-pub(crate) fn actor_rows(batch: i64, share: f64) -> i64 {
-    ((batch as f64 * share).round() as i64).clamp(1, batch)
 }
 
 /// How the share of noise grows along the chain.

@@ -4,14 +4,13 @@
 //! pi_old being itself a moment ago, or (a switch) the mixture of policies that
 //! filled the replay.
 
-use crate::config::{ActorConfig, choose, choose_for_target};
-use crate::diffusion::{CandidatesConfig, Denoising, DiffusionConfig, DiffusionPolicy, actor_rows};
-use crate::running::{RunningMean, check_decay};
+use crate::diffusion::{Denoising, DiffusionConfig, DiffusionPolicy};
+use agent::candidates::{repeat_rows, rows_of_share};
 use agent::{
-    ActMode, Agent, Batch, CriticConfig, CriticLearner, Measured, Random, Temperature, in_range,
-    repeat_rows,
+    ActMode, ActorConfig, Agent, AgentConfig, Batch, CandidatesConfig, CriticConfig, CriticLearner,
+    Metrics, Random, RunningMean, Temperature, in_range,
 };
-use networks::{Adam, Params, StateError, load_state, merge_state, normal};
+use networks::{Adam, Params, merge_state, normal};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::{E, PI};
 use tch::{Device, Kind, Tensor};
@@ -25,13 +24,18 @@ const MIN_STD: f64 = 1e-6;
 /// Everything that shapes DPMD. `dpmd.toml` says what each key means.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct DpmdConfig {
+    /// The critics.
     pub critic: CriticConfig,
+    /// The policy's network and its optimiser.
     pub actor: ActorConfig,
+    /// Proposals per state.
     pub candidates: CandidatesConfig,
+    /// The diffusion.
     pub diffusion: DiffusionConfig,
+    /// What the policy regresses to.
     pub mirror: MirrorConfig,
+    /// The weights' temperature, and the noise on actions.
     pub temperature: TemperatureConfig,
 }
 
@@ -48,47 +52,64 @@ pub enum MirrorActions {
 /// `[mirror]`: the regression, and the policy that acts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct MirrorConfig {
+    /// Actions that are learned from.
     pub actions: MirrorActions,
+    /// Proposals per state, of which the best is learned from.
+    pub candidates: i64,
+    /// Share of the batch that the actor learns from.
     pub batch_share: f64,
+    /// Normalised values are clipped to +- this.
     pub q_clip: f64,
+    /// Decay of the running mean and deviation that normalise values.
     pub q_decay: f64,
+    /// Polyak rate of the policy that acts.
     pub policy_tau: f64,
 }
 
 /// `[temperature]`: lambda, which is also the scale of the noise on actions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct TemperatureConfig {
+    /// lambda of the weights exp(Q / lambda), at the start.
     pub lambda: f64,
+    /// Deviation of the noise on actions, times lambda.
     pub noise: f64,
+    /// Adam's learning rate for log lambda.
     pub learning_rate: f64,
+    /// Critic updates for one step of lambda.
     pub update_every: i64,
+    /// Entropy of that noise, per action dimension in nats, that lambda is moved to.
     pub target_per_dim: f64,
 }
 
-impl DpmdConfig {
-    /// Checks ranges.
-    ///
-    /// # Errors
-    /// One line: the key, its value, and what was expected.
-    pub fn validate(&self) -> Result<(), String> {
+impl AgentConfig for DpmdConfig {
+    fn validate(&self) -> Result<(), String> {
         let Self { critic, actor, candidates, diffusion, mirror, temperature } = self;
         critic.validate()?;
         actor.validate()?;
         candidates.validate()?;
         diffusion.validate()?;
+        in_range("mirror.candidates", mirror.candidates as f64, 1.0, 1024.0)?;
         in_range("mirror.batch_share", mirror.batch_share, 1e-3, 1.0)?;
         in_range("mirror.q_clip", mirror.q_clip, 0.0, 1e9)?;
-        check_decay("mirror.q_decay", mirror.q_decay)?;
+        RunningMean::check_decay("mirror.q_decay", mirror.q_decay)?;
         in_range("mirror.policy_tau", mirror.policy_tau, 0.0, 1.0)?;
         in_range("temperature.lambda", temperature.lambda, 1e-6, 1e9)?;
         in_range("temperature.noise", temperature.noise, 1e-6, 10.0)?;
         in_range("temperature.learning_rate", temperature.learning_rate, 0.0, 1.0)?;
         in_range("temperature.update_every", temperature.update_every as f64, 1.0, 1e9)?;
         in_range("temperature.target_per_dim", temperature.target_per_dim, -100.0, 100.0)
+    }
+
+    fn build(
+        &self,
+        obs_dim: i64,
+        act_dim: i64,
+        device: Device,
+        rng: &mut Random,
+    ) -> Box<dyn Agent> {
+        Box::new(Dpmd::new(self, obs_dim, act_dim, device, rng))
     }
 }
 
@@ -161,17 +182,19 @@ impl Dpmd {
     }
 
     /// One update with the given noise.
-    pub fn update_with(&mut self, batch: &Batch, noise: &DpmdNoise) -> Measured {
+    pub fn update_with(&mut self, batch: &Batch, noise: &DpmdNoise) -> Metrics {
         let next_action = {
             let _guard = tch::no_grad_guard();
             let k = self.config.candidates.target;
             let rows = repeat_rows(&batch.next_obs, k);
             let proposals = self.policy.sample(self.actor.frozen(), &rows, &noise.next);
-            let chosen = choose_for_target(&self.critic, &rows, &proposals, k);
+            let chosen = self.critic.choose_for_target(&rows, &proposals, k);
             self.add_noise(&chosen, &noise.next_added)
         };
-        let critic = self.critic.update(batch, &next_action, None);
-        let actor = noise.actor.as_ref().map(|noise| self.update_actor(batch, noise));
+        let mut metrics = self.critic.update(batch, &next_action, None);
+        if let Some(noise) = &noise.actor {
+            metrics.extend(self.update_actor(batch, noise));
+        }
         let TemperatureConfig { noise, update_every, target_per_dim, .. } = self.config.temperature;
         if self.critic.updates() % update_every == 0 {
             // The entropy of the added noise, per dimension.
@@ -179,18 +202,14 @@ impl Dpmd {
             let entropy = deviation.log() + 0.5 * (2.0 * PI * E).ln();
             self.temperature.update(&entropy, target_per_dim);
         }
-        Measured {
-            critic_loss: Some(critic.loss),
-            q_mean: Some(critic.q_mean),
-            ..actor.unwrap_or_default()
-        }
+        metrics
     }
 
     /// One step of the actor on E exp(Q / lambda) ||eps(s, x_t, t) - eps||^2
     /// over actions of pi_old in the first B_a states; Q is normalised and clipped.
-    fn update_actor(&mut self, batch: &Batch, noise: &DpmdActorNoise) -> Measured {
+    fn update_actor(&mut self, batch: &Batch, noise: &DpmdActorNoise) -> Metrics {
         let lambda = self.temperature.alpha();
-        let rows = actor_rows(batch.len(), self.config.mirror.batch_share);
+        let rows = rows_of_share(batch.len(), self.config.mirror.batch_share);
         let obs = batch.obs.narrow(0, 0, rows);
         let (action, weight) = {
             let _guard = tch::no_grad_guard();
@@ -210,20 +229,15 @@ impl Dpmd {
         let gradient = self.actor.gradient(&loss);
         self.actor_adam.step(&mut self.actor, &gradient);
         self.lagged.track(&self.actor, self.config.mirror.policy_tau);
-        Measured {
-            actor_loss: Some(loss.detach()),
-            alpha: Some(lambda),
-            grad_norm: Some(gradient.norm()),
-            ..Measured::default()
-        }
+        Metrics::from([("actor_loss", &loss), ("alpha", &lambda), ("grad_norm", &gradient.norm())])
     }
 
     /// The best of K proposals in each of the states (B_a, obs), with noise on it.
     fn propose(&self, obs: &Tensor, noise: &Tensor, added: &Tensor) -> Tensor {
-        let k = self.config.candidates.train;
+        let k = self.config.mirror.candidates;
         let rows = repeat_rows(obs, k);
         let proposals = self.policy.sample(self.actor.frozen(), &rows, noise);
-        self.add_noise(&choose(&self.critic, &rows, &proposals, k), added)
+        self.add_noise(&self.critic.choose(&rows, &proposals, k), added)
     }
 }
 
@@ -234,24 +248,23 @@ impl Agent for Dpmd {
         let rows = repeat_rows(obs, k);
         let noise = self.policy.noise(rows.size()[0], self.device, rng);
         let proposals = self.policy.sample(self.lagged.frozen(), &rows, &noise);
-        let chosen = choose(&self.critic, &rows, &proposals, k);
+        let chosen = self.critic.choose(&rows, &proposals, k);
         if mode == ActMode::Deterministic {
             return chosen;
         }
         self.add_noise(&chosen, &normal(rng, &chosen.size(), self.device))
     }
 
-    fn update(&mut self, batch: &Batch, rng: &mut Random) -> Measured {
-        let due = (self.critic.updates() + 1) % self.config.actor.update_every == 0;
-        let CandidatesConfig { target, train, .. } = self.config.candidates;
+    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
+        let target = self.config.candidates.target;
         let act_dim = self.policy.act_dim();
         let next = self.policy.noise(batch.len() * target, self.device, rng);
         let next_added = normal(rng, &[batch.len(), act_dim], self.device);
-        let MirrorConfig { actions, batch_share, .. } = self.config.mirror;
-        let actor = due.then(|| {
-            let rows = actor_rows(batch.len(), batch_share);
+        let MirrorConfig { actions, candidates, batch_share, .. } = self.config.mirror;
+        let actor = with_actor.then(|| {
+            let rows = rows_of_share(batch.len(), batch_share);
             let proposals = (actions == MirrorActions::Policy).then(|| {
-                let proposals = self.policy.noise(rows * train, self.device, rng);
+                let proposals = self.policy.noise(rows * candidates, self.device, rng);
                 (proposals, normal(rng, &[rows, act_dim], self.device))
             });
             DpmdActorNoise { proposals, denoising: self.policy.denoising(rows, self.device, rng) }
@@ -275,7 +288,7 @@ impl Agent for Dpmd {
         ])
     }
 
-    fn load(&mut self, saved: &[(String, Tensor)]) -> Result<(), StateError> {
-        load_state(&self.state(), saved)
+    fn actor_due(&self) -> bool {
+        self.config.actor.due(self.critic.updates())
     }
 }

@@ -1,9 +1,7 @@
 //! A Gaussian policy squashed by tanh (SAC, Haarnoja et al. 2018b, appendix C).
 
-use agent::Random;
-use networks::{
-    Activation, Linear, Mlp, Params, ParamsBuilder, squashed_gaussian, squashed_log_prob,
-};
+use agent::{ActorConfig, Random};
+use networks::{Linear, Mlp, Params, ParamsBuilder, squashed_gaussian, squashed_log_prob};
 use tch::{Device, Kind, Tensor};
 
 /// Range of the head's log standard deviation, as in Stable-Baselines3.
@@ -33,17 +31,15 @@ pub struct Sample {
 
 impl GaussianPolicy {
     /// Lays out the network and draws its parameters.
-    #[allow(clippy::too_many_arguments)]
     pub fn new(
-        width: i64,
-        depth: usize,
-        activation: Activation,
+        actor: &ActorConfig,
         obs_dim: i64,
         act_dim: i64,
         device: Device,
         rng: &mut Random,
     ) -> (Self, Params) {
         let mut builder = ParamsBuilder::new();
+        let ActorConfig { width, depth, activation, .. } = *actor;
         let b = &mut builder;
         let network = Mlp::new(b, "trunk", obs_dim, width, depth, activation, rng, |b, rng| {
             ["mean", "log_std"].map(|name| Linear::new(b, name, width, act_dim, rng)).into()

@@ -1,7 +1,6 @@
 //! The algorithms that SMFP is compared with, one file each. They share its
 //! critics, replay, optimiser and training loop.
 
-mod config;
 pub mod crossq;
 pub mod diffusion;
 pub mod dpmd;
@@ -9,10 +8,7 @@ mod gaussian;
 pub mod mdpo;
 pub mod meanflow;
 pub mod qvpo;
-mod running;
 pub mod sac;
 pub mod td3;
 
-pub use config::{ActorConfig, CandidatesConfig};
 pub use gaussian::{Gaussian, GaussianPolicy, Sample};
-pub use running::QScale;

@@ -9,55 +9,33 @@
 //! maximum likelihood of actions from it as SMFP does, or holds it near pi_old
 //! by KL(pi || pi_old) as published.
 
-use crate::config::{ActorConfig, choose};
 use crate::gaussian::GaussianPolicy;
-use crate::running::{QScale, Scale, check_decay};
+use agent::candidates::{draw_by_advantage, repeat_rows, rows_of_share, take};
 use agent::{
-    ActMode, Agent, Batch, CriticConfig, CriticLearner, Measured, Random, Temperature, in_range,
-    repeat_rows,
+    ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, Metrics,
+    ObjectiveConfig, Random, Scale, Temperature, TemperatureConfig, in_range,
 };
-use networks::{Adam, Counter, Params, StateError, load_state, merge_state, normal, uniform};
+use networks::{Adam, Counter, Params, merge_state, normal, uniform};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 /// The preset file: every key with its default and meaning.
 pub const PRESETS: &str = include_str!("mdpo.toml");
 
-/// Smallest deviation of the advantage that logits are scaled by.
-const MIN_STD: f64 = 1e-6;
-
-/// Everything that shapes MDPO. `mdpo.toml` says what each key means.
+/// Everything that shapes MDPO.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct MdpoConfig {
+    /// The critics.
     pub critic: CriticConfig,
+    /// The policy's network and its optimiser.
     pub actor: ActorConfig,
+    /// The weight of the mirror term, and the units of Q.
     pub objective: ObjectiveConfig,
-    pub entropy: EntropyConfig,
+    /// The entropy's weight.
+    pub temperature: TemperatureConfig,
+    /// The mirror term and the lagged policy.
     pub mirror: MirrorConfig,
-}
-
-/// `[objective]`: the weights of its terms.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
-pub struct ObjectiveConfig {
-    pub lambda: f64,
-    pub q_scale: QScale,
-    pub q_scale_decay: f64,
-}
-
-/// `[entropy]`: the temperature.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
-pub struct EntropyConfig {
-    pub automatic: bool,
-    pub alpha: f64,
-    pub learning_rate: f64,
-    pub target_per_dim: f64,
-    pub in_target: bool,
 }
 
 /// What holds the policy near the lagged one.
@@ -73,30 +51,28 @@ pub enum MirrorKind {
 /// `[mirror]`: the mirror term and the lagged policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct MirrorConfig {
+    /// What holds the policy near the lagged one.
     pub kind: MirrorKind,
+    /// Candidates per state of which one is drawn, K.
     pub candidates: i64,
+    /// c of exp(A / (c std A)).
     pub temperature: f64,
+    /// Share of the batch that the term is computed on.
     pub batch_share: f64,
+    /// Polyak rate of the lagged policy; 1 copies it.
     pub policy_tau: f64,
+    /// Actor updates between two moves of the lagged policy.
     pub policy_interval: i64,
 }
 
-impl MdpoConfig {
-    /// Checks ranges.
-    ///
-    /// # Errors
-    /// One line: the key, its value, and what was expected.
-    pub fn validate(&self) -> Result<(), String> {
-        let Self { critic, actor, objective, entropy, mirror } = self;
+impl AgentConfig for MdpoConfig {
+    fn validate(&self) -> Result<(), String> {
+        let Self { critic, actor, objective, temperature, mirror } = self;
         critic.validate()?;
         actor.validate()?;
-        in_range("objective.lambda", objective.lambda, 0.0, 1e9)?;
-        check_decay("objective.q_scale_decay", objective.q_scale_decay)?;
-        in_range("entropy.alpha", entropy.alpha, 1e-12, 1e9)?;
-        in_range("entropy.learning_rate", entropy.learning_rate, 0.0, 1.0)?;
-        in_range("entropy.target_per_dim", entropy.target_per_dim, -100.0, 100.0)?;
+        objective.validate()?;
+        temperature.validate()?;
         in_range("mirror.candidates", mirror.candidates as f64, 1.0, 1024.0)?;
         in_range("mirror.temperature", mirror.temperature, 1e-6, 1e9)?;
         in_range("mirror.batch_share", mirror.batch_share, 1e-3, 1.0)?;
@@ -104,9 +80,21 @@ impl MdpoConfig {
         in_range("mirror.policy_interval", mirror.policy_interval as f64, 1.0, 1e9)
     }
 
+    fn build(
+        &self,
+        obs_dim: i64,
+        act_dim: i64,
+        device: Device,
+        rng: &mut Random,
+    ) -> Box<dyn Agent> {
+        Box::new(Mdpo::new(self, obs_dim, act_dim, device, rng))
+    }
+}
+
+impl MdpoConfig {
     /// States of a batch that take part in the mirror term.
     fn mirror_rows(&self, batch: i64) -> i64 {
-        ((batch as f64 * self.mirror.batch_share).round() as i64).clamp(1, batch)
+        rows_of_share(batch, self.mirror.batch_share)
     }
 }
 
@@ -173,11 +161,8 @@ impl Mdpo {
         device: Device,
         rng: &mut Random,
     ) -> Self {
-        let ActorConfig { width, depth, activation, .. } = config.actor;
-        let (policy, actor) =
-            GaussianPolicy::new(width, depth, activation, obs_dim, act_dim, device, rng);
+        let (policy, actor) = GaussianPolicy::new(&config.actor, obs_dim, act_dim, device, rng);
         let critic = CriticLearner::new(&config.critic, obs_dim, act_dim, device, rng);
-        let ObjectiveConfig { q_scale, q_scale_decay, .. } = config.objective;
         Self {
             config: config.clone(),
             policy,
@@ -185,45 +170,40 @@ impl Mdpo {
             actor_adam: Adam::new(config.actor.adam(), &actor),
             actor,
             critic,
-            temperature: Temperature::new(
-                config.entropy.alpha,
-                config.entropy.learning_rate,
-                device,
-            ),
-            scale: Scale::new(q_scale, q_scale_decay, device),
+            temperature: config.temperature.start(device),
+            scale: Scale::new(&config.objective, device),
             actor_updates: Counter::default(),
             device,
         }
     }
 
     /// One update with the given noise.
-    pub fn update_with(&mut self, batch: &Batch, noise: &MdpoNoise) -> Measured {
+    pub fn update_with(&mut self, batch: &Batch, noise: &MdpoNoise) -> Metrics {
         let (next_action, bonus) = {
             let _guard = tch::no_grad_guard();
             let next = self.policy.sample(self.actor.frozen(), &batch.next_obs, &noise.next);
             // alpha weighs the entropy against Q / S; Bellman's equation has Q.
             let bonus = self
                 .config
-                .entropy
+                .temperature
                 .in_target
                 .then(|| -next.log_prob * self.temperature.alpha() * self.scale.get());
             (next.action, bonus)
         };
-        let critic = self.critic.update(batch, &next_action, bonus.as_ref());
-        let actor = noise.actor.as_ref().map(|noise| self.update_actor(batch, noise));
-        Measured {
-            critic_loss: Some(critic.loss),
-            q_mean: Some(critic.q_mean),
-            ..actor.unwrap_or_default()
+        let mut metrics = self.critic.update(batch, &next_action, bonus.as_ref());
+        if let Some(noise) = &noise.actor {
+            metrics.extend(self.update_actor(batch, noise));
         }
+        metrics
     }
 
     /// One step of the actor, then of the temperature and of the lagged policy.
-    fn update_actor(&mut self, batch: &Batch, noise: &MdpoActorNoise) -> Measured {
+    fn update_actor(&mut self, batch: &Batch, noise: &MdpoActorNoise) -> Metrics {
         let alpha = self.temperature.alpha();
         let sample = self.policy.sample(self.actor.trainable(), &batch.obs, &noise.action);
         let q = self.critic.value(&batch.obs, &sample.action);
-        self.scale.update(&self.critic, batch, &q.detach());
+        let value = |obs: &Tensor, action: &Tensor| self.critic.value(obs, action);
+        self.scale.update(&value, &batch.obs, &batch.action, &q.detach());
         let mirror = self.mirror_loss(batch, noise);
         let pathwise = (&alpha * &sample.log_prob - q / self.scale.get()).mean(Kind::Float);
         let loss = pathwise + &mirror * self.config.objective.lambda;
@@ -231,22 +211,18 @@ impl Mdpo {
         self.actor_adam.step(&mut self.actor, &gradient);
 
         let entropy = -sample.log_prob.detach().mean(Kind::Float);
-        if self.config.entropy.automatic {
-            let target = self.config.entropy.target_per_dim * self.policy.act_dim() as f64;
-            self.temperature.update(&entropy, target);
-        }
+        self.config.temperature.step(&mut self.temperature, &entropy, self.policy.act_dim());
         let MirrorConfig { policy_tau, policy_interval, .. } = self.config.mirror;
         if self.actor_updates.raise() % policy_interval == 0 {
             self.lagged.track(&self.actor, policy_tau);
         }
-        Measured {
-            actor_loss: Some(loss.detach()),
-            mirror_loss: Some(mirror.detach()),
-            entropy: Some(entropy),
-            alpha: Some(alpha),
-            grad_norm: Some(gradient.norm()),
-            ..Measured::default()
-        }
+        Metrics::from([
+            ("actor_loss", &loss),
+            ("mirror_loss", &mirror),
+            ("entropy", &entropy),
+            ("alpha", &alpha),
+            ("grad_norm", &gradient.norm()),
+        ])
     }
 
     /// L_mirror, a scalar.
@@ -266,26 +242,15 @@ impl Mdpo {
     }
 
     /// Actions before squashing, one a state, from pi_old exp(A / (c std A)):
-    /// one of K of the lagged policy's, drawn with softmax weights. A is the
-    /// value less its mean over the K.
+    /// one of K of the lagged policy's.
     fn draw_improved(&self, obs: &Tensor, noise: &MdpoActorNoise) -> Tensor {
         let _guard = tch::no_grad_guard();
         let MirrorConfig { candidates: k, temperature, .. } = self.config.mirror;
-        let (states, act_dim) = (obs.size()[0], self.policy.act_dim());
         let rows = repeat_rows(obs, k);
         let gaussian = self.policy.gaussian(self.lagged.frozen(), &rows);
         let drawn = gaussian.mean + gaussian.log_std.exp() * &noise.candidates;
-        let q = self.critic.value(&rows, &drawn.tanh()).view([states, k]);
-        let advantage = &q - q.mean_dim(&[1i64][..], true, None);
-        let std = advantage.std(false).clamp_min(MIN_STD);
-        let share = (advantage / (std * temperature)).softmax(-1, None);
-        // Inverse of the cumulative distribution; the last candidate takes what
-        // rounding leaves.
-        let cumulative = share.cumsum(1, None).narrow(1, 0, k - 1);
-        let choice =
-            cumulative.le_tensor(&noise.choice).sum_dim_intlist(&[1i64][..], true, Kind::Int64);
-        let index = choice.unsqueeze(-1).expand([states, 1, act_dim], false);
-        drawn.view([states, k, act_dim]).gather(1, &index, false).squeeze_dim(1)
+        let q = self.critic.value(&rows, &drawn.tanh()).view([-1, k]);
+        take(&drawn, &draw_by_advantage(&q, temperature, &noise.choice))
     }
 }
 
@@ -301,13 +266,13 @@ impl Agent for Mdpo {
         let rows = repeat_rows(obs, k);
         let noise = normal(rng, &[rows.size()[0], self.policy.act_dim()], self.device);
         let action = self.policy.sample(p, &rows, &noise).action;
-        choose(&self.critic, &rows, &action, k)
+        self.critic.choose(&rows, &action, k)
     }
 
-    fn update(&mut self, batch: &Batch, rng: &mut Random) -> Measured {
-        let due = (self.critic.updates() + 1) % self.config.actor.update_every == 0;
+    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
         let act_dim = self.policy.act_dim();
-        let noise = MdpoNoise::draw(&self.config, batch.len(), act_dim, due, self.device, rng);
+        let noise =
+            MdpoNoise::draw(&self.config, batch.len(), act_dim, with_actor, self.device, rng);
         self.update_with(batch, &noise)
     }
 
@@ -323,7 +288,7 @@ impl Agent for Mdpo {
         ])
     }
 
-    fn load(&mut self, saved: &[(String, Tensor)]) -> Result<(), StateError> {
-        load_state(&self.state(), saved)
+    fn actor_due(&self) -> bool {
+        self.config.actor.due(self.critic.updates())
     }
 }

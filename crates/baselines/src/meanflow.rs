@@ -10,14 +10,13 @@
 //!
 //! with g(s, x, t) = x - u(s, x, t), u the mean velocity from t to 0.
 
-use crate::config::{ActorConfig, CandidatesConfig, choose, choose_for_target};
-use crate::running::{QScale, Scale, check_decay};
+use agent::candidates::repeat_rows;
 use agent::{
-    ActMode, Agent, Batch, CriticConfig, CriticLearner, Measured, Random, in_range, repeat_rows,
+    ActMode, ActorConfig, Agent, AgentConfig, Batch, CandidatesConfig, CriticConfig, CriticLearner,
+    Metrics, ObjectiveConfig, Random, Scale, in_range,
 };
 use networks::{
-    Adam, Linear, Mlp, Params, ParamsBuilder, StateError, TimeEmbedding, load_state, merge_state,
-    normal, uniform,
+    Adam, Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, merge_state, normal, uniform,
 };
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -25,58 +24,60 @@ use tch::{Device, Kind, Tensor};
 /// The preset file: every key with its default and meaning.
 pub const PRESETS: &str = include_str!("meanflow.toml");
 
-/// Everything that shapes MeanFlow Q-learning. `meanflow.toml` says what each
-/// key means.
+/// Everything that shapes MeanFlow Q-learning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct MeanFlowConfig {
+    /// The critics.
     pub critic: CriticConfig,
+    /// The policy's network and its optimiser.
     pub actor: ActorConfig,
+    /// Proposals per state.
     pub candidates: CandidatesConfig,
+    /// The weight of the regression, and the units of Q.
     pub objective: ObjectiveConfig,
+    /// The flow.
     pub flow: FlowConfig,
-}
-
-/// `[objective]`: the weights of its terms.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
-pub struct ObjectiveConfig {
-    pub lambda: f64,
-    pub q_scale: QScale,
-    pub q_scale_decay: f64,
-    pub bound_penalty: f64,
 }
 
 /// `[flow]`: the network's time input and the regression.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct FlowConfig {
+    /// Frequencies of the time embedding.
     pub frequencies: i64,
+    /// Weight of mean relu(|a| - 1), which keeps actions in bounds.
+    pub bound_penalty: f64,
+    /// The regression's target is clipped to +- this.
     pub target_clip: f64,
+    /// p of the adaptive weights 1 / (err^2 + c)^p.
     pub adaptive_power: f64,
+    /// c of the adaptive weights.
     pub adaptive_constant: f64,
 }
 
-impl MeanFlowConfig {
-    /// Checks ranges.
-    ///
-    /// # Errors
-    /// One line: the key, its value, and what was expected.
-    pub fn validate(&self) -> Result<(), String> {
+impl AgentConfig for MeanFlowConfig {
+    fn validate(&self) -> Result<(), String> {
         let Self { critic, actor, candidates, objective, flow } = self;
         critic.validate()?;
         actor.validate()?;
         candidates.validate()?;
-        in_range("objective.lambda", objective.lambda, 0.0, 1e9)?;
-        check_decay("objective.q_scale_decay", objective.q_scale_decay)?;
-        in_range("objective.bound_penalty", objective.bound_penalty, 0.0, 1e9)?;
+        objective.validate()?;
+        in_range("flow.bound_penalty", flow.bound_penalty, 0.0, 1e9)?;
         in_range("flow.frequencies", flow.frequencies as f64, 1.0, 1024.0)?;
         in_range("flow.target_clip", flow.target_clip, 1.0, 1e9)?;
         in_range("flow.adaptive_power", flow.adaptive_power, 0.0, 10.0)?;
         in_range("flow.adaptive_constant", flow.adaptive_constant, 1e-12, 1e9)
+    }
+
+    fn build(
+        &self,
+        obs_dim: i64,
+        act_dim: i64,
+        device: Device,
+        rng: &mut Random,
+    ) -> Box<dyn Agent> {
+        Box::new(MeanFlow::new(self, obs_dim, act_dim, device, rng))
     }
 }
 
@@ -193,48 +194,45 @@ impl MeanFlow {
             actor_adam: Adam::new(actor.adam(), &params),
             actor: params,
             critic,
-            scale: Scale::new(objective.q_scale, objective.q_scale_decay, device),
+            scale: Scale::new(objective, device),
             device,
         }
     }
 
     /// One update with the given noise.
-    pub fn update_with(&mut self, batch: &Batch, noise: &MeanFlowNoise) -> Measured {
+    pub fn update_with(&mut self, batch: &Batch, noise: &MeanFlowNoise) -> Metrics {
         let next_action = {
             let _guard = tch::no_grad_guard();
             let k = self.config.candidates.target;
             let rows = repeat_rows(&batch.next_obs, k);
             let proposals = self.policy.one_step(self.actor.frozen(), &rows, &noise.next);
-            choose_for_target(&self.critic, &rows, &proposals.clamp(-1.0, 1.0), k)
+            self.critic.choose_for_target(&rows, &proposals.clamp(-1.0, 1.0), k)
         };
-        let critic = self.critic.update(batch, &next_action, None);
-        let actor = noise.actor.as_ref().map(|noise| self.update_actor(batch, noise));
-        Measured {
-            critic_loss: Some(critic.loss),
-            q_mean: Some(critic.q_mean),
-            ..actor.unwrap_or_default()
+        let mut metrics = self.critic.update(batch, &next_action, None);
+        if let Some(noise) = &noise.actor {
+            metrics.extend(self.update_actor(batch, noise));
         }
+        metrics
     }
 
     /// One step of the actor.
-    fn update_actor(&mut self, batch: &Batch, noise: &MeanFlowActorNoise) -> Measured {
+    fn update_actor(&mut self, batch: &Batch, noise: &MeanFlowActorNoise) -> Metrics {
         let action = self.policy.one_step(self.actor.trainable(), &batch.obs, &noise.z);
         let q = self.critic.value(&batch.obs, &action.clamp(-1.0, 1.0));
-        self.scale.update(&self.critic, batch, &q.detach());
-        let objective = &self.config.objective;
+        let value = |obs: &Tensor, action: &Tensor| self.critic.value(obs, action);
+        self.scale.update(&value, &batch.obs, &batch.action, &q.detach());
         let flow = self.flow_loss(batch, noise);
         let bound = (action.abs() - 1.0).relu().mean(Kind::Float);
         let loss = (-q / self.scale.get()).mean(Kind::Float)
-            + bound * objective.bound_penalty
-            + &flow * objective.lambda;
+            + bound * self.config.flow.bound_penalty
+            + &flow * self.config.objective.lambda;
         let gradient = self.actor.gradient(&loss);
         self.actor_adam.step(&mut self.actor, &gradient);
-        Measured {
-            actor_loss: Some(loss.detach()),
-            mirror_loss: Some(flow.detach()),
-            grad_norm: Some(gradient.norm()),
-            ..Measured::default()
-        }
+        Metrics::from([
+            ("actor_loss", &loss),
+            ("mirror_loss", &flow),
+            ("grad_norm", &gradient.norm()),
+        ])
     }
 
     /// L_flow, a scalar. As published, ||.||^2 is the mean over the action's
@@ -261,14 +259,13 @@ impl Agent for MeanFlow {
         let rows = repeat_rows(obs, k);
         let z = normal(rng, &[rows.size()[0], self.policy.act_dim], self.device);
         let proposals = self.policy.one_step(self.actor.frozen(), &rows, &z).clamp(-1.0, 1.0);
-        choose(&self.critic, &rows, &proposals, k)
+        self.critic.choose(&rows, &proposals, k)
     }
 
-    fn update(&mut self, batch: &Batch, rng: &mut Random) -> Measured {
-        let due = (self.critic.updates() + 1) % self.config.actor.update_every == 0;
+    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
         let (rows, act_dim) = (batch.len(), self.policy.act_dim);
         let next = normal(rng, &[rows * self.config.candidates.target, act_dim], self.device);
-        let actor = due.then(|| MeanFlowActorNoise {
+        let actor = with_actor.then(|| MeanFlowActorNoise {
             z: normal(rng, &[rows, act_dim], self.device),
             e: normal(rng, &[rows, act_dim], self.device),
             t: uniform(rng, &[rows, 1], self.device),
@@ -285,7 +282,7 @@ impl Agent for MeanFlow {
         ])
     }
 
-    fn load(&mut self, saved: &[(String, Tensor)]) -> Result<(), StateError> {
-        load_state(&self.state(), saved)
+    fn actor_due(&self) -> bool {
+        self.config.actor.due(self.critic.updates())
     }
 }

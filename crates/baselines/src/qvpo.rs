@@ -2,13 +2,13 @@
 //! own proposals, weighted by their advantage, and from uniform actions that
 //! stand for the entropy.
 
-use crate::config::{ActorConfig, choose, choose_for_target};
-use crate::diffusion::{CandidatesConfig, Denoising, DiffusionConfig, DiffusionPolicy, actor_rows};
+use crate::diffusion::{Denoising, DiffusionConfig, DiffusionPolicy};
+use agent::candidates::{best_of, repeat_rows, rows_of_share, take};
 use agent::{
-    ActMode, Agent, Batch, CriticConfig, CriticLearner, Measured, Random, best_of, in_range,
-    repeat_rows,
+    ActMode, ActorConfig, Agent, AgentConfig, Batch, CandidatesConfig, CriticConfig, CriticLearner,
+    Metrics, Random, in_range,
 };
-use networks::{Adam, Params, StateError, load_state, merge_state, uniform};
+use networks::{Adam, Params, merge_state, uniform};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
@@ -18,51 +18,70 @@ pub const PRESETS: &str = include_str!("qvpo.toml");
 /// Everything that shapes QVPO. `qvpo.toml` says what each key means.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct QvpoConfig {
+    /// The critics.
     pub critic: CriticConfig,
+    /// The policy's network and its optimiser.
     pub actor: ActorConfig,
+    /// Proposals per state.
     pub candidates: CandidatesConfig,
+    /// The diffusion.
     pub diffusion: DiffusionConfig,
-    pub objective: ObjectiveConfig,
+    /// What the policy regresses to.
+    pub regression: RegressionConfig,
 }
 
-/// `[objective]`: what the actor learns from.
+/// `[regression]`: what the actor learns from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
-pub struct ObjectiveConfig {
+pub struct RegressionConfig {
+    /// Proposals per state, of which the best is learned from, N_d.
+    pub candidates: i64,
+    /// Share of the batch that the actor learns from.
     pub batch_share: f64,
+    /// Uniform actions per state that stand for the entropy, U.
     pub uniform: i64,
+    /// Weight of one of them relative to the state's best action, at the start.
     pub entropy: f64,
+    /// That weight at the end of a linear fall.
     pub entropy_final: f64,
+    /// Critic updates over which it falls.
     pub entropy_decay_updates: i64,
 }
 
-impl QvpoConfig {
-    /// Checks ranges.
-    ///
-    /// # Errors
-    /// One line: the key, its value, and what was expected.
-    pub fn validate(&self) -> Result<(), String> {
-        let Self { critic, actor, candidates, diffusion, objective } = self;
+impl AgentConfig for QvpoConfig {
+    fn validate(&self) -> Result<(), String> {
+        let Self { critic, actor, candidates, diffusion, regression } = self;
         critic.validate()?;
         actor.validate()?;
         diffusion.validate()?;
         candidates.validate()?;
         // The advantage over the mean of one is 0.
-        in_range("candidates.train", candidates.train as f64, 2.0, 1024.0)?;
-        in_range("objective.batch_share", objective.batch_share, 1e-3, 1.0)?;
-        in_range("objective.uniform", objective.uniform as f64, 0.0, 1024.0)?;
-        in_range("objective.entropy", objective.entropy, 0.0, 1e9)?;
-        in_range("objective.entropy_final", objective.entropy_final, 0.0, 1e9)?;
-        let decay = objective.entropy_decay_updates as f64;
-        in_range("objective.entropy_decay_updates", decay, 1.0, 1e12)
+        in_range("regression.candidates", regression.candidates as f64, 2.0, 1024.0)?;
+        in_range("regression.batch_share", regression.batch_share, 1e-3, 1.0)?;
+        in_range("regression.uniform", regression.uniform as f64, 0.0, 1024.0)?;
+        in_range("regression.entropy", regression.entropy, 0.0, 1e9)?;
+        in_range("regression.entropy_final", regression.entropy_final, 0.0, 1e9)?;
+        let decay = regression.entropy_decay_updates as f64;
+        in_range("regression.entropy_decay_updates", decay, 1.0, 1e12)
     }
 
+    fn build(
+        &self,
+        obs_dim: i64,
+        act_dim: i64,
+        device: Device,
+        rng: &mut Random,
+    ) -> Box<dyn Agent> {
+        Box::new(Qvpo::new(self, obs_dim, act_dim, device, rng))
+    }
+}
+
+impl QvpoConfig {
     /// The entropy's weight after some updates of the critics.
     pub fn entropy_weight(&self, updates: i64) -> f64 {
-        let ObjectiveConfig { entropy, entropy_final, entropy_decay_updates, .. } = self.objective;
+        let RegressionConfig { entropy, entropy_final, entropy_decay_updates, .. } =
+            self.regression;
         let share = (updates as f64 / entropy_decay_updates as f64).min(1.0);
         entropy + (entropy_final - entropy) * share
     }
@@ -119,30 +138,28 @@ impl Qvpo {
     }
 
     /// One update with the given noise.
-    pub fn update_with(&mut self, batch: &Batch, noise: &QvpoNoise) -> Measured {
+    pub fn update_with(&mut self, batch: &Batch, noise: &QvpoNoise) -> Metrics {
         let next_action = {
             let _guard = tch::no_grad_guard();
             let k = self.config.candidates.target;
             let rows = repeat_rows(&batch.next_obs, k);
             let proposals = self.policy.sample(self.actor.frozen(), &rows, &noise.next);
-            choose_for_target(&self.critic, &rows, &proposals, k)
+            self.critic.choose_for_target(&rows, &proposals, k)
         };
-        let critic = self.critic.update(batch, &next_action, None);
-        let actor = noise.actor.as_ref().map(|noise| self.update_actor(batch, noise));
-        Measured {
-            critic_loss: Some(critic.loss),
-            q_mean: Some(critic.q_mean),
-            ..actor.unwrap_or_default()
+        let mut metrics = self.critic.update(batch, &next_action, None);
+        if let Some(noise) = &noise.actor {
+            metrics.extend(self.update_actor(batch, noise));
         }
+        metrics
     }
 
     /// One step of the actor on the Q-weighted variational bound.
-    fn update_actor(&mut self, batch: &Batch, noise: &QvpoActorNoise) -> Measured {
+    fn update_actor(&mut self, batch: &Batch, noise: &QvpoActorNoise) -> Metrics {
         let obs =
-            batch.obs.narrow(0, 0, actor_rows(batch.len(), self.config.objective.batch_share));
+            batch.obs.narrow(0, 0, rows_of_share(batch.len(), self.config.regression.batch_share));
         let (best, advantage) = self.improve(&obs, &noise.proposals);
         let entropy = self.config.entropy_weight(self.critic.updates());
-        let count = self.config.objective.uniform;
+        let count = self.config.regression.uniform;
         let (obs, action, weight) = if count > 0 {
             (
                 Tensor::cat(&[&obs, &repeat_rows(&obs, count)], 0),
@@ -156,26 +173,25 @@ impl Qvpo {
         let loss = self.policy.loss(p, &obs, &action, &weight, &noise.denoising);
         let gradient = self.actor.gradient(&loss);
         self.actor_adam.step(&mut self.actor, &gradient);
-        Measured {
-            actor_loss: Some(loss.detach()),
-            alpha: Some(Tensor::from(entropy as f32)),
-            grad_norm: Some(gradient.norm()),
-            ..Measured::default()
-        }
+        Metrics::from([
+            ("actor_loss", &loss),
+            ("alpha", &Tensor::from(entropy as f32)),
+            ("grad_norm", &gradient.norm()),
+        ])
     }
 
     /// The best of N_d proposals per state, (B, act), and its advantage over
     /// their mean value, which is at least 0: (B).
     fn improve(&self, obs: &Tensor, noise: &Tensor) -> (Tensor, Tensor) {
         let _guard = tch::no_grad_guard();
-        let n = self.config.candidates.train;
+        let n = self.config.regression.candidates;
         let rows = repeat_rows(obs, n);
         let proposals = self.policy.sample(self.actor.frozen(), &rows, noise);
         let q = self.critic.value(&rows, &proposals);
         let each = q.view([-1, n]);
         let advantage = each.amax(&[1i64][..], false) - each.mean_dim(&[1i64][..], false, None);
         // The cut at 0 is only for rounding: the best is above the mean.
-        (best_of(&proposals, &q, n), advantage.clamp_min(0.0))
+        (take(&proposals, &best_of(&q, n)), advantage.clamp_min(0.0))
     }
 }
 
@@ -186,18 +202,17 @@ impl Agent for Qvpo {
         let rows = repeat_rows(obs, k);
         let noise = self.policy.noise(rows.size()[0], self.device, rng);
         let proposals = self.policy.sample(self.actor.frozen(), &rows, &noise);
-        choose(&self.critic, &rows, &proposals, k)
+        self.critic.choose(&rows, &proposals, k)
     }
 
-    fn update(&mut self, batch: &Batch, rng: &mut Random) -> Measured {
-        let due = (self.critic.updates() + 1) % self.config.actor.update_every == 0;
-        let CandidatesConfig { target, train, .. } = self.config.candidates;
+    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
+        let target = self.config.candidates.target;
         let next = self.policy.noise(batch.len() * target, self.device, rng);
-        let actor = due.then(|| {
-            let rows = actor_rows(batch.len(), self.config.objective.batch_share);
-            let count = self.config.objective.uniform;
+        let actor = with_actor.then(|| {
+            let rows = rows_of_share(batch.len(), self.config.regression.batch_share);
+            let RegressionConfig { candidates, uniform: count, .. } = self.config.regression;
             QvpoActorNoise {
-                proposals: self.policy.noise(rows * train, self.device, rng),
+                proposals: self.policy.noise(rows * candidates, self.device, rng),
                 uniform: uniform(rng, &[rows * count, self.policy.act_dim()], self.device),
                 denoising: self.policy.denoising(rows * (1 + count), self.device, rng),
             }
@@ -217,7 +232,7 @@ impl Agent for Qvpo {
         ])
     }
 
-    fn load(&mut self, saved: &[(String, Tensor)]) -> Result<(), StateError> {
-        load_state(&self.state(), saved)
+    fn actor_due(&self) -> bool {
+        self.config.actor.due(self.critic.updates())
     }
 }

@@ -1,68 +1,53 @@
 //! Soft Actor-Critic with automatic temperature (Haarnoja et al. 2018b), with
 //! plain, LayerNorm or CrossQ critics.
 
-use crate::config::{ActorConfig, choose};
 use crate::gaussian::GaussianPolicy;
+use agent::candidates::repeat_rows;
 use agent::{
-    ActMode, Agent, Batch, CriticConfig, CriticLearner, Measured, Random, Temperature, Value,
-    in_range, repeat_rows,
+    ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, Metrics, Random,
+    Temperature, TemperatureConfig, Value,
 };
-use networks::{Adam, Params, StateError, load_state, merge_state, move_together, normal};
+use networks::{Adam, Params, merge_state, move_together, normal};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 /// The preset file: every key with its default and meaning.
 pub const PRESETS: &str = include_str!("sac.toml");
 
-/// Everything that shapes SAC. `sac.toml` says what each key means.
+/// Everything that shapes SAC.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct SacConfig {
+    /// The critics.
     pub critic: CriticConfig,
+    /// The policy's network and its optimiser.
     pub actor: ActorConfig,
-    pub entropy: EntropyConfig,
+    /// The entropy's weight.
+    pub temperature: TemperatureConfig,
 }
 
-/// `[entropy]`: the temperature.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
-pub struct EntropyConfig {
-    pub automatic: bool,
-    pub alpha: f64,
-    pub learning_rate: f64,
-    pub target_per_dim: f64,
-}
-
-impl SacConfig {
-    /// Checks ranges.
-    ///
-    /// # Errors
-    /// One line: the key, its value, and what was expected.
-    pub fn validate(&self) -> Result<(), String> {
+impl AgentConfig for SacConfig {
+    fn validate(&self) -> Result<(), String> {
         self.critic.validate()?;
         self.actor.validate()?;
-        self.entropy.validate()
+        self.temperature.validate()
     }
-}
 
-impl EntropyConfig {
-    /// Checks ranges.
-    ///
-    /// # Errors
-    /// One line: the key, its value, and what was expected.
-    pub fn validate(&self) -> Result<(), String> {
-        in_range("entropy.alpha", self.alpha, 1e-12, 1e9)?;
-        in_range("entropy.learning_rate", self.learning_rate, 0.0, 1.0)?;
-        in_range("entropy.target_per_dim", self.target_per_dim, -100.0, 100.0)
+    fn build(
+        &self,
+        obs_dim: i64,
+        act_dim: i64,
+        device: Device,
+        rng: &mut Random,
+    ) -> Box<dyn Agent> {
+        Box::new(Sac::new(self, obs_dim, act_dim, device, rng))
     }
 }
 
 /// A Gaussian policy and its temperature, which learn from whatever tells them
 /// Q(s, a): the critics of [`Sac`], or a function that is known.
 pub struct SacActor {
-    config: EntropyConfig,
+    config: TemperatureConfig,
     policy: GaussianPolicy,
     params: Params,
     adam: Adam,
@@ -86,8 +71,8 @@ pub struct SacNoise {
 }
 
 impl SacActor {
-    /// Draws the network for the given sizes. The configuration must be valid; its
-    /// `[critic]` is not used.
+    /// Draws the network for the given sizes. The configuration must be valid. Values
+    /// come from outside, so its `[critic]` plays no part.
     pub fn new(
         config: &SacConfig,
         obs_dim: i64,
@@ -95,16 +80,13 @@ impl SacActor {
         device: Device,
         rng: &mut Random,
     ) -> Self {
-        let ActorConfig { width, depth, activation, .. } = config.actor;
-        let (policy, params) =
-            GaussianPolicy::new(width, depth, activation, obs_dim, act_dim, device, rng);
-        let EntropyConfig { alpha, learning_rate: alpha_rate, .. } = config.entropy;
+        let (policy, params) = GaussianPolicy::new(&config.actor, obs_dim, act_dim, device, rng);
         Self {
-            config: config.entropy.clone(),
+            config: config.temperature.clone(),
             policy,
             adam: Adam::new(config.actor.adam(), &params),
             params,
-            temperature: Temperature::new(alpha, alpha_rate, device),
+            temperature: config.temperature.start(device),
         }
     }
 
@@ -115,7 +97,7 @@ impl SacActor {
 
     /// One step on E [alpha log pi(a|s) - Q(s, a)] in some states (B, obs) with
     /// noise (B, act), then of the temperature.
-    pub fn update(&mut self, obs: &Tensor, noise: &Tensor, value: &Value) -> Measured {
+    pub fn update(&mut self, obs: &Tensor, noise: &Tensor, value: &Value) -> Metrics {
         let alpha = self.temperature.alpha();
         let sample = self.policy.sample(self.params.trainable(), obs, noise);
         let q = value(obs, &sample.action);
@@ -123,17 +105,13 @@ impl SacActor {
         let gradient = self.params.gradient(&loss);
         self.adam.step(&mut self.params, &gradient);
         let entropy = -sample.log_prob.detach().mean(Kind::Float);
-        if self.config.automatic {
-            let target = self.config.target_per_dim * self.policy.act_dim() as f64;
-            self.temperature.update(&entropy, target);
-        }
-        Measured {
-            actor_loss: Some(loss.detach()),
-            entropy: Some(entropy),
-            alpha: Some(alpha),
-            grad_norm: Some(gradient.norm()),
-            ..Measured::default()
-        }
+        self.config.step(&mut self.temperature, &entropy, self.policy.act_dim());
+        Metrics::from([
+            ("actor_loss", &loss),
+            ("entropy", &entropy),
+            ("alpha", &alpha),
+            ("grad_norm", &gradient.norm()),
+        ])
     }
 
     /// The state by name.
@@ -161,23 +139,20 @@ impl Sac {
     }
 
     /// One update with the given noise.
-    pub fn update_with(&mut self, batch: &Batch, noise: &SacNoise) -> Measured {
+    pub fn update_with(&mut self, batch: &Batch, noise: &SacNoise) -> Metrics {
         let (next_action, bonus) = {
             let _guard = tch::no_grad_guard();
             let SacActor { policy, params, temperature, .. } = &self.actor;
             let next = policy.sample(params.frozen(), &batch.next_obs, &noise.next);
-            (next.action, -next.log_prob * temperature.alpha())
+            let entropy = self.config.temperature.in_target;
+            (next.action, entropy.then(|| -next.log_prob * temperature.alpha()))
         };
-        let critic = self.critic.update(batch, &next_action, Some(&bonus));
-        let actor = noise.actor.as_ref().map(|noise| {
+        let mut metrics = self.critic.update(batch, &next_action, bonus.as_ref());
+        if let Some(noise) = &noise.actor {
             let value = |obs: &Tensor, action: &Tensor| self.critic.value(obs, action);
-            self.actor.update(&batch.obs, noise, &value)
-        });
-        Measured {
-            critic_loss: Some(critic.loss),
-            q_mean: Some(critic.q_mean),
-            ..actor.unwrap_or_default()
+            metrics.extend(self.actor.update(&batch.obs, noise, &value));
         }
+        metrics
     }
 }
 
@@ -194,14 +169,13 @@ impl Agent for Sac {
         let rows = repeat_rows(obs, k);
         let noise = normal(rng, &[rows.size()[0], policy.act_dim()], self.device);
         let action = policy.sample(p, &rows, &noise).action;
-        choose(&self.critic, &rows, &action, k)
+        self.critic.choose(&rows, &action, k)
     }
 
-    fn update(&mut self, batch: &Batch, rng: &mut Random) -> Measured {
-        let due = (self.critic.updates() + 1) % self.config.actor.update_every == 0;
+    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
         let shape = [batch.len(), self.actor.policy.act_dim()];
         let mut next = normal(rng, &shape, Device::Cpu);
-        let mut actor = due.then(|| normal(rng, &shape, Device::Cpu));
+        let mut actor = with_actor.then(|| normal(rng, &shape, Device::Cpu));
         let mut both: Vec<&mut Tensor> = std::iter::once(&mut next).chain(&mut actor).collect();
         move_together(&mut both, self.device);
         self.update_with(batch, &SacNoise { next, actor })
@@ -211,7 +185,7 @@ impl Agent for Sac {
         merge_state([self.actor.state(), self.critic.state()])
     }
 
-    fn load(&mut self, saved: &[(String, Tensor)]) -> Result<(), StateError> {
-        load_state(&self.state(), saved)
+    fn actor_due(&self) -> bool {
+        self.config.actor.due(self.critic.updates())
     }
 }

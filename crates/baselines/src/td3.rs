@@ -1,13 +1,13 @@
 //! Twin Delayed DDPG (Fujimoto et al. 2018): a deterministic policy, delayed
 //! updates and smoothed targets.
 
-use crate::config::{ActorConfig, choose};
+use agent::candidates::repeat_rows;
 use agent::{
-    ActMode, Agent, Batch, CriticConfig, CriticLearner, Measured, Random, in_range, repeat_rows,
+    ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, Metrics, Random,
+    in_range,
 };
 use networks::{
-    Adam, Aggregate, CriticKind, Linear, Mlp, Params, ParamsBuilder, StateError, load_state,
-    merge_state, normal,
+    Adam, Aggregate, CriticKind, Linear, Mlp, Params, ParamsBuilder, merge_state, normal,
 };
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -15,37 +15,47 @@ use tch::{Device, Kind, Tensor};
 /// The preset file: every key with its default and meaning.
 pub const PRESETS: &str = include_str!("td3.toml");
 
-/// Everything that shapes TD3. `td3.toml` says what each key means.
+/// Everything that shapes TD3.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct Td3Config {
+    /// The critics.
     pub critic: CriticConfig,
+    /// The policy's network and its optimiser.
     pub actor: ActorConfig,
+    /// Exploration and smoothing.
     pub noise: NoiseConfig,
 }
 
 /// `[noise]`: exploration and target policy smoothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct NoiseConfig {
+    /// Deviation of the noise on actions while exploring.
     pub exploration: f64,
+    /// Deviation of the noise on the target's next actions.
     pub target: f64,
+    /// That noise is clipped to +- this.
     pub target_clip: f64,
 }
 
-impl Td3Config {
-    /// Checks ranges.
-    ///
-    /// # Errors
-    /// One line: the key, its value, and what was expected.
-    pub fn validate(&self) -> Result<(), String> {
+impl AgentConfig for Td3Config {
+    fn validate(&self) -> Result<(), String> {
         self.critic.validate()?;
         self.actor.validate()?;
         in_range("noise.exploration", self.noise.exploration, 0.0, 10.0)?;
         in_range("noise.target", self.noise.target, 0.0, 10.0)?;
         in_range("noise.target_clip", self.noise.target_clip, 0.0, 1e9)
+    }
+
+    fn build(
+        &self,
+        obs_dim: i64,
+        act_dim: i64,
+        device: Device,
+        rng: &mut Random,
+    ) -> Box<dyn Agent> {
+        Box::new(Td3::new(self, obs_dim, act_dim, device, rng))
     }
 }
 
@@ -118,9 +128,8 @@ impl Td3 {
         }
     }
 
-    /// One update with the given noise; every `actor.update_every`-th is one of
-    /// the actor and of its target, too.
-    pub fn update_with(&mut self, batch: &Batch, noise: &Td3Noise) -> Measured {
+    /// One update with the given noise, where `with_actor` of the actor and of its target, too.
+    pub fn update_with(&mut self, batch: &Batch, with_actor: bool, noise: &Td3Noise) -> Metrics {
         let next_action = {
             let _guard = tch::no_grad_guard();
             let p = self.actor_target.as_ref().unwrap_or(&self.actor).frozen();
@@ -128,17 +137,15 @@ impl Td3 {
             let smoothing = (&noise.next * self.config.noise.target).clamp(-clip, clip);
             (self.policy.action(p, &batch.next_obs) + smoothing).clamp(-1.0, 1.0)
         };
-        let critic = self.critic.update(batch, &next_action, None);
-        let due = self.critic.updates() % self.config.actor.update_every == 0;
-        Measured {
-            critic_loss: Some(critic.loss),
-            q_mean: Some(critic.q_mean),
-            ..if due { self.update_actor(batch) } else { Measured::default() }
+        let mut metrics = self.critic.update(batch, &next_action, None);
+        if with_actor {
+            metrics.extend(self.update_actor(batch));
         }
+        metrics
     }
 
     /// One step on E [-Q_1(s, pi(s))]: of the first critic, as published.
-    fn update_actor(&mut self, batch: &Batch) -> Measured {
+    fn update_actor(&mut self, batch: &Batch) -> Metrics {
         let action = self.policy.action(self.actor.trainable(), &batch.obs);
         let loss = -self.critic.value_by(Aggregate::First, &batch.obs, &action).mean(Kind::Float);
         let gradient = self.actor.gradient(&loss);
@@ -146,11 +153,7 @@ impl Td3 {
         if let Some(target) = &mut self.actor_target {
             target.track(&self.actor, self.config.critic.tau);
         }
-        Measured {
-            actor_loss: Some(loss.detach()),
-            grad_norm: Some(gradient.norm()),
-            ..Measured::default()
-        }
+        Metrics::from([("actor_loss", &loss), ("grad_norm", &gradient.norm())])
     }
 }
 
@@ -165,12 +168,12 @@ impl Agent for Td3 {
         };
         let noise = normal(rng, &[obs.size()[0] * k, self.policy.act_dim], self.device);
         let proposals = repeat_rows(&action, k) + noise * self.config.noise.exploration;
-        choose(&self.critic, &repeat_rows(obs, k), &proposals.clamp(-1.0, 1.0), k)
+        self.critic.choose(&repeat_rows(obs, k), &proposals.clamp(-1.0, 1.0), k)
     }
 
-    fn update(&mut self, batch: &Batch, rng: &mut Random) -> Measured {
+    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
         let next = normal(rng, &[batch.len(), self.policy.act_dim], self.device);
-        self.update_with(batch, &Td3Noise { next })
+        self.update_with(batch, with_actor, &Td3Noise { next })
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
@@ -183,7 +186,7 @@ impl Agent for Td3 {
         ])
     }
 
-    fn load(&mut self, saved: &[(String, Tensor)]) -> Result<(), StateError> {
-        load_state(&self.state(), saved)
+    fn actor_due(&self) -> bool {
+        self.config.actor.due(self.critic.updates())
     }
 }

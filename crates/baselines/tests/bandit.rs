@@ -4,6 +4,7 @@ mod common;
 
 use agent::{ActMode, stream};
 use common::{actions, bandit, make, snapshot};
+use std::sync::Mutex;
 use tch::{Kind, Tensor};
 
 const ROWS: i64 = 256;
@@ -13,8 +14,18 @@ fn two_modes(action: &Tensor) -> Tensor {
     ((action.abs() - 0.6).square() * (-0.5 / (0.15 * 0.15))).exp()
 }
 
-/// Critics that know the bandit, as an agent's state.
+/// Critics that know the bandit, as an agent's state; every test learns from the same.
 fn critics() -> Vec<(String, Tensor)> {
+    // Tensors are not shared between threads, so each takes a copy from behind a lock.
+    static CRITICS: Mutex<Vec<(String, Tensor)>> = Mutex::new(Vec::new());
+    let mut known = CRITICS.lock().unwrap();
+    if known.is_empty() {
+        *known = learn_critics();
+    }
+    known.iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect()
+}
+
+fn learn_critics() -> Vec<(String, Tensor)> {
     let mut rng = stream(1, "critics");
     let mut state = Vec::new();
     for (rate, updates) in [("3e-3", 800), ("3e-4", 400)] {
@@ -55,34 +66,15 @@ fn solves(algo: &str, keys: &str, updates: u64) -> bool {
     let near = |mode: f64| (&drawn - mode).abs().lt(0.25).to_kind(Kind::Float);
     let [low, high] = [-0.6, 0.6].map(|mode| near(mode).mean(Kind::Float).double_value(&[]));
     println!("{algo}: {low:.2} and {high:.2}");
+    // No squashed Gaussian reaches this: over all means and deviations, with 0.15 at each mode the
+    // two together have at most 0.58 (a difference of error functions).
     low + high > 0.6 && low.min(high) > 0.15
-}
-
-#[test]
-fn no_squashed_gaussian_has_six_tenths_at_both_modes_together_and_a_seventh_at_each() {
-    // The bar above, against every mean and deviation: the mass of
-    // tanh(N(mean, deviation)) near a mode is a difference of error functions.
-    let normal = |x: f64| 0.5 * (1.0 + Tensor::from(x / 2f64.sqrt()).erf().double_value(&[]));
-    let mut best = 0.0f64;
-    for mean in (0..=40).map(|i| f64::from(i) * 0.05) {
-        for deviation in (1..=60).map(|i| f64::from(i) * 0.05) {
-            let mass = |low: f64, high: f64| {
-                let below = |a: f64| normal((a.atanh() - mean) / deviation);
-                below(high) - below(low)
-            };
-            let (low, high) = (mass(-0.85, -0.35), mass(0.35, 0.85));
-            if low.min(high) > 0.15 {
-                best = best.max(low + high);
-            }
-        }
-    }
-    assert!((0.5..0.58).contains(&best), "{best}");
 }
 
 #[test]
 fn gaussian_and_deterministic_policies_cannot_solve_it() {
     assert!(!solves("sac", "", 400));
-    assert!(!solves("sac", "\"entropy.automatic\" = false\n\"entropy.alpha\" = 0.1", 400));
+    assert!(!solves("sac", "\"temperature.automatic\" = false\n\"temperature.alpha\" = 0.1", 400));
     assert!(!solves("td3", "", 400));
     assert!(!solves("mdpo", "", 400));
 }
@@ -90,7 +82,7 @@ fn gaussian_and_deterministic_policies_cannot_solve_it() {
 #[test]
 fn smfp_solves_it() {
     let keys = r#"
-        "actor.frequencies" = 2
+        "policy.frequencies" = 2
         "objective.lambda" = 10.0
         "mirror.actions" = "broad"
         "mirror.temperature" = 0.3
@@ -115,10 +107,10 @@ fn qvpo_solves_it() {
     let keys = r#"
         "diffusion.steps" = 10
         "diffusion.frequencies" = 2
-        "candidates.train" = 2
-        "objective.batch_share" = 1.0
-        "objective.entropy" = 0.12
-        "objective.entropy_final" = 0.12
+        "regression.candidates" = 2
+        "regression.batch_share" = 1.0
+        "regression.entropy" = 0.12
+        "regression.entropy_final" = 0.12
     "#;
     assert!(solves("qvpo", keys, 600));
 }

@@ -2,8 +2,8 @@
 
 mod common;
 
+use agent::ActorConfig;
 use agent::stream;
-use baselines::ActorConfig;
 use baselines::diffusion::{
     Denoising, DiffusionConfig, DiffusionPolicy, Schedule, ScheduleKind::*,
 };

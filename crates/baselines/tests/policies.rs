@@ -3,11 +3,18 @@
 
 mod common;
 
-use agent::stream;
+use agent::{Random, stream};
 use baselines::GaussianPolicy;
 use baselines::meanflow::{MeanFlowConfig, MeanFlowPolicy, PRESETS};
-use networks::{Activation, normal, uniform};
+use baselines::sac::{self, SacConfig};
+use networks::{Params, normal, uniform};
 use tch::{Device, Kind, Tensor};
+
+/// A small policy for two observations and one action.
+fn gaussian(rng: &mut Random) -> (GaussianPolicy, Params) {
+    let config: SacConfig = common::config(sac::PRESETS, "");
+    GaussianPolicy::new(&config.actor, 2, 1, Device::Cpu, rng)
+}
 
 fn double(tensor: &Tensor) -> f64 {
     tensor.double_value(&[])
@@ -16,8 +23,7 @@ fn double(tensor: &Tensor) -> f64 {
 #[test]
 fn the_density_of_given_actions_integrates_to_one_and_equals_that_of_drawn_ones() {
     let mut rng = stream(1, "test");
-    let (policy, params) =
-        GaussianPolicy::new(16, 2, Activation::Tanh, 2, 1, Device::Cpu, &mut rng);
+    let (policy, params) = gaussian(&mut rng);
     let p = params.frozen();
     for _ in 0..3 {
         let count = 20_001;
@@ -39,10 +45,7 @@ fn the_density_of_given_actions_integrates_to_one_and_equals_that_of_drawn_ones(
 
 #[test]
 fn the_divergence_of_two_policies_is_the_integral_that_defines_it() {
-    let policies = [2, 3].map(|seed| {
-        let mut rng = stream(seed, "test");
-        GaussianPolicy::new(16, 2, Activation::Tanh, 2, 1, Device::Cpu, &mut rng)
-    });
+    let policies = [2, 3].map(|seed| gaussian(&mut stream(seed, "test")));
     let count = 20_001;
     let obs = Tensor::from_slice(&[0.3f32, -1.2]).repeat([count, 1]);
     let raw = Tensor::linspace(-9, 9, count, (Kind::Float, Device::Cpu)).unsqueeze(1);

@@ -26,7 +26,7 @@ pub use cpu::multiplications;
 pub use critic::{
     Aggregate, CriticKind, CriticPass, Critics, CriticsConfig, TdErrors, TdTarget, td_errors,
 };
-pub use gaussian::{squashed_gaussian, squashed_log_prob};
+pub use gaussian::{gaussian_log_density, squashed_gaussian, squashed_log_prob, tanh_log_slope};
 pub use mlp::{Activation, Linear, Mlp};
 pub use norm::{BatchNorm, LayerNorm, NormMode, Renorm};
 pub use params::{Params, ParamsBuilder, StateError, load_state, merge_state};

@@ -86,21 +86,16 @@ impl Events {
     /// # Errors
     /// The file can't be written.
     pub fn train(&mut self, row: &TrainRow) -> io::Result<()> {
-        let scalars = [
+        let fixed = [
             ("train/return_mean", row.return_mean),
             ("train/length_mean", row.length_mean),
             ("train/episodes", Some(row.episodes as f64)),
             ("train/updates", Some(row.updates as f64)),
-            ("loss/critic_loss", row.critic_loss),
-            ("loss/actor_loss", row.actor_loss),
-            ("loss/mirror_loss", row.mirror_loss),
-            ("policy/entropy", row.entropy),
-            ("policy/alpha", row.alpha),
-            ("policy/grad_norm", row.grad_norm),
-            ("critic/q_mean", row.q_mean),
             ("speed/steps_per_s", Some(row.steps_per_s)),
         ];
-        let scalars = scalars.map(|(tag, value)| (tag.to_string(), value));
+        let fixed = fixed.map(|(tag, value)| (tag.to_string(), value));
+        let metrics = row.metrics.iter().map(|(name, value)| (tag(name), *value));
+        let scalars = fixed.into_iter().chain(metrics);
         self.scalars(row.step, row.wall_s, scalars)
     }
 
@@ -150,6 +145,16 @@ impl Events {
         // Whole at once: a reader that follows the file sees no half record.
         self.file.write_all(&record)
     }
+}
+
+/// The tag of a metric: `loss/actor_loss`, `critic/q_mean`, `policy/entropy`.
+fn tag(name: &str) -> String {
+    let group = match name {
+        _ if name.ends_with("_loss") => "loss",
+        _ if name.starts_with("q_") => "critic",
+        _ => "policy",
+    };
+    format!("{group}/{name}")
 }
 
 /// The checksum of a record: CRC-32C, turned and shifted so that checksums of

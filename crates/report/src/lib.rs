@@ -18,6 +18,7 @@ mod study;
 mod tables;
 mod tail;
 mod toys;
+mod train_row;
 
 pub use aggregate::{Aggregate, Improvement, Member};
 pub use events::Events;
@@ -31,46 +32,13 @@ pub use study::{ActionTime, Cell, CurvePoint, Options, Reaching, Study, Task};
 pub use tables::{ScoreRow, scores};
 pub use tail::{News, Tail};
 pub use toys::ToyRow;
+pub use train_row::{METRICS, TrainRow};
 
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
-
-/// A row of `train.csv`. Quantities that an algorithm lacks, or that did not
-/// arise since the row before, are empty fields.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct TrainRow {
-    /// Environment steps so far.
-    pub step: u64,
-    /// Critic updates so far.
-    pub updates: u64,
-    /// Episodes finished so far.
-    pub episodes: u64,
-    /// Mean return of the episodes that ended since the row before.
-    pub return_mean: Option<f64>,
-    /// Their mean length in steps.
-    pub length_mean: Option<f64>,
-    /// Mean over the updates since the row before; so are the next six.
-    pub critic_loss: Option<f64>,
-    /// The actor's whole loss.
-    pub actor_loss: Option<f64>,
-    /// The mirror term.
-    pub mirror_loss: Option<f64>,
-    /// Entropy (or its surrogate) in nats.
-    pub entropy: Option<f64>,
-    /// The entropy's weight.
-    pub alpha: Option<f64>,
-    /// The critics' mean value on the batch.
-    pub q_mean: Option<f64>,
-    /// Norm of the actor's gradient.
-    pub grad_norm: Option<f64>,
-    /// Environment steps per second since the row before.
-    pub steps_per_s: f64,
-    /// Seconds since the run began.
-    pub wall_s: f64,
-}
 
 /// A row of `eval.csv`: one evaluation in one mode.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -120,10 +88,23 @@ impl EvalRow {
 /// before the next step is taken.
 pub struct Log<Row> {
     writer: csv::Writer<File>,
+    /// The file has no header yet.
+    empty: bool,
     row: PhantomData<Row>,
 }
 
-impl<Row: Serialize> Log<Row> {
+/// A row of a CSV file.
+pub trait Record: Serialize {
+    /// The names of its columns, where the type's fields don't give them.
+    fn header(&self) -> Option<Vec<String>> {
+        None
+    }
+}
+
+impl Record for EvalRow {}
+impl Record for ToyRow {}
+
+impl<Row: Record> Log<Row> {
     /// Begins a file, which must not exist.
     ///
     /// # Errors
@@ -143,9 +124,9 @@ impl<Row: Serialize> Log<Row> {
         Ok(Self::append_to(file, bytes == 0))
     }
 
-    fn append_to(file: File, header: bool) -> Self {
-        let writer = csv::WriterBuilder::new().has_headers(header).from_writer(file);
-        Self { writer, row: PhantomData }
+    fn append_to(file: File, empty: bool) -> Self {
+        let writer = csv::WriterBuilder::new().has_headers(empty).from_writer(file);
+        Self { writer, empty, row: PhantomData }
     }
 
     /// Makes the rows safe on the disk.
@@ -161,6 +142,11 @@ impl<Row: Serialize> Log<Row> {
     /// # Errors
     /// The file can't be written, for example because the disk is full.
     pub fn append(&mut self, row: &Row) -> std::io::Result<()> {
+        if std::mem::take(&mut self.empty)
+            && let Some(header) = row.header()
+        {
+            self.writer.write_record(header).map_err(std::io::Error::from)?;
+        }
         self.writer.serialize(row).map_err(std::io::Error::from)?;
         self.writer.flush()
     }
@@ -218,16 +204,18 @@ mod tests {
     fn rows_come_back_as_written_and_missing_quantities_are_empty_fields() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("train.csv");
-        let row = TrainRow { step: 10, critic_loss: Some(0.5), wall_s: 1.25, ..Default::default() };
-        Log::create(&path).unwrap().append(&row).unwrap();
+        let metrics = vec![("critic_loss".into(), Some(0.5)), ("of_its_own".into(), None)];
+        let row = TrainRow { step: 10, metrics, wall_s: 1.25, ..Default::default() };
+        let mut log = Log::create(&path).unwrap();
+        log.append(&row).unwrap();
+        log.append(&row).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(
             text,
-            "step,updates,episodes,return_mean,length_mean,critic_loss,actor_loss,mirror_loss,\
-             entropy,alpha,q_mean,grad_norm,steps_per_s,wall_s\n\
-             10,0,0,,,0.5,,,,,,,0.0,1.25\n"
+            "step,updates,episodes,return_mean,length_mean,critic_loss,of_its_own,steps_per_s,\
+             wall_s\n10,0,0,,,0.5,,0.0,1.25\n10,0,0,,,0.5,,0.0,1.25\n"
         );
-        assert_eq!(read::<TrainRow>(&path).unwrap(), [row]);
+        assert_eq!(read::<TrainRow>(&path).unwrap(), [row.clone(), row]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{ALGORITHMS, SMALL, TASKS, folder, refused, repeatable, runner, stderr, train};
+use common::{SMALL, TASKS, folder, metric, refused, repeatable, runner, stderr, train};
 use report::{EvalRow, ToyRow};
 use std::fs;
 use std::path::Path;
@@ -23,14 +23,8 @@ fn every_task_trains_from_the_command_line_and_its_checkpoint_evaluates_to_what_
         assert_eq!(steps, [100, 200, 300], "{env}");
         let last = train.last().unwrap();
         assert_eq!(last.updates, 150, "{env}");
-        for (name, value) in [
-            ("critic_loss", last.critic_loss),
-            ("actor_loss", last.actor_loss),
-            ("mirror_loss", last.mirror_loss),
-            ("entropy", last.entropy),
-            ("q_mean", last.q_mean),
-            ("grad_norm", last.grad_norm),
-        ] {
+        for name in ["critic_loss", "actor_loss", "mirror_loss", "entropy", "q_mean", "grad_norm"] {
+            let value = metric(last, name);
             assert!(value.is_some_and(f64::is_finite), "{env}: {name} is {value:?}");
         }
         let config = fs::read_to_string(run.join("config.toml")).unwrap();
@@ -52,19 +46,15 @@ fn every_task_trains_from_the_command_line_and_its_checkpoint_evaluates_to_what_
 #[test]
 fn every_algorithm_trains_from_the_command_line_and_its_checkpoint_evaluates_to_what_was_logged() {
     let out = tempfile::tempdir().unwrap();
-    for algo in ALGORITHMS {
+    for algo in runner::algorithms() {
         let output = train(out.path(), "Hopper-v4", 3, &["--algo", algo]);
         assert!(output.status.success(), "{algo}: {}", stderr(&output));
         let run = out.path().join(algo).join("Hopper-v4/seed-3");
         let (train, eval, _) = repeatable(&run);
         let last = train.last().unwrap();
         assert_eq!((last.step, last.updates), (300, 150), "{algo}");
-        for (name, value) in [
-            ("critic_loss", last.critic_loss),
-            ("actor_loss", last.actor_loss),
-            ("q_mean", last.q_mean),
-            ("grad_norm", last.grad_norm),
-        ] {
+        for name in ["critic_loss", "actor_loss", "q_mean", "grad_norm"] {
+            let value = metric(last, name);
             assert!(value.is_some_and(f64::is_finite), "{algo}: {name} is {value:?}");
         }
         let evaluation =
@@ -410,7 +400,7 @@ fn benchmarks_print_a_json_document_for_programs() {
             .iter()
             .map(|r| r["algo"].as_str().unwrap())
             .collect();
-        assert_eq!(algos, ALGORITHMS);
+        assert_eq!(algos, runner::algorithms());
         for row in report["rows"].as_array().unwrap() {
             assert!(row[figure].as_f64().unwrap() > 0.0, "{row}");
             assert!(row["parameters"].as_i64().unwrap() > 1000, "{row}");

@@ -1,16 +1,13 @@
 //! The actor: the unified objective (4) against a value that is given.
 
-use crate::config::{EntropyEstimate, EntropyMode, Improvement, QScale, SmfpConfig, Squash};
+use crate::config::{EntropyEstimate, EntropyMode, SmfpConfig, Squash};
 use crate::entropy::{penalty, scalar, scheduled_alpha, semi_implicit_log_prob, surrogate, target};
 use crate::mirror;
 use crate::noise::{ActorNoise, MirrorNoise};
 use crate::policy::{Draw, Policy};
-use agent::{Measured, Random, Temperature, Value};
-use networks::{Adam, AdamConfig, Counter, Params, merge_state};
+use agent::{Metrics, Random, Scale, Temperature, Value};
+use networks::{Adam, Counter, Params, merge_state};
 use tch::{Device, Kind, Tensor};
-
-/// Smallest value of the running scale of Q.
-const MIN_SCALE: f64 = 1e-6;
 
 /// A Stochastic MeanFlow Policy that learns from whatever tells it Q(s, a): the
 /// critics of [`Smfp`](crate::Smfp), or a function that is known.
@@ -23,26 +20,13 @@ pub struct SmfpActor {
     adam: Adam,
     /// Learned alpha of `entropy.mode = "dual"`.
     temperature: Option<Temperature>,
-    /// S, the running scale of Q: (1); negative before its first value.
-    scale: Tensor,
+    scale: Scale,
     updates: Counter,
 }
 
-impl SmfpConfig {
-    /// Whether the mirror term is part of the objective.
-    pub fn uses_mirror(&self) -> bool {
-        self.objective.improvement != Improvement::Pathwise && self.objective.lambda > 0.0
-    }
-
-    /// States of a batch that take part in the mirror term.
-    pub fn mirror_rows(&self, batch: i64) -> i64 {
-        ((batch as f64 * self.mirror.batch_share).round() as i64).clamp(1, batch)
-    }
-}
-
 impl SmfpActor {
-    /// Draws the network for the given sizes. The configuration must be valid; its
-    /// `[critic]` is not used.
+    /// Draws the network for the given sizes. The configuration must be valid. Values
+    /// come from outside, so its `[critic]` plays no part.
     pub fn new(
         config: &SmfpConfig,
         obs_dim: i64,
@@ -50,23 +34,18 @@ impl SmfpActor {
         device: Device,
         rng: &mut Random,
     ) -> Self {
-        let (policy, params) =
-            Policy::new(&config.actor, &config.entropy, obs_dim, act_dim, Kind::Float, device, rng);
-        let learning_rate = config.actor.learning_rate;
-        let adam = AdamConfig { learning_rate, beta1: 0.9, beta2: 0.999 };
+        let (policy, params) = Policy::new(config, obs_dim, act_dim, Kind::Float, device, rng);
         let temperature = (config.entropy.mode == EntropyMode::Dual).then(|| {
             Temperature::new(config.entropy.alpha, config.entropy.alpha_learning_rate, device)
         });
-        let unscaled = config.objective.q_scale == QScale::None;
-        let initial_scale = if unscaled { 1.0 } else { -1.0 };
         Self {
             config: config.clone(),
             policy,
             lagged: params.duplicate(),
-            adam: Adam::new(adam, &params),
+            adam: Adam::new(config.actor.adam(), &params),
             params,
             temperature,
-            scale: Tensor::full([1], initial_scale, (Kind::Float, device)),
+            scale: Scale::new(&config.objective, device),
             updates: Counter::default(),
         }
     }
@@ -76,9 +55,9 @@ impl SmfpActor {
         (&self.policy, &self.params)
     }
 
-    /// S, the running scale of Q: (1), zero before its first value.
+    /// S, the running scale of Q: (1).
     pub(crate) fn scale(&self) -> Tensor {
-        self.scale.clamp_min(0.0)
+        self.scale.get()
     }
 
     /// alpha, the entropy's weight: (1).
@@ -87,7 +66,7 @@ impl SmfpActor {
             Some(temperature) => temperature.alpha(),
             None => {
                 let updates = self.updates.get();
-                scalar(scheduled_alpha(&self.config.entropy, updates), &self.scale)
+                scalar(scheduled_alpha(&self.config.entropy, updates), self.params.flat())
             }
         }
     }
@@ -100,25 +79,21 @@ impl SmfpActor {
         replay: &Tensor,
         noise: &ActorNoise,
         value: &Value,
-    ) -> Measured {
+    ) -> Metrics {
         let config = &self.config;
         let p = self.params.trainable();
         let (draw, log_prob) = self.draw_with_log_prob(p, obs, noise);
 
         let q = value(obs, &draw.action);
-        self.scale = self.next_scale(obs, replay, &q.detach(), value);
+        self.scale.update(value, obs, replay, &q.detach());
         let alpha = self.alpha();
         let mut loss = penalty(&config.entropy, &alpha, &draw, &log_prob);
-        if config.objective.improvement != Improvement::Mirror {
-            let scale = match config.objective.q_scale {
-                QScale::None => self.scale.ones_like(),
-                _ => self.scale.clamp_min(MIN_SCALE),
-            };
-            loss -= q.mean(Kind::Float) / scale;
+        if !config.mirror.only {
+            loss -= q.mean(Kind::Float) / self.scale.get();
         }
-        if config.actor.squash == Squash::Clip && config.objective.bound_penalty > 0.0 {
+        if config.policy.squash == Squash::Clip && config.policy.bound_penalty > 0.0 {
             let beyond = (draw.mean.abs() - 1.0).relu().mean(Kind::Float);
-            loss += beyond * config.objective.bound_penalty;
+            loss += beyond * config.policy.bound_penalty;
         }
         let mirror = noise.mirror.as_ref().map(|noise| self.mirror_loss(obs, replay, noise, value));
         if let Some(mirror) = &mirror {
@@ -135,14 +110,17 @@ impl SmfpActor {
         }
         self.updates.raise();
 
-        Measured {
-            actor_loss: Some(loss.detach()),
-            mirror_loss: mirror.map(|loss| loss.detach()),
-            entropy: self.policy.stochastic().then_some(entropy),
-            alpha: (self.config.entropy.mode != EntropyMode::None).then_some(alpha),
-            grad_norm: Some(gradient.norm()),
-            ..Measured::default()
+        let mut metrics = Metrics::from([("actor_loss", &loss), ("grad_norm", &gradient.norm())]);
+        if let Some(mirror) = &mirror {
+            metrics.record("mirror_loss", mirror);
         }
+        if self.policy.stochastic() {
+            metrics.record("entropy", &entropy);
+        }
+        if self.config.entropy.mode != EntropyMode::None {
+            metrics.record("alpha", &alpha);
+        }
+        metrics
     }
 
     /// Actions for every state, with log pi(a|s) by the configured estimate.
@@ -166,28 +144,12 @@ impl SmfpActor {
 
     /// The entropy that is reported and that the dual step reads: a scalar.
     fn measured_entropy(&self, draw: &Draw, log_prob: &Tensor) -> Tensor {
-        let squashed = self.config.actor.squash == Squash::Tanh;
+        let squashed = self.config.policy.squash == Squash::Tanh;
         if squashed || self.config.entropy.estimate == EntropyEstimate::SemiImplicit {
             -log_prob.detach().mean(Kind::Float)
         } else {
             surrogate(&draw.log_std.detach())
         }
-    }
-
-    /// S after this batch. `q` is the value of the policy's actions; with the
-    /// replay's actions beside them, A = Q(s, b) - Q(s, a) is a one-sample
-    /// advantage.
-    fn next_scale(&self, obs: &Tensor, replay: &Tensor, q: &Tensor, value: &Value) -> Tensor {
-        let _guard = tch::no_grad_guard();
-        let now = match self.config.objective.q_scale {
-            QScale::AdvantageStd => (value(obs, replay) - q).std(false).reshape([1]),
-            QScale::MeanAbsQ => q.abs().mean(Kind::Float).reshape([1]),
-            QScale::None => return self.scale.ones_like(),
-        };
-        let decay = self.config.objective.q_scale_decay;
-        let first = self.scale.lt(0.0);
-        let next = &self.scale * decay + &now * (1.0 - decay);
-        now.where_self(&first, &next)
     }
 
     fn mirror_loss(
@@ -213,7 +175,7 @@ impl SmfpActor {
             noise,
         );
         let p = self.params.trainable();
-        mirror::loss(&config.mirror, &self.policy, p, &obs, &target, &regression.weight)
+        mirror::loss(&self.policy, p, &obs, &target, &regression.weight)
     }
 
     /// The state by name.
@@ -223,10 +185,8 @@ impl SmfpActor {
             self.lagged.named("actor_lagged"),
             self.adam.named("actor_adam"),
             self.temperature.as_ref().map(Temperature::state).unwrap_or_default(),
-            vec![
-                ("q_scale".to_string(), self.scale.shallow_clone()),
-                ("actor_updates".to_string(), self.updates.tensor()),
-            ],
+            self.scale.state(),
+            vec![("actor_updates".to_string(), self.updates.tensor())],
         ])
     }
 }

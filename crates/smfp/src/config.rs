@@ -1,8 +1,10 @@
 //! Settings of SMFP. `presets.toml` says what each key means.
 
-use agent::CriticConfig;
-use networks::Activation;
+use agent::candidates::rows_of_share;
+use agent::{ActorConfig, Agent, AgentConfig, CandidatesConfig, CriticConfig, ObjectiveConfig};
+use agent::{Random, in_range};
 use serde::{Deserialize, Serialize};
+use tch::Device;
 
 /// The preset file: every key with its default, its meaning, and the presets
 /// per task.
@@ -18,43 +20,12 @@ macro_rules! choices {
 }
 
 choices! {
-    /// Where the Gaussian head stands.
-    NoiseSide {
-        /// a = g(s, z, 1) + sigma xi.
-        Output = "output",
-        /// a = g(s, m(s) + sigma(s) z, 1).
-        Source = "source",
-    }
-}
-choices! {
     /// How actions stay in [-1, 1].
     Squash {
         /// Clipping, with a penalty on means beyond the bounds.
         Clip = "clip",
         /// tanh, with its log-determinant in the density.
         Tanh = "tanh",
-    }
-}
-choices! {
-    /// What improves the policy.
-    Improvement {
-        /// Pathwise and mirror term, equation (4).
-        Unified = "unified",
-        /// The pathwise term alone.
-        Pathwise = "pathwise",
-        /// The mirror term alone.
-        Mirror = "mirror",
-    }
-}
-choices! {
-    /// What divides Q in the pathwise term.
-    QScale {
-        /// Running standard deviation of the advantage.
-        AdvantageStd = "advantage_std",
-        /// Running mean of |Q|.
-        MeanAbsQ = "mean_abs_q",
-        /// Nothing.
-        None = "none",
     }
 }
 choices! {
@@ -101,124 +72,117 @@ choices! {
         Broad = "broad",
     }
 }
-choices! {
-    /// Which times the mirror term is computed at.
-    TimeSampling {
-        /// Half r = t, a quarter r = 0, a quarter r = t U(0, 1).
-        General = "general",
-        /// r = 0.
-        Endpoint = "endpoint",
-    }
-}
 
 /// Everything that shapes SMFP.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)] // `presets.toml` documents every key, once.
 pub struct SmfpConfig {
+    /// The critics.
     pub critic: CriticConfig,
+    /// The policy's network and its optimiser.
     pub actor: ActorConfig,
+    /// K_b and K_t.
     pub candidates: CandidatesConfig,
+    /// lambda, and the units of Q.
     pub objective: ObjectiveConfig,
+    /// How the network makes an action.
+    pub policy: PolicyConfig,
+    /// The entropy's surrogate, and how it binds.
     pub entropy: EntropyConfig,
+    /// The mirror term.
     pub mirror: MirrorConfig,
 }
 
-/// `[actor]`: the network and its optimiser.
+/// `[policy]`: from the network's output to an action, equation (1).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
-pub struct ActorConfig {
-    pub width: i64,
-    pub depth: usize,
-    pub activation: Activation,
+pub struct PolicyConfig {
+    /// Frequencies of the time embedding.
     pub frequencies: i64,
-    pub learning_rate: f64,
-    pub update_every: i64,
-    pub noise: NoiseSide,
+    /// How actions stay in [-1, 1].
     pub squash: Squash,
-    pub std_init: f64,
-    pub state_dependent_std: bool,
-}
-
-/// `[candidates]`: K_b and K_t.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
-pub struct CandidatesConfig {
-    pub act: i64,
-    pub target: i64,
-}
-
-/// `[objective]`: equation (4).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
-pub struct ObjectiveConfig {
-    pub improvement: Improvement,
-    pub lambda: f64,
-    pub q_scale: QScale,
-    pub q_scale_decay: f64,
+    /// Weight of mean relu(|mu| - 1), for [`Squash::Clip`].
     pub bound_penalty: f64,
+    /// Standard deviation of the Gaussian head at the start.
+    pub std_init: f64,
 }
 
 /// `[entropy]`: equation (2) and how it binds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct EntropyConfig {
+    /// How the target deviation binds.
     pub mode: EntropyMode,
+    /// Weight of the entropy in units of Q / S; for [`EntropyMode::Dual`] its start.
     pub alpha: f64,
+    /// Weight at the start of a geometric fall to `alpha`.
     pub alpha_initial: f64,
+    /// Actor updates of that fall; 0: none.
     pub alpha_decay_updates: i64,
+    /// Adam's learning rate for log alpha.
     pub alpha_learning_rate: f64,
+    /// Target deviation of the head, and of the noise on the mirror term's actions.
     pub sigma_target: f64,
+    /// How log pi is estimated.
     pub estimate: EntropyEstimate,
+    /// Extra latents M of the semi-implicit estimate.
     pub latents: i64,
+    /// Entropy in the critics' target.
     pub in_target: TargetEntropy,
+    /// Weight of the one-sided penalties that keep the deviation in the range below.
     pub std_penalty: f64,
+    /// Lower end of the range.
     pub std_low: f64,
+    /// Upper end of the range.
     pub std_high: f64,
 }
 
 /// `[mirror]`: equations (3) and (5).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct MirrorConfig {
+    /// Which actions the term regresses to.
     pub actions: MirrorActions,
+    /// Candidates per state, K.
     pub candidates: i64,
+    /// Polyak rate of the lagged policy.
     pub policy_tau: f64,
+    /// c of exp(A / (c std A)).
     pub temperature: f64,
+    /// Largest weight before they are normalised to mean 1.
     pub weight_max: f64,
+    /// Share of the batch that the term is computed on.
     pub batch_share: f64,
-    pub time: TimeSampling,
+    /// The regression's target is clipped to +- this.
     pub target_clip: f64,
-    pub adaptive_power: f64,
-    pub adaptive_constant: f64,
+    /// Whether the pathwise term is left out.
+    pub only: bool,
 }
 
 impl SmfpConfig {
-    /// Checks ranges and combinations.
-    ///
-    /// # Errors
-    /// One line: the key, its value, and what was expected.
-    pub fn validate(&self) -> Result<(), String> {
+    /// Whether the mirror term is part of the objective.
+    pub fn uses_mirror(&self) -> bool {
+        self.objective.lambda > 0.0
+    }
+
+    /// States of a batch that take part in the mirror term.
+    pub fn mirror_rows(&self, batch: i64) -> i64 {
+        rows_of_share(batch, self.mirror.batch_share)
+    }
+}
+
+impl AgentConfig for SmfpConfig {
+    fn validate(&self) -> Result<(), String> {
         self.critic.validate()?;
-        let Self { actor, candidates, objective, entropy, mirror, .. } = self;
+        self.actor.validate()?;
+        self.candidates.validate()?;
+        self.objective.validate()?;
+        let Self { objective, policy, entropy, mirror, .. } = self;
         let checks: &[(&str, f64, f64, f64)] = &[
-            ("actor.width", actor.width as f64, 1.0, 65536.0),
-            ("actor.depth", actor.depth as f64, 1.0, 64.0),
-            ("actor.frequencies", actor.frequencies as f64, 1.0, 1024.0),
-            ("actor.learning_rate", actor.learning_rate, 0.0, 1.0),
-            ("actor.update_every", actor.update_every as f64, 1.0, 1e6),
+            ("policy.frequencies", policy.frequencies as f64, 1.0, 1024.0),
+            ("policy.bound_penalty", policy.bound_penalty, 0.0, 1e9),
             // log_std lives in [-10, 0].
-            ("actor.std_init", actor.std_init, 4.6e-5, 1.0),
-            ("candidates.act", candidates.act as f64, 1.0, 1024.0),
-            ("candidates.target", candidates.target as f64, 1.0, 1024.0),
-            ("objective.lambda", objective.lambda, 0.0, 1e9),
-            ("objective.q_scale_decay", objective.q_scale_decay, 0.0, 1.0),
-            ("objective.bound_penalty", objective.bound_penalty, 0.0, 1e9),
+            ("policy.std_init", policy.std_init, 4.6e-5, 1.0),
             ("entropy.alpha", entropy.alpha, 0.0, 1e9),
             ("entropy.alpha_initial", entropy.alpha_initial, 0.0, 1e9),
             ("entropy.alpha_decay_updates", entropy.alpha_decay_updates as f64, 0.0, 1e12),
@@ -234,11 +198,9 @@ impl SmfpConfig {
             ("mirror.weight_max", mirror.weight_max, 1.0, 1e9),
             ("mirror.batch_share", mirror.batch_share, 1e-3, 1.0),
             ("mirror.target_clip", mirror.target_clip, 1.0, 1e9),
-            ("mirror.adaptive_power", mirror.adaptive_power, 0.0, 10.0),
-            ("mirror.adaptive_constant", mirror.adaptive_constant, 1e-12, 1e9),
         ];
         for &(key, value, low, high) in checks {
-            agent::in_range(key, value, low, high)?;
+            in_range(key, value, low, high)?;
         }
         let logs_pi = matches!(entropy.mode, EntropyMode::Fixed | EntropyMode::Dual);
         if entropy.estimate == EntropyEstimate::SemiImplicit {
@@ -246,13 +208,6 @@ impl SmfpConfig {
                 return Err("entropy.estimate = \"semi-implicit\" needs entropy.mode = \"fixed\" \
                             or \"dual\": the other modes do not read log pi"
                     .into());
-            }
-            if actor.noise == NoiseSide::Source {
-                return Err(
-                    "entropy.estimate = \"semi-implicit\" needs actor.noise = \"output\": \
-                            behind the map there is no density given the latent"
-                        .into(),
-                );
             }
         }
         if entropy.mode != EntropyMode::None && entropy.sigma_target == 0.0 {
@@ -276,6 +231,21 @@ impl SmfpConfig {
                         fall over entropy.alpha_decay_updates"
                 .into());
         }
+        if mirror.only && objective.lambda == 0.0 {
+            return Err("mirror.only = true needs objective.lambda above 0: nothing else would \
+                        improve the policy"
+                .into());
+        }
         Ok(())
+    }
+
+    fn build(
+        &self,
+        obs_dim: i64,
+        act_dim: i64,
+        device: Device,
+        rng: &mut Random,
+    ) -> Box<dyn Agent> {
+        Box::new(crate::Smfp::new(self, obs_dim, act_dim, device, rng))
     }
 }

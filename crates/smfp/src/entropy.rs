@@ -2,6 +2,7 @@
 
 use crate::config::{EntropyConfig, EntropyMode};
 use crate::policy::{Draw, Policy};
+use networks::gaussian_log_density;
 use std::f64::consts::{E, PI};
 use tch::Tensor;
 
@@ -33,11 +34,7 @@ pub fn semi_implicit_log_prob(
 ) -> Tensor {
     let latents = means.size()[0] as f64;
     let noise = (raw.unsqueeze(0) - means) / log_stds.exp();
-    let each = (&noise * &noise * -0.5 - log_stds - 0.5 * (2.0 * PI).ln()).sum_dim_intlist(
-        &[2i64][..],
-        false,
-        None,
-    );
+    let each = gaussian_log_density(&noise, log_stds).sum_dim_intlist(&[2i64][..], false, None);
     each.logsumexp(&[0i64][..], false) - latents.ln() - policy.log_det(raw)
 }
 

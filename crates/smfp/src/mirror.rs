@@ -1,14 +1,12 @@
-//! Entropic mirror descent as a weighted MeanFlow regression (section 3 and
+//! Entropic mirror descent as a weighted MeanFlow regression (section 3,
 //! equation (5)).
 
-use crate::config::{MirrorActions, MirrorConfig, TimeSampling};
+use crate::config::{MirrorActions, MirrorConfig};
 use crate::noise::MirrorNoise;
 use crate::policy::Policy;
-use agent::{Value, repeat_rows};
+use agent::Value;
+use agent::candidates::{advantage_logits, draw_by_advantage, repeat_rows, take};
 use tch::{Kind, Tensor};
-
-/// Smallest deviation of the advantage that weights are scaled by.
-const MIN_STD: f64 = 1e-6;
 
 /// Actions to regress to, one a state, and their weights (mean 1).
 pub struct Regression {
@@ -39,7 +37,8 @@ pub fn regression(
         let drawn = value(&repeat_rows(obs, k), &drawn).view([rows, k]);
         let baseline = drawn.mean_dim(&[1i64][..], false, None);
         let advantage = value(obs, replay) - baseline;
-        let weight = (advantage_logits(config, &advantage)).exp().clamp_max(config.weight_max);
+        let weight =
+            advantage_logits(&advantage, config.temperature).exp().clamp_max(config.weight_max);
         let weight = &weight / weight.mean(None::<Kind>);
         return Regression { action: replay.shallow_clone(), weight };
     }
@@ -52,22 +51,8 @@ pub fn regression(
     let count = candidates.size()[1];
     let flat = candidates.reshape([rows * count, act_dim]);
     let q = value(&repeat_rows(obs, count), &flat).view([rows, count]);
-    let advantage = &q - q.mean_dim(&[1i64][..], true, None);
-    let share = advantage_logits(config, &advantage).softmax(-1, None);
-    // Inverse of the cumulative distribution; the last candidate takes what
-    // rounding leaves.
-    let cumulative = share.cumsum(1, None).narrow(1, 0, count - 1);
-    let choice =
-        cumulative.le_tensor(&noise.choice).sum_dim_intlist(&[1i64][..], true, Kind::Int64);
-    let index = choice.unsqueeze(-1).expand([rows, 1, act_dim], false);
-    let action = candidates.gather(1, &index, false).squeeze_dim(1);
+    let action = take(&flat, &draw_by_advantage(&q, config.temperature, &noise.choice));
     Regression { action, weight: Tensor::ones([rows], (obs.kind(), obs.device())) }
-}
-
-/// A / (c std A), with the deviation over all entries.
-fn advantage_logits(config: &MirrorConfig, advantage: &Tensor) -> Tensor {
-    let std = advantage.std(false).clamp_min(MIN_STD);
-    advantage / (std * config.temperature)
 }
 
 /// A regression of g to its MeanFlow target: rows of (s, x_t, r, t) and g*.
@@ -87,7 +72,8 @@ pub struct MeanFlowTarget {
 /// v = e - b',  b' = b + sigma_target eps,  u* = v - (t - r) du/dt,  g* = x_t - u*
 ///
 /// with the total derivative at fixed r along x' = v, t' = 1 (Geng et al.
-/// 2025, equation 6); for r = 0 this is equation (5). Rows with r = t need no
+/// 2025, equation 6); for r = 0 this is equation (5). Half of the rows have r = t,
+/// a quarter r = 0, a quarter r = t U(0, 1). Rows with r = t need no
 /// derivative, so the pass with tangents runs on the others only.
 #[allow(clippy::too_many_arguments)]
 pub fn mean_flow_target(
@@ -106,10 +92,7 @@ pub fn mean_flow_target(
     let x = (1.0 - t) * &b + t * &noise.e;
     let rows = t.size()[0];
     // Rows are exchangeable, so times are dealt by position.
-    let (equal, zero) = match config.time {
-        TimeSampling::General => (rows / 2, (rows - rows / 2) / 2),
-        TimeSampling::Endpoint => (0, rows),
-    };
+    let (equal, zero) = (rows / 2, (rows - rows / 2) / 2);
     let drawn = rows - equal - zero;
     let r = Tensor::cat(
         &[
@@ -128,10 +111,8 @@ pub fn mean_flow_target(
     MeanFlowTarget { x, r, t: t.shallow_clone(), map }
 }
 
-/// L_mirror = mean of w ||g(s, x_t, r, t) - g*||^2, optionally with adaptive
-/// weights 1 / (||err||^2 + c)^p outside the graph. A scalar.
+/// L_mirror = mean of w ||g(s, x_t, r, t) - g*||^2, a scalar.
 pub fn loss(
-    config: &MirrorConfig,
     policy: &Policy,
     p: &[Tensor],
     obs: &Tensor,
@@ -140,11 +121,5 @@ pub fn loss(
 ) -> Tensor {
     let map = &target.x - policy.velocity(p, obs, &target.x, &target.r, &target.t);
     let error = (map - &target.map).square().sum_dim_intlist(&[1i64][..], false, None);
-    let mut weight = weight.shallow_clone();
-    if config.adaptive_power > 0.0 {
-        let adaptive =
-            (error.detach() + config.adaptive_constant).pow_tensor_scalar(-config.adaptive_power);
-        weight *= adaptive;
-    }
     (weight * error).mean(None::<Kind>)
 }

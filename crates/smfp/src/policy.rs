@@ -1,9 +1,10 @@
-//! The policy: one network call from noise to action (sections 1 and 2).
+//! The policy: one network call from noise to action (section 1).
 
-use crate::config::{ActorConfig, EntropyConfig, EntropyMode, NoiseSide, Squash};
+use crate::config::{EntropyMode, SmfpConfig, Squash};
 use agent::Random;
-use networks::{Linear, Mlp, Params, ParamsBuilder, TimeEmbedding};
-use std::f64::consts::{LN_2, PI};
+use networks::{
+    Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, gaussian_log_density, tanh_log_slope,
+};
 use tch::{Device, Kind, Tensor};
 
 /// Range of the head's log standard deviation.
@@ -16,8 +17,6 @@ pub struct Policy {
     /// Its heads: the velocity u, then log sigma where `std` says so.
     network: Mlp,
     std: Std,
-    /// m(s) and log sigma(s) of `noise = "source"`.
-    source: Option<Mlp>,
     times: TimeEmbedding,
     /// [temb(1), temb(0)], the embedding of the one-step map: (1, 4 K).
     one_step_times: Tensor,
@@ -27,10 +26,8 @@ pub struct Policy {
 
 /// Where the log standard deviation comes from.
 enum Std {
-    /// The second head of the network, or of the source's.
+    /// The second head of the network.
     Head,
-    /// A free parameter per action dimension.
-    Free(usize),
     /// A constant; None is a deterministic head.
     Constant(Option<f64>),
 }
@@ -53,52 +50,44 @@ impl Policy {
     /// Lays out the network and draws its parameters. Both heads start with
     /// zero weights: the policy starts as mu = z, sigma = `std_init`.
     pub fn new(
-        config: &ActorConfig,
-        entropy: &EntropyConfig,
+        config: &SmfpConfig,
         obs_dim: i64,
         act_dim: i64,
         kind: Kind,
         device: Device,
         rng: &mut Random,
     ) -> (Self, Params) {
+        let SmfpConfig { actor, policy, entropy, .. } = config;
         let mut builder = ParamsBuilder::new();
-        let times = TimeEmbedding::new(config.frequencies);
-        let ActorConfig { width, depth, activation, .. } = *config;
+        let times = TimeEmbedding::new(policy.frequencies);
         let inputs = obs_dim + act_dim + 2 * times.dim();
-        let log_std_init = config.std_init.ln();
-        let has_source = config.noise == NoiseSide::Source;
-        let has_head = entropy.mode != EntropyMode::None && config.state_dependent_std;
-        let head = |builder: &mut ParamsBuilder, name: &str, bias: f64| {
-            Linear::constant(builder, name, width, act_dim, bias)
+        let std = match entropy.mode {
+            EntropyMode::None => {
+                Std::Constant((entropy.sigma_target > 0.0).then(|| entropy.sigma_target.ln()))
+            }
+            _ => Std::Head,
         };
         let b = &mut builder;
-        let network = Mlp::new(b, "trunk", inputs, width, depth, activation, rng, |b, _| {
-            let mut heads = vec![head(b, "velocity", 0.0)];
-            if has_head && !has_source {
-                heads.push(head(b, "log_std", log_std_init));
-            }
-            heads
-        });
-        let source = has_source.then(|| {
-            Mlp::new(b, "source", obs_dim, width, depth, activation, rng, |b, _| {
-                let mut heads = vec![head(b, "source_mean", 0.0)];
-                if has_head {
-                    heads.push(head(b, "log_std", log_std_init));
+        let network = Mlp::new(
+            b,
+            "trunk",
+            inputs,
+            actor.width,
+            actor.depth,
+            actor.activation,
+            rng,
+            |b, _| {
+                let mut head = |name, bias| Linear::constant(b, name, actor.width, act_dim, bias);
+                let mut heads = vec![head("velocity", 0.0)];
+                if matches!(std, Std::Head) {
+                    heads.push(head("log_std", policy.std_init.ln()));
                 }
                 heads
-            })
-        });
-        let std = if entropy.mode == EntropyMode::None {
-            Std::Constant((entropy.sigma_target > 0.0).then(|| entropy.sigma_target.ln()))
-        } else if has_head {
-            Std::Head
-        } else {
-            Std::Free(b.constant("log_std", &[act_dim], log_std_init as f32))
-        };
+            },
+        );
         let at = |t: f64| times.forward(&Tensor::full([1, 1], t, (kind, device)));
         let one_step_times = Tensor::cat(&[at(1.0), at(0.0)], 1);
-        let squash = config.squash;
-        let policy = Self { network, std, source, times, one_step_times, squash, act_dim };
+        let policy = Self { network, std, times, one_step_times, squash: policy.squash, act_dim };
         (policy, builder.build(kind, device))
     }
 
@@ -143,31 +132,15 @@ impl Policy {
     }
 
     /// Draws actions by equation (1) from latents `z` and head noise `xi`,
-    /// both (B, act). With `xi` left out the head's noise is zero (for
-    /// `noise = "source"`, where z is that noise, z then counts as zero).
+    /// both (B, act). With `xi` left out the head's noise is zero.
     pub fn draw(&self, p: &[Tensor], obs: &Tensor, z: &Tensor, xi: Option<&Tensor>) -> Draw {
-        let Some(source) = &self.source else {
-            let (mean, log_std) = self.one_step(p, obs, z);
-            return self.finish(mean, log_std, xi);
-        };
-        let heads = source.forward(p, obs);
-        let log_std = self.log_std(p, &heads);
-        let z = if xi.is_some() { z.shallow_clone() } else { z.zeros_like() };
-        let x = self.spread(&self.first_head(heads), &log_std, &z);
-        let raw = &x - self.first_head(self.one_step_heads(p, obs, &x));
-        // The surrogate here is the density of the map's input, so neither the
-        // map's Jacobian nor tanh's belongs to it.
-        let log_prob = self.gaussian_log_prob(&log_std, &z);
-        let action = self.squash(&raw);
-        Draw { action, mean: raw.shallow_clone(), raw, log_std, log_prob }
+        let (mean, log_std) = self.one_step(p, obs, z);
+        self.finish(mean, log_std, xi)
     }
 
     /// The action that [`draw`](Self::draw) draws, and nothing else: for acting,
     /// where every operation counts.
     pub fn action(&self, p: &[Tensor], obs: &Tensor, z: &Tensor, xi: &Tensor) -> Tensor {
-        if self.source.is_some() {
-            return self.draw(p, obs, z, Some(xi)).action;
-        }
         let (mean, log_std) = self.one_step(p, obs, z);
         self.squash(&self.spread(&mean, &log_std, xi))
     }
@@ -188,7 +161,7 @@ impl Policy {
     /// mu = g(s, z, 1) and log sigma, in one call.
     pub fn one_step(&self, p: &[Tensor], obs: &Tensor, z: &Tensor) -> (Tensor, Tensor) {
         let heads = self.one_step_heads(p, obs, z);
-        let log_std = self.log_std(p, &heads);
+        let log_std = self.log_std(&heads);
         (z - self.first_head(heads), log_std)
     }
 
@@ -198,7 +171,7 @@ impl Policy {
         self.network.forward(p, &Tensor::cat(&[obs, x, &times], 1))
     }
 
-    /// Of the heads beside each other, the first: velocity, or the source's mean.
+    /// The first of the heads, which lie side by side: the velocity.
     fn first_head(&self, heads: Tensor) -> Tensor {
         if heads.size()[1] == self.act_dim { heads } else { heads.narrow(1, 0, self.act_dim) }
     }
@@ -208,12 +181,11 @@ impl Policy {
         !matches!(self.std, Std::Constant(None))
     }
 
-    fn log_std(&self, p: &[Tensor], heads: &Tensor) -> Tensor {
+    fn log_std(&self, heads: &Tensor) -> Tensor {
         let rows = heads.size()[0];
         let (low, high) = LOG_STD_RANGE;
         match &self.std {
             Std::Head => heads.narrow(1, self.act_dim, self.act_dim).clamp(low, high),
-            Std::Free(at) => p[*at].clamp(low, high).expand([rows, self.act_dim], false),
             Std::Constant(value) => Tensor::full(
                 [rows, self.act_dim],
                 value.unwrap_or(low),
@@ -228,8 +200,7 @@ impl Policy {
         if !self.stochastic() {
             return Tensor::zeros([noise.size()[0]], (noise.kind(), noise.device()));
         }
-        let each = noise * noise * -0.5 - log_std - 0.5 * (2.0 * PI).ln();
-        each.sum_dim_intlist(&[1i64][..], false, None)
+        sum_of_dims(&gaussian_log_density(noise, log_std))
     }
 
     fn squash(&self, raw: &Tensor) -> Tensor {
@@ -244,13 +215,7 @@ impl Policy {
     pub fn log_det(&self, raw: &Tensor) -> Tensor {
         match self.squash {
             Squash::Clip => Tensor::zeros([raw.size()[0]], (raw.kind(), raw.device())),
-            // log (1 - tanh^2 x) = 2 (log 2 - x - softplus(-2 x)), which does
-            // not lose its digits far from zero.
-            Squash::Tanh => ((LN_2 - raw - (raw * -2.0).softplus()) * 2.0).sum_dim_intlist(
-                &[1i64][..],
-                false,
-                None,
-            ),
+            Squash::Tanh => sum_of_dims(&tanh_log_slope(raw)),
         }
     }
 
@@ -261,4 +226,9 @@ impl Policy {
             Squash::Tanh => action.clamp(-1.0 + TANH_MARGIN, 1.0 - TANH_MARGIN).atanh(),
         }
     }
+}
+
+/// The sum over an action's dimensions: (B, act) -> (B).
+fn sum_of_dims(each: &Tensor) -> Tensor {
+    each.sum_dim_intlist(&[1i64][..], false, None)
 }

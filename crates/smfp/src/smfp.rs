@@ -5,8 +5,9 @@ use crate::config::{SmfpConfig, TargetEntropy};
 use crate::entropy::target;
 use crate::noise::UpdateNoise;
 use crate::policy::{Draw, Policy};
-use agent::{ActMode, Agent, Batch, CriticLearner, Measured, Random, best_of, repeat_rows};
-use networks::{Params, StateError, load_state, merge_state, normal};
+use agent::candidates::{best_of, repeat_rows, take};
+use agent::{ActMode, Agent, Batch, CriticLearner, Metrics, Random};
+use networks::{Params, merge_state, normal};
 use tch::{Device, Tensor};
 
 /// A Stochastic MeanFlow Policy with its critics.
@@ -51,18 +52,19 @@ impl Smfp {
         } else {
             self.critic.value(&rows, &draw.action)
         };
-        let pick = |tensor: &Tensor| best_of(tensor, &q, k);
+        let best = best_of(&q, k);
+        let pick = |tensor: &Tensor| take(tensor, &best);
         Draw {
             action: pick(&draw.action),
             mean: pick(&draw.mean),
             raw: pick(&draw.raw),
             log_std: pick(&draw.log_std),
-            log_prob: pick(&draw.log_prob.unsqueeze(1)).squeeze_dim(1),
+            log_prob: pick(&draw.log_prob),
         }
     }
 
     /// One step of the critics on equation (6).
-    fn update_critics(&mut self, batch: &Batch, z: &Tensor, xi: &Tensor) -> (Tensor, Tensor) {
+    fn update_critics(&mut self, batch: &Batch, z: &Tensor, xi: &Tensor) -> Metrics {
         let (next_action, bonus) = {
             let _guard = tch::no_grad_guard();
             let next = self.propose(&batch.next_obs, z, xi, true);
@@ -78,23 +80,18 @@ impl Smfp {
                 .map(|target| (-&next.log_prob - target) * self.actor.alpha() * self.actor.scale());
             (next.action, bonus)
         };
-        let outcome = self.critic.update(batch, &next_action, bonus.as_ref());
-        (outcome.loss, outcome.q_mean)
+        self.critic.update(batch, &next_action, bonus.as_ref())
     }
 
     /// One update with the given noise: the critics, and the actor where there
     /// is noise for it.
-    pub fn update_with(&mut self, batch: &Batch, noise: &UpdateNoise) -> Measured {
-        let (critic_loss, q_mean) = self.update_critics(batch, &noise.next_z, &noise.next_xi);
-        let actor = noise.actor.as_ref().map(|noise| {
+    pub fn update_with(&mut self, batch: &Batch, noise: &UpdateNoise) -> Metrics {
+        let mut metrics = self.update_critics(batch, &noise.next_z, &noise.next_xi);
+        if let Some(noise) = &noise.actor {
             let value = |obs: &Tensor, action: &Tensor| self.critic.value(obs, action);
-            self.actor.update(&batch.obs, &batch.action, noise, &value)
-        });
-        Measured {
-            critic_loss: Some(critic_loss),
-            q_mean: Some(q_mean),
-            ..actor.unwrap_or_default()
+            metrics.extend(self.actor.update(&batch.obs, &batch.action, noise, &value));
         }
+        metrics
     }
 
     fn act_dim(&self) -> i64 {
@@ -120,18 +117,17 @@ impl Agent for Smfp {
         self.propose(obs, &z, &xi, false).action
     }
 
-    fn update(&mut self, batch: &Batch, rng: &mut Random) -> Measured {
-        let due = (self.critic.updates() + 1) % self.config.actor.update_every == 0;
+    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
         let (rows, act_dim) = (batch.len(), self.act_dim());
-        let noise = UpdateNoise::draw(&self.config, rows, act_dim, due, self.device, rng);
+        let noise = UpdateNoise::draw(&self.config, rows, act_dim, with_actor, self.device, rng);
         self.update_with(batch, &noise)
+    }
+
+    fn actor_due(&self) -> bool {
+        self.config.actor.due(self.critic.updates())
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
         merge_state([self.actor.state(), self.critic.state()])
-    }
-
-    fn load(&mut self, saved: &[(String, Tensor)]) -> Result<(), StateError> {
-        load_state(&self.state(), saved)
     }
 }

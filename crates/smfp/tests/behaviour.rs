@@ -1,8 +1,9 @@
 //! What SMFP promises, checked against definitions: finite differences,
 //! densities by quadrature, and what an update may and may not move.
 
-use agent::{ActMode, Agent, Batch, CriticLearner, Diverged, Random, repeat_rows, stream};
-use networks::{Params, normal, uniform};
+use agent::candidates::repeat_rows;
+use agent::{ActMode, Agent, AgentConfig, Batch, CriticLearner, Diverged, Random, stream};
+use networks::{Params, load_state, normal, uniform};
 use smfp::entropy::{semi_implicit_log_prob, surrogate};
 use smfp::{Policy, Smfp, SmfpConfig, UpdateNoise};
 use std::f64::consts::PI;
@@ -15,7 +16,7 @@ const SMALL: &str = r#"
 "critic.width" = 16
 "actor.width" = 16
 "actor.depth" = 2
-"actor.frequencies" = 3
+"policy.frequencies" = 3
 "#;
 
 /// Preset `default` on small networks, with some keys of its own.
@@ -35,15 +36,7 @@ fn double(tensor: &Tensor) -> f64 {
 fn policy(keys: &str, act_dim: i64, scale: f64) -> (Policy, Params, Random) {
     let config = config(keys);
     let mut rng = stream(7, "policy");
-    let (policy, params) = Policy::new(
-        &config.actor,
-        &config.entropy,
-        OBS,
-        act_dim,
-        Kind::Double,
-        Device::Cpu,
-        &mut rng,
-    );
+    let (policy, params) = Policy::new(&config, OBS, act_dim, Kind::Double, Device::Cpu, &mut rng);
     let drawn = normal(&mut rng, &[params.count()], Device::Cpu).to_kind(Kind::Double) * scale;
     params.flat().shallow_clone().copy_(&drawn);
     // Deviations of 0.1 to 0.9: inside the range that they are clamped to, and
@@ -65,7 +58,7 @@ fn normal_f64(rng: &mut Random, shape: &[i64]) -> Tensor {
 
 #[test]
 fn the_velocitys_tangent_is_its_derivative_along_x_and_t_jointly_at_fixed_r() {
-    for activation in ["mish", "silu", "tanh"] {
+    for activation in ["mish"] {
         let (policy, params, mut rng) =
             policy(&format!("\"actor.activation\" = \"{activation}\""), ACT, 0.4);
         let p = params.frozen();
@@ -177,7 +170,7 @@ fn the_semi_implicit_entropy_rises_from_the_surrogate_to_the_entropy_with_more_l
 #[test]
 fn densities_of_actions_integrate_to_one() {
     for squash in ["tanh", "clip"] {
-        let keys = format!("\"actor.squash\" = \"{squash}\"");
+        let keys = format!("\"policy.squash\" = \"{squash}\"");
         let (policy, params, mut rng) = policy(&keys, 1, 0.5);
         let p = params.frozen();
         let xi = Tensor::linspace(-9.0, 9.0, 4001, (Kind::Double, Device::Cpu)).unsqueeze(1);
@@ -279,7 +272,8 @@ fn an_update_without_the_actor_moves_the_critics_and_nothing_of_the_actor() {
         let before = Snapshot::of(&agent);
         let metrics = agent.update_with(&batch(&mut stream(0, "batch")), &noise(&config, false, 0));
         let after = Snapshot::of(&agent);
-        assert!(metrics.critic_loss.is_some() && metrics.actor_loss.is_none());
+        let names: Vec<_> = metrics.names().collect();
+        assert!(names.contains(&"critic_loss") && !names.contains(&"actor_loss"), "{names:?}");
         for part in ["critic", "critic_adam", "critic_updates"] {
             assert!(moved(&before, &after, part), "{kind}: {part} stood still");
         }
@@ -321,9 +315,9 @@ fn the_actor_learns_at_every_nth_update() {
     let (mut agent, mut rng) = (agent(&config, 0), stream(0, "update"));
     for n in 1..=7 {
         let before = Snapshot::of(&agent);
-        let metrics = agent.update(&batch(&mut rng), &mut rng).read().unwrap();
+        let metrics = agent.update(&batch(&mut rng), &mut rng);
         assert_eq!(moved(&before, &Snapshot::of(&agent), "actor"), n % 3 == 0, "update {n}");
-        assert_eq!(metrics.actor_loss.is_some(), n % 3 == 0, "update {n}");
+        assert_eq!(metrics.names().any(|name| name == "actor_loss"), n % 3 == 0, "update {n}");
     }
 }
 
@@ -342,24 +336,19 @@ fn actor_after(config: &SmfpConfig, shift: f64) -> Tensor {
 
 #[test]
 fn only_the_mirror_term_reads_the_lagged_policy() {
-    for (improvement, reads) in [("pathwise", false), ("unified", true), ("mirror", true)] {
-        let config = config(&format!("\"objective.improvement\" = \"{improvement}\""));
+    let cases =
+        [("\"objective.lambda\" = 0.0", false), ("", true), ("\"mirror.only\" = true", true)];
+    for (keys, reads) in cases {
+        let config = config(keys);
         let same = actor_after(&config, 0.0) == actor_after(&config, 0.5);
-        assert_eq!(!same, reads, "{improvement}");
+        assert_eq!(!same, reads, "{keys}");
     }
-}
-
-#[test]
-fn without_weight_the_unified_objective_is_the_pathwise_one() {
-    let pathwise = config("\"objective.improvement\" = \"pathwise\"");
-    let weightless = config("\"objective.lambda\" = 0.0");
-    assert_eq!(actor_after(&pathwise, 0.0), actor_after(&weightless, 0.0));
 }
 
 #[test]
 fn the_mirror_term_moves_the_velocity_and_leaves_the_deviation_alone() {
     // With sigma at 0.3 the threshold of 0.1 does not bind.
-    let config = config("\"objective.improvement\" = \"mirror\"");
+    let config = config("\"mirror.only\" = true");
     let mut agent = agent(&config, 0);
     let before = Snapshot::of(&agent);
     agent.update_with(&batch(&mut stream(0, "batch")), &noise(&config, true, 0));
@@ -470,23 +459,14 @@ fn deterministic_actions_are_the_one_step_map_of_a_latent_without_head_noise() {
 }
 
 #[test]
-fn with_the_noise_at_the_source_deterministic_actions_have_no_randomness_left() {
-    let agent = practised(&config("\"actor.noise\" = \"source\""));
-    let obs = normal(&mut stream(0, "obs"), &[ROWS, OBS], Device::Cpu);
-    let act = |seed, mode| agent.act(&obs, mode, &mut stream(seed, "act"));
-    assert_eq!(act(0, ActMode::Deterministic), act(1, ActMode::Deterministic));
-    assert_ne!(act(0, ActMode::Stochastic), act(1, ActMode::Stochastic));
-}
-
-#[test]
 fn the_best_of_k_is_a_proposal_that_no_other_outvalues() {
     let k = 6;
     for kind in ["layernorm", "crossq"] {
         let config = config(&format!("\"critic.kind\" = \"{kind}\"\n\"candidates.act\" = {k}"));
         let agent = practised(&config);
-        let mut critic =
+        let critic =
             CriticLearner::new(&config.critic, OBS, ACT, Device::Cpu, &mut stream(0, "critic"));
-        critic.load(&agent.state()).unwrap();
+        load_state(&critic.state(), &agent.state()).unwrap();
         let obs = normal(&mut stream(0, "obs"), &[ROWS, OBS], Device::Cpu);
         let chosen = agent.act(&obs, ActMode::BestOf(k), &mut stream(0, "act"));
         assert_eq!(chosen, agent.act(&obs, ActMode::Explore, &mut stream(0, "act")));

@@ -3,6 +3,7 @@
 
 use agent::{Agent, Batch, Metrics};
 use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
 use std::path::Path;
 use tch::{Kind, Tensor};
 use toml_edit::{DocumentMut, Table};
@@ -29,16 +30,14 @@ fn layered<'a, C: DeserializeOwned>(
     presets: &str,
     layers: impl IntoIterator<Item = &'a Table>,
 ) -> C {
-    let presets: DocumentMut = presets.parse().unwrap();
-    let mut config = presets["default"].as_table().unwrap().clone();
-    config.remove("task");
+    let mut config = agent::presets::defaults(&presets.parse().unwrap());
     let keys = layers.into_iter().flat_map(|layer| layer.iter());
     for (key, value) in keys.filter(|(_, item)| item.is_value()) {
         let (section, name) = key.split_once('.').unwrap();
         assert!(config[section].get(name).is_some(), "{key} is no key of the preset");
         config[section][name] = value.clone();
     }
-    toml_edit::de::from_document(DocumentMut::from(config)).unwrap()
+    agent::presets::read(config).unwrap()
 }
 
 /// The recorded cases of the file `folder/name`: each a name, its configuration, which
@@ -136,12 +135,13 @@ impl Recording {
                 failures.push(format!("{case}: {name} is {deviation:.1} tolerances off"));
             }
         };
-        for (name, value) in metrics.named() {
-            match (value, self.find(&format!("metrics.{name}"))) {
-                (Some(value), Some(expected)) => check(name, &Tensor::from(value), &expected),
-                (None, None) => {}
-                (value, _) => panic!("{case}: {name} is {value:?}, recorded or not otherwise"),
-            }
+        let values = metrics.read().unwrap_or_else(|error| panic!("{case}: {error}"));
+        let recorded = self.0.iter().filter_map(|(name, _)| name.strip_prefix("metrics."));
+        let (found, expected): (BTreeSet<&str>, BTreeSet<&str>) =
+            (metrics.names().collect(), recorded.collect());
+        assert_eq!(found, expected, "{case}: names of metrics");
+        for (name, value) in values {
+            check(name, &Tensor::from(value), &self.get(&format!("metrics.{name}")));
         }
         for (name, found) in agent.state() {
             check(&name, &found, &self.get(&format!("after.{name}")));

@@ -112,7 +112,7 @@ impl Learner {
         let batch = self.obs.size()[0];
         let value = |_: &Tensor, action: &Tensor| toy.value(prior, &(action * scale));
         let replay = self.replay_actions(batch);
-        let measured = match &mut self.actor {
+        let metrics = match &mut self.actor {
             Actor::Smfp(actor, config) => {
                 let noise = ActorNoise::draw(config, batch, ACT_DIM, &mut self.learning);
                 actor.update(&self.obs, &replay, &noise, &value)
@@ -122,7 +122,7 @@ impl Learner {
                 actor.update(&self.obs, &noise, &value)
             }
         };
-        measured.read().map(|_| ())
+        metrics.read().map(|_| ())
     }
 
     /// A minibatch of the replay's actions: (B, 2) in [-1, 1].

@@ -9,13 +9,13 @@ fn gaussian(seed: u64) -> Actor {
     let keys = r#"
         "actor.width" = 32
         "actor.learning_rate" = 1e-2
-        "entropy.automatic" = false
+        "temperature.automatic" = false
     "#;
     Actor::sac(&testing::config::<SacConfig>(sac::PRESETS, keys), seed)
 }
 
 fn smfp(keys: &str, seed: u64) -> Actor {
-    let keys = format!("\"actor.width\" = 32\n\"actor.frequencies\" = 2\n{keys}");
+    let keys = format!("\"actor.width\" = 32\n\"policy.frequencies\" = 2\n{keys}");
     Actor::smfp(&testing::config::<SmfpConfig>(smfp::PRESETS, &keys), seed)
 }
 
@@ -38,9 +38,9 @@ fn a_gaussian_by_reverse_kl_ends_at_one_mode_with_the_modes_deviation() {
 #[test]
 fn the_mirror_term_alone_moves_towards_both_bumps() {
     let keys = r#"
-        "objective.improvement" = "mirror"
+        "mirror.only" = true
         "actor.learning_rate" = 3e-3
-        "actor.std_init" = 0.03
+        "policy.std_init" = 0.03
         "entropy.sigma_target" = 0.03
         "mirror.actions" = "replay"
         "mirror.temperature" = 0.919
@@ -64,9 +64,9 @@ fn the_semi_implicit_entropy_finds_the_bump_that_the_conditional_surrogate_leave
             r#"
             "actor.width" = 64
             "actor.learning_rate" = 3e-3
-            "objective.improvement" = "pathwise"
+            "objective.lambda" = 0.0
             "objective.q_scale" = "none"
-            "objective.bound_penalty" = 10.0
+            "policy.bound_penalty" = 10.0
             "entropy.mode" = "fixed"
             "entropy.alpha" = 1.0
             "entropy.latents" = 8

@@ -1,14 +1,11 @@
 //! Agents and tasks for tests.
 #![allow(dead_code)] // Each test program uses its own part.
 
-use agent::{ActMode, Agent, Batch, stream};
+use agent::{ActMode, Agent, AgentConfig, Batch, stream};
 use baselines::{crossq, dpmd, mdpo, meanflow, qvpo, sac, td3};
 use networks::uniform;
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
-
-/// The algorithms of this crate.
-pub const ALGORITHMS: [&str; 7] = ["sac", "td3", "crossq", "mdpo", "meanflow", "qvpo", "dpmd"];
 
 /// Networks on which a test takes a moment.
 const SMALL: &str = r#"
@@ -26,24 +23,19 @@ pub fn config<T: DeserializeOwned>(presets: &str, keys: &str) -> T {
 /// An agent by the name of its algorithm.
 pub fn make(algo: &str, keys: &str, obs_dim: i64, act_dim: i64, seed: u64) -> Box<dyn Agent> {
     let mut rng = stream(seed, "networks");
-    macro_rules! agent {
-        ($presets:expr, $config:path, $agent:path) => {{
-            let config: $config = config($presets, keys);
-            config.validate().unwrap();
-            Box::new(<$agent>::new(&config, obs_dim, act_dim, Device::Cpu, &mut rng))
-        }};
-    }
-    match algo {
-        "smfp" => agent!(smfp::PRESETS, smfp::SmfpConfig, smfp::Smfp),
-        "sac" => agent!(sac::PRESETS, sac::SacConfig, sac::Sac),
-        "td3" => agent!(td3::PRESETS, td3::Td3Config, td3::Td3),
-        "crossq" => agent!(crossq::PRESETS, sac::SacConfig, sac::Sac),
-        "mdpo" => agent!(mdpo::PRESETS, mdpo::MdpoConfig, mdpo::Mdpo),
-        "meanflow" => agent!(meanflow::PRESETS, meanflow::MeanFlowConfig, meanflow::MeanFlow),
-        "qvpo" => agent!(qvpo::PRESETS, qvpo::QvpoConfig, qvpo::Qvpo),
-        "dpmd" => agent!(dpmd::PRESETS, dpmd::DpmdConfig, dpmd::Dpmd),
+    let config: Box<dyn AgentConfig> = match algo {
+        "smfp" => Box::new(config::<smfp::SmfpConfig>(smfp::PRESETS, keys)),
+        "sac" => Box::new(config::<sac::SacConfig>(sac::PRESETS, keys)),
+        "td3" => Box::new(config::<td3::Td3Config>(td3::PRESETS, keys)),
+        "crossq" => Box::new(config::<sac::SacConfig>(crossq::PRESETS, keys)),
+        "mdpo" => Box::new(config::<mdpo::MdpoConfig>(mdpo::PRESETS, keys)),
+        "meanflow" => Box::new(config::<meanflow::MeanFlowConfig>(meanflow::PRESETS, keys)),
+        "qvpo" => Box::new(config::<qvpo::QvpoConfig>(qvpo::PRESETS, keys)),
+        "dpmd" => Box::new(config::<dpmd::DpmdConfig>(dpmd::PRESETS, keys)),
         _ => panic!("{algo} is no algorithm"),
-    }
+    };
+    config.validate().unwrap();
+    config.build(obs_dim, act_dim, Device::Cpu, &mut rng)
 }
 
 /// Uniform transitions of a task with one state that pays `reward` for an

@@ -64,7 +64,7 @@ pub fn eval(args: &EvalArgs) -> Outcome<()> {
     let seed = args.seed.unwrap_or(run_seed);
     let mut evaluator = Evaluator::new(env, model, args.episodes as usize, 1, seed, device)?;
     let spec = evaluator.spec().clone();
-    let mut agent = train::make_agent(&settings.algorithm, &spec, run_seed, device);
+    let mut agent = train::make_agent(settings.algorithm.as_ref(), &spec, run_seed, device);
     let identity = Identity::new(algo, env, run_seed);
     let step = checkpoint::load_agent(&args.run, &identity, agent.as_mut())?;
     let mode = match args.candidates {

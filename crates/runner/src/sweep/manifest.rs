@@ -174,7 +174,8 @@ fn spec(text: &str) -> Result<RunSpec, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::settings::{ALGORITHMS, Sources, presets, resolve};
+    use crate::train::registry::ALGORITHMS;
+    use crate::train::settings::{Sources, resolve};
 
     fn planned(algo: &str, preset: &str) -> RunSpec {
         let sources = Sources { algo, env: "Hopper-v4", preset, ..Sources::default() };
@@ -195,14 +196,16 @@ mod tests {
 
     #[test]
     fn every_preset_of_every_algorithm_comes_back_from_its_line_as_it_was() {
-        for (algo, _) in ALGORITHMS {
-            for (preset, _) in presets(algo).unwrap().iter() {
+        for algorithm in &ALGORITHMS {
+            let algo = algorithm.name;
+            for preset in &algorithm.preset_names() {
                 let run = planned(algo, preset);
                 let text = line(&run);
                 let again = spec(&text).unwrap();
-                assert_eq!(again.settings.train, run.settings.train, "{algo} {preset}");
-                assert_eq!(again.settings.algorithm, run.settings.algorithm, "{algo} {preset}");
                 assert_eq!(line(&again), text);
+                assert_eq!(again.settings.train, run.settings.train, "{algo} {preset}");
+                let [again, run] = [&again, &run].map(|run| run.settings.document.to_string());
+                assert_eq!(again, run, "{algo} {preset}");
             }
         }
     }

@@ -4,7 +4,6 @@ mod variants;
 
 use crate::base::failure::{Failure, Outcome};
 use crate::train::progress::Progress;
-use crate::train::settings::AlgorithmConfig;
 use agent::stream;
 use report::{Log, Panel, Row, Scatter, ToyRow};
 use std::path::{Path, PathBuf};
@@ -71,10 +70,10 @@ type Moments = Vec<(ToyRow, Vec<Point>)>;
 
 /// Learns a toy, and measures the policy at some moments.
 fn learn(toy: Toy, variant: &Variant, seed: u64) -> Outcome<Moments> {
-    let actor = match &variant.settings.algorithm {
-        AlgorithmConfig::Smfp(config) => Actor::smfp(config, seed),
-        AlgorithmConfig::Sac(config) => Actor::sac(config, seed),
-        other => panic!("toys.toml has no variants of {other:?}"),
+    let actor = match variant.algo.as_str() {
+        "smfp" => Actor::smfp(&variant.settings.read(), seed),
+        "sac" => Actor::sac(&variant.settings.read(), seed),
+        other => panic!("toys.toml has no variants of {other}"),
     };
     let batch = variant.settings.train.batch_size as i64;
     let mut learner = Learner::new(toy, variant.prior, variant.scale, actor, batch, seed);

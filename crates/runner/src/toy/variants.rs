@@ -18,6 +18,8 @@ pub struct Group {
 /// An algorithm with settings, as it learns a toy.
 pub struct Variant {
     pub name: String,
+    /// Its algorithm.
+    pub algo: String,
     pub prior: PriorIn,
     /// Half the side of the square of actions, in the toy's units.
     pub scale: f64,
@@ -117,6 +119,7 @@ fn variant(toy: Toy, name: &str, own: &Table, shared: &Table, updates: u64) -> O
     let sources = Sources { algo: algo(own), preset: "default", set: &set, ..Sources::default() };
     Ok(Variant {
         name: name.to_string(),
+        algo: algo(own).to_string(),
         prior: prior(text(own, "pi_old")),
         scale: own.get("scale").and_then(Item::as_float).unwrap_or(toy.scale()),
         updates,
@@ -158,8 +161,8 @@ fn keys(variant: &Table) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::settings::AlgorithmConfig;
-    use smfp::{EntropyEstimate, QScale, SmfpConfig, Squash};
+    use agent::QScale;
+    use smfp::{EntropyEstimate, SmfpConfig, Squash};
 
     fn only(variants: &[&str], updates: Option<u64>) -> Choice {
         let variants = variants.iter().map(|name| name.to_string()).collect();
@@ -168,10 +171,7 @@ mod tests {
 
     fn config(toy: Toy, name: &str, updates: Option<u64>) -> SmfpConfig {
         let variant = groups(toy, &only(&[name], updates)).unwrap().remove(0).variants.remove(0);
-        match variant.settings.algorithm {
-            AlgorithmConfig::Smfp(config) => config,
-            other => panic!("{other:?}"),
-        }
+        variant.settings.read()
     }
 
     #[test]
@@ -208,7 +208,7 @@ mod tests {
         let config = config(Toy::ThreeModes, "semi-implicit-8-falling-wide", Some(100));
         let inherited = (config.objective.q_scale, config.entropy.alpha_decay_updates);
         assert_eq!(inherited, (QScale::None, 50));
-        let own = (config.objective.bound_penalty, config.actor.squash, config.entropy.latents);
+        let own = (config.policy.bound_penalty, config.policy.squash, config.entropy.latents);
         assert_eq!(own, (100.0, Squash::Clip, 8));
     }
 

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 /// Version of `run.json` and of the replay's rows. Other versions are refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const AGENT: &str = "agent.safetensors";
 const RUN: &str = "run.json";
 const SUMS: &str = "SHA256SUMS";
@@ -403,7 +403,7 @@ mod tests {
         };
         let Ok(settings) = resolve(&sources) else { panic!("the settings are right") };
         let spec = envs::Env::make("Hopper-v4").unwrap().spec().clone();
-        make_agent(&settings.algorithm, &spec, 3, Device::Cpu)
+        make_agent(settings.algorithm.as_ref(), &spec, 3, Device::Cpu)
     }
 
     fn state() -> RunState {
@@ -420,7 +420,7 @@ mod tests {
                 obs: vec![0.1f32.into(), f64::from(f32::MIN_POSITIVE), -1e30],
                 episode: (0.1 + 0.2, 7),
             }],
-            interval: Interval::default(),
+            interval: Interval::new([]),
             train_csv: mark.clone(),
             eval_csv: mark,
             wall_s: 1.0 / 3.0,

@@ -6,6 +6,7 @@ mod interval;
 pub mod logs;
 mod memory;
 pub mod progress;
+pub mod registry;
 mod rollout;
 pub mod run_folder;
 pub mod run_spec;
@@ -15,42 +16,28 @@ mod training_loop;
 
 use self::checkpoint::{Checkpoints, Identity};
 use self::evaluator::{Evaluator, make_envs};
+use self::registry::metric_names;
 use self::rollout::Rollout;
 use self::run_folder::{Existing, RunFolder};
 use self::run_spec::RunSpec;
-use self::settings::AlgorithmConfig;
 use self::training_loop::{Parts, Run};
 use crate::base::failure::{Failure, Outcome};
 use crate::base::stop::Stop;
 use crate::base::{device, versions};
-use agent::{Agent, stream};
+use agent::{Agent, AgentConfig, stream};
 use envs::Spec;
 use tch::Device;
 use toml_edit::{DocumentMut, InlineTable, Item, Table, value};
 
 /// An agent of an algorithm for a task, with freshly initialised networks.
 pub fn make_agent(
-    config: &AlgorithmConfig,
+    config: &dyn AgentConfig,
     spec: &Spec,
     seed: u64,
     device: Device,
 ) -> Box<dyn Agent> {
     let mut rng = stream(seed, "network initialisation");
-    let (obs_dim, act_dim) = (spec.obs_dim as i64, spec.act_dim as i64);
-    macro_rules! agent {
-        ($kind:path, $config:expr) => {
-            Box::new(<$kind>::new($config, obs_dim, act_dim, device, &mut rng))
-        };
-    }
-    match config {
-        AlgorithmConfig::Smfp(config) => agent!(smfp::Smfp, config),
-        AlgorithmConfig::Sac(config) => agent!(baselines::sac::Sac, config),
-        AlgorithmConfig::Td3(config) => agent!(baselines::td3::Td3, config),
-        AlgorithmConfig::Mdpo(config) => agent!(baselines::mdpo::Mdpo, config),
-        AlgorithmConfig::MeanFlow(config) => agent!(baselines::meanflow::MeanFlow, config),
-        AlgorithmConfig::Qvpo(config) => agent!(baselines::qvpo::Qvpo, config),
-        AlgorithmConfig::Dpmd(config) => agent!(baselines::dpmd::Dpmd, config),
-    }
+    config.build(spec.obs_dim as i64, spec.act_dim as i64, device, &mut rng)
 }
 
 /// Trains a run to its end, in its folder: begins it, resumes it, or finds it finished.
@@ -83,7 +70,8 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
         config: &settings.train,
         folder: folder.path(),
         evaluator: Evaluator::new(env, model, episodes, threads, *seed, device)?,
-        agent: make_agent(&settings.algorithm, envs.spec(), *seed, device),
+        agent: make_agent(settings.algorithm.as_ref(), envs.spec(), *seed, device),
+        metrics: metric_names(settings.algorithm.as_ref(), envs.spec()),
         rollout: Rollout::new(envs),
         gamma: settings.gamma(),
         device,

@@ -13,7 +13,7 @@ use crate::train::memory;
 use crate::train::progress::Progress;
 use crate::train::rollout::Rollout;
 use crate::train::settings::TrainConfig;
-use agent::{ActMode, Agent, Batch, DeviceReplay, Measured, stream};
+use agent::{ActMode, Agent, Batch, DeviceReplay, Metrics, stream};
 use networks::tensor_from;
 use rand::RngExt;
 use replay::{Replay, Sample, Shape};
@@ -39,6 +39,8 @@ pub struct Parts<'a> {
     pub rollout: Rollout,
     pub evaluator: Evaluator,
     pub agent: Box<dyn Agent>,
+    /// Names of the metrics of the agent's updates.
+    pub metrics: Vec<&'static str>,
     /// The critics' discount, which with the rewards bounds the values.
     pub gamma: f64,
     pub device: Device,
@@ -55,7 +57,7 @@ pub struct Run<'a> {
     counters: Counters,
     interval: Interval,
     /// Metrics of updates that are still on the device.
-    unread: Vec<Measured>,
+    unread: Vec<Metrics>,
     sample: Sample,
     logs: Logs,
     checkpoints: Checkpoints,
@@ -178,7 +180,7 @@ impl<'a> Run<'a> {
             progress: Progress::new(&format!("{algo} {env} seed {seed}"), config.steps),
             clock: Clock::new(0.0, 0),
             counters: Counters::default(),
-            interval: Interval::default(),
+            interval: Interval::new(parts.metrics.iter().copied()),
             unread: Vec::new(),
             settled_memory: None,
             parts,
@@ -314,7 +316,7 @@ impl<'a> Run<'a> {
     }
 
     /// One update from the replay.
-    fn update(&mut self) -> Measured {
+    fn update(&mut self) -> Metrics {
         let rng = &mut self.streams.replay;
         let batch = match &mut self.device_replay {
             Some(copy) => {
@@ -336,7 +338,8 @@ impl<'a> Run<'a> {
             let reward = self.counters.largest_reward;
             let gamma = self.parts.gamma;
             let bound = reward.max(1.0) / (1.0 - gamma).max(1e-6);
-            let q_mean = metrics.q_mean.unwrap_or(0.0);
+            let q_mean = metrics.iter().find(|(name, _)| *name == "q_mean");
+            let q_mean = q_mean.map_or(0.0, |(_, value)| *value);
             if q_mean.abs() > EXPLODED * bound {
                 return Err(self.diverged(&format!(
                     "q_mean is {q_mean:.3e}, over {EXPLODED} times what the largest reward \
@@ -428,6 +431,15 @@ fn load(
     let at = |what: &dyn std::fmt::Display| format!("{}: {what}", folder.display());
     if !(0.0..1.0).contains(&state.counters.due) {
         return Err(at(&format!("damaged: {} updates are due", state.counters.due)));
+    }
+    let names = Interval::new(parts.metrics.iter().copied());
+    if state.interval.names() != names.names() {
+        return Err(at(&format!(
+            "metrics {}, this version has {}: continue with the version that began the run, or \
+             begin again with --restart",
+            state.interval.names().join(", "),
+            names.names().join(", ")
+        )));
     }
     for (name, mark) in [(TRAIN, &state.train_csv), (EVAL, &state.eval_csv)] {
         let path = log(parts.folder, name);

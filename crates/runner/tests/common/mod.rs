@@ -16,8 +16,10 @@ pub const TASKS: [&str; 7] = [
     "Walker2d-v4",
 ];
 
-pub const ALGORITHMS: [&str; 8] =
-    ["smfp", "sac", "td3", "crossq", "mdpo", "meanflow", "qvpo", "dpmd"];
+/// A metric of a row.
+pub fn metric(row: &TrainRow, name: &str) -> Option<f64> {
+    row.metrics.iter().find(|(other, _)| other == name).and_then(|(_, value)| *value)
+}
 
 /// Settings that make a run take a second: the whole path, on small networks.
 pub const SMALL: [&str; 14] = [

@@ -3,7 +3,8 @@
 use crate::base::failure::{Failure, Outcome};
 use crate::base::{device, versions};
 use crate::train;
-use crate::train::settings::{self, ALGORITHMS, Settings, Sources};
+use crate::train::registry::ALGORITHMS;
+use crate::train::settings::{self, Settings, Sources};
 use agent::{ActMode, Agent, Batch, Random, stream};
 use clap::Args;
 use networks::{multiplications, normal, uniform};
@@ -99,10 +100,10 @@ pub fn update(args: &BenchAgentArgs) -> Outcome<()> {
             let limit = product_limit(args.threads.into(), device);
             let (begun, before) = (Instant::now(), multiplications());
             for _ in 0..UPDATES {
-                let measured = agent.update(&batch, &mut rng);
+                let metrics = agent.update(&batch, &mut rng);
                 if device == Device::Cpu {
                     // As the training loop does.
-                    measured.read().map_err(|e| Failure::Failed(e.to_string()))?;
+                    metrics.read().map_err(|e| Failure::Failed(e.to_string()))?;
                 }
             }
             synchronise(device);
@@ -184,7 +185,7 @@ fn subjects(args: &BenchAgentArgs) -> Outcome<Vec<Subject>> {
     let device = device::available(&args.device)?;
     device::use_threads(usize::from(args.threads));
     let algos: Vec<&str> = match args.algo.as_str() {
-        "all" => ALGORITHMS.iter().map(|(name, _)| *name).collect(),
+        "all" => ALGORITHMS.iter().map(|algorithm| algorithm.name).collect(),
         algo => vec![algo],
     };
     algos
@@ -197,7 +198,7 @@ fn subjects(args: &BenchAgentArgs) -> Outcome<Vec<Subject>> {
                 set: &args.set,
                 ..Sources::default()
             })?;
-            let agent = train::make_agent(&settings.algorithm, env.spec(), 0, device);
+            let agent = train::make_agent(settings.algorithm.as_ref(), env.spec(), 0, device);
             let (obs_dim, act_dim) = (env.spec().obs_dim as i64, env.spec().act_dim as i64);
             Ok(Subject { algo: algo.into(), settings, agent, obs_dim, act_dim, device })
         })

@@ -1,15 +1,15 @@
-//! Running averages, and the scale of Q that is one.
+//! Running averages, and S, the scale of Q that is one.
 
-use agent::{Batch, CriticLearner, in_range};
+use crate::{Value, in_range};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 /// Smallest scale that Q is divided by.
 const MIN_SCALE: f64 = 1e-6;
 
-/// An exponential average without the bias of its beginning: weights
+/// An exponential moving average without the bias of its beginning: weights
 /// decay^(n-i), normalised to 1 (as Adam's moments are, once corrected).
-pub(crate) struct RunningMean {
+pub struct RunningMean {
     decay: f64,
     /// Weighted sum, and sum of the weights: (2).
     sums: Tensor,
@@ -37,6 +37,37 @@ impl RunningMean {
     pub fn named(&self, name: &str) -> Vec<(String, Tensor)> {
         vec![(name.to_string(), self.sums.shallow_clone())]
     }
+
+    /// Checks the decay of a running average.
+    ///
+    /// # Errors
+    /// One line: the key, its value, and what was expected.
+    pub fn check_decay(key: &str, decay: f64) -> Result<(), String> {
+        in_range(key, decay, 0.0, 0.999_999)
+    }
+}
+
+/// `[objective]`: the weight of the mirror term, and the units of Q.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectiveConfig {
+    /// Weight of the mirror term, in units of the scale.
+    pub lambda: f64,
+    /// What divides Q in the pathwise term.
+    pub q_scale: QScale,
+    /// Decay of the running scale, per actor update.
+    pub q_scale_decay: f64,
+}
+
+impl ObjectiveConfig {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// One line: the key, its value, and what was expected.
+    pub fn validate(&self) -> Result<(), String> {
+        in_range("objective.lambda", self.lambda, 0.0, 1e9)?;
+        RunningMean::check_decay("objective.q_scale_decay", self.q_scale_decay)
+    }
 }
 
 /// What divides Q in a policy's loss.
@@ -54,25 +85,23 @@ pub enum QScale {
 
 /// S, the running scale of Q, so that weights of other terms keep their units
 /// from task to task.
-pub(crate) struct Scale {
+pub struct Scale {
     kind: QScale,
     mean: RunningMean,
 }
 
 impl Scale {
     /// A scale that has seen nothing.
-    pub fn new(kind: QScale, decay: f64, device: Device) -> Self {
-        Self { kind, mean: RunningMean::new(decay, device) }
+    pub fn new(config: &ObjectiveConfig, device: Device) -> Self {
+        Self { kind: config.q_scale, mean: RunningMean::new(config.q_scale_decay, device) }
     }
 
-    /// Takes in a batch, of which `q` (B) is the value of the policy's actions.
-    pub fn update(&mut self, critic: &CriticLearner, batch: &Batch, q: &Tensor) {
+    /// Takes in a batch: states (B, obs), the replay's actions there (B, act), and `q` (B), the
+    /// value of the policy's actions.
+    pub fn update(&mut self, value: &Value, obs: &Tensor, replay: &Tensor, q: &Tensor) {
         let _guard = tch::no_grad_guard();
         match self.kind {
-            QScale::AdvantageStd => {
-                let advantage = critic.value(&batch.obs, &batch.action) - q;
-                self.mean.update(&advantage.std(false));
-            }
+            QScale::AdvantageStd => self.mean.update(&(value(obs, replay) - q).std(false)),
             QScale::MeanAbsQ => self.mean.update(&q.abs().mean(Kind::Float)),
             QScale::None => {}
         }
@@ -91,14 +120,6 @@ impl Scale {
     pub fn state(&self) -> Vec<(String, Tensor)> {
         self.mean.named("q_scale")
     }
-}
-
-/// Checks the decay of a running average.
-///
-/// # Errors
-/// One line: the key, its value, and what was expected.
-pub(crate) fn check_decay(key: &str, decay: f64) -> Result<(), String> {
-    in_range(key, decay, 0.0, 0.999_999)
 }
 
 #[cfg(test)]
