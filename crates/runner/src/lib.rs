@@ -1,10 +1,12 @@
-//! The experiment runner. Each room uses only rooms below it:
+//! The experiment runner: training, sweeps and their views, as a library and a command line.
+//!
+//! Each module uses only those below it:
 //!
 //! ```text
 //! commands                  the command line, a file for each command
-//! sweep   watch   toy       many runs; the view of them; the toys
-//! train                     one run: settings, folder, loop, checkpoints
-//! base                      failures, devices, versions, digests, text
+//! sweep   watch   toy       many runs; the live view of them; the toys
+//! train                     one run: settings, folder, training loop, checkpoints
+//! base                      errors, devices, versions, checksums, signals, text
 //! ```
 
 mod base;

@@ -135,7 +135,7 @@ fn with_both_checkpoints_damaged_nothing_is_begun_or_lost() {
     }
     copy.refuses(
         "both damaged",
-        &["no checkpoint to go on from", "agent.safetensors", "--restart"],
+        &["no checkpoint to resume from", "agent.safetensors", "--restart"],
     );
 }
 
@@ -244,7 +244,7 @@ fn a_record_that_is_damaged_missing_or_of_other_settings_is_refused() {
 fn resume_refuses_to_begin_and_restart_keeps_the_stopped_run_beside_the_new_one() {
     let out = tempfile::tempdir().unwrap();
     let output = command(out.path()).arg("--resume").output().unwrap();
-    refused(&output, 2, &["holds no run to go on with", "--resume"]);
+    refused(&output, 2, &["holds no run to resume", "--resume"]);
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
 
     let copy = Copy::new();

@@ -82,7 +82,7 @@ fn a_folder_that_is_none_or_has_no_runs_is_refused_in_a_line() {
     refused(&watch(&folder.path().join("absent")), 2, &["absent: no such folder"]);
     refused(&watch(folder.path()), 2, &["no runs found", "ALGORITHM/TASK/seed-N"]);
     fs::write(folder.path().join("file"), "").unwrap();
-    refused(&watch(&folder.path().join("file")), 2, &["file: no folder"]);
+    refused(&watch(&folder.path().join("file")), 2, &["file: not a folder"]);
     refused(&runner().arg("watch").output().unwrap(), 2, &["<DIR>"]);
 }
 
