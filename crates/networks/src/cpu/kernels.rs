@@ -295,19 +295,6 @@ fn adam_part(p: &mut [f32], g: &[f32], mean: &mut [f32], square: &mut [f32], s: 
     }
 }
 
-/// target <- target + tau (online - target).
-pub(crate) fn polyak(target: &mut [f32], online: &[f32], tau: f32) {
-    let parts = target.chunks_mut(PART).zip(online.chunks(PART));
-    pool::run(parts.map(|(target, online)| move || polyak_part(target, online, tau)).collect());
-}
-
-#[multiversion(targets("x86_64+avx2+fma"))]
-fn polyak_part(target: &mut [f32], online: &[f32], tau: f32) {
-    for (target, online) in target.iter_mut().zip(online) {
-        *target += (online - *target) * tau;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,7 +24,7 @@ pub(crate) use backward::backward;
 pub(crate) use bellman::{joined, td_errors};
 pub(crate) use forward::{Kept, forward, tangent};
 pub(crate) use gaussian::{squashed_gaussian, through_squashed_gaussian};
-pub(crate) use kernels::{AdamStep, adam, polyak};
+pub(crate) use kernels::{AdamStep, adam};
 pub use product::multiplications;
 
 use tch::{Device, Kind, Tensor};
