@@ -13,7 +13,6 @@
 mod backward;
 mod bellman;
 mod forward;
-mod gaussian;
 mod kernels;
 mod lanes;
 mod norm;
@@ -23,7 +22,6 @@ mod view;
 pub(crate) use backward::backward;
 pub(crate) use bellman::{joined, td_errors};
 pub(crate) use forward::{Kept, forward, tangent};
-pub(crate) use gaussian::{squashed_gaussian, through_squashed_gaussian};
 pub(crate) use kernels::{AdamStep, adam};
 pub use product::multiplications;
 
