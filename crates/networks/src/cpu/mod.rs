@@ -11,7 +11,6 @@
 //! size, and sums over chunks are taken in their order.
 
 mod backward;
-mod bellman;
 mod forward;
 mod kernels;
 mod lanes;
@@ -20,7 +19,6 @@ mod product;
 mod view;
 
 pub(crate) use backward::backward;
-pub(crate) use bellman::{joined, td_errors};
 pub(crate) use forward::{Kept, forward, tangent};
 pub(crate) use kernels::{AdamStep, adam};
 pub use product::multiplications;
