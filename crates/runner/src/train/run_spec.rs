@@ -35,6 +35,23 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
+    /// A run on the CPU in `results/`, with the task's own model and one thread per processor.
+    pub fn new(algo: &str, env: &str, seed: u64, settings: Settings) -> Self {
+        Self {
+            algo: algo.into(),
+            env: env.into(),
+            seed,
+            name: None,
+            preset: "default".into(),
+            device: "cpu".into(),
+            threads: None,
+            out: "results".into(),
+            model: None,
+            start: StartMode::BeginOrResume,
+            settings,
+        }
+    }
+
     /// The same, if it is valid as far as that does not depend on the machine.
     ///
     /// # Errors
