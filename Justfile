@@ -1,4 +1,4 @@
-# Run `scripts/just` where `just` isn't installed: it fetches it.
+# Without an installed `just`, run `scripts/just`, which downloads it.
 
 set positional-arguments
 
@@ -7,12 +7,12 @@ set positional-arguments
 default:
     @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} --list --unsorted
 
-# Put LibTorch, MuJoCo and the models in place (does nothing when they are)
+# Install LibTorch, MuJoCo and the models (does nothing if they are in place)
 [no-exit-message]
 setup:
     @python3 scripts/setup.py
 
-# The same with what CUDA needs: 2.5 GB to fetch
+# Set up with CUDA: 2.5 GB to download in total
 [no-exit-message]
 setup-cuda:
     @python3 scripts/setup.py --cuda
@@ -31,19 +31,19 @@ train *ARGS: setup
 eval *ARGS: setup
     @cargo run -p runner -- eval "$@"
 
-# Train on the seven tasks, a run on each processor: `just bench-all --steps 20000 --seeds 0-2`
+# Train on the seven tasks, one run per processor: `just bench-all --steps 20000 --seeds 0-2`
 [no-exit-message]
 bench-all *ARGS: setup
     #!/usr/bin/env bash
     set -euo pipefail
     tasks=Ant-v4,HalfCheetah-v4,Hopper-v4,Humanoid-v4,HumanoidStandup-v4,Swimmer-v4,Walker2d-v4
     plan=$(cargo run -p runner -- plan --envs "$tasks" "$@")
-    # Named by what it holds: the same command goes on, another has a manifest of its own.
+    # Named by its content: the same command resumes, another command has another manifest.
     manifest=results/bench-all-$(cksum <<< "$plan" | cut -d ' ' -f 1).jsonl
     cat > "$manifest" <<< "$plan"
     exec cargo run -p runner -- sweep "$manifest"
 
-# From nothing to a report in results/NAME/report: `just compare first --algos smfp,sac --envs Ant-v4,Hopper-v4 --seeds 0-2 --steps 20000`
+# Train and write a report to results/NAME/report: `just compare first --algos smfp,sac --envs Ant-v4,Hopper-v4 --seeds 0-2 --steps 20000`
 [no-exit-message]
 compare NAME *ARGS: setup
     #!/usr/bin/env bash
@@ -54,30 +54,30 @@ compare NAME *ARGS: setup
     mkdir -p "$folder"
     manifest=$folder/sweep.jsonl
     if [ -e "$manifest" ] && ! cmp -s "$manifest" <<< "$plan"; then
-        echo "error: $manifest is another plan: give this one another name" >&2
+        echo "error: $manifest contains another plan; choose another name" >&2
         exit 2
     fi
     cat > "$manifest" <<< "$plan"
     code=0
     cargo run -p runner -- sweep "$manifest" || code=$?
-    # Runs that failed (1) are part of the report; runs that were stopped come first.
+    # Failed runs (1) are part of the report; stopped runs (75) must be resumed first.
     [ "$code" -le 1 ] || exit "$code"
     cargo run -p runner -- report "$folder"
     exit "$code"
 
-# Compare the speed of updates, training and actions with other systems' (half an hour; 0.7 GB from PyPI)
+# Compare the speed of updates, training and actions with other systems (half an hour; 0.7 GB from PyPI)
 bench: build
     python3 scripts/bench_update.py
     python3 scripts/bench_act.py
     python3 scripts/bench_learn.py
 
-# Say which libraries and models are found, and what is wrong with them
+# Check the libraries and models
 [no-exit-message]
 doctor:
-    @python3 scripts/setup.py || true # what set-up can't mend, the doctor explains
+    @python3 scripts/setup.py || true # `doctor` explains what set-up can't fix
     @cargo run -p runner -- doctor
 
-# Check formatting and lints, run all tests, compare the tasks with Gymnasium, event files with TensorBoard (380 MB from PyPI)
+# Check formatting and lints, run all tests, compare with Gymnasium and TensorBoard (380 MB from PyPI)
 test: setup
     python3 scripts/test_setup.py
     cargo fmt --all --check
@@ -86,11 +86,11 @@ test: setup
     python3 scripts/parity.py --quick
     python3 scripts/check_tensorboard.py
 
-# Run a sweep under a real Slurm on this machine, with a stop and a preemption (installs it; root)
+# Run a sweep under a real Slurm with a time limit and a preemption (installs Slurm; needs root)
 test-slurm: build
     scripts/test_slurm.sh
 
-# For maintainers: make the README's pictures anew from results/reference (needs Chromium)
+# For maintainers: update the README's pictures from results/reference (needs Chromium)
 pictures: setup
     cargo run -p runner -- report results/reference --out target/report --act-times results/bench/act.csv
     python3 scripts/screenshot_report.py target/report/index.html --out target/pictures
@@ -100,10 +100,10 @@ pictures: setup
 fmt:
     cargo fmt --all
 
-# For maintainers: make the MuJoCo bindings anew (needs libclang)
+# For maintainers: regenerate the MuJoCo bindings (needs libclang)
 regenerate-bindings: setup
     scripts/regenerate-bindings.sh
 
-# For maintainers: make scripts/native.lock anew from the versions it names
+# For maintainers: regenerate scripts/native.lock from the versions in it
 lock:
     python3 scripts/setup.py --lock

@@ -1,7 +1,7 @@
-//! Checks that the MuJoCo library is the pinned one, and links to it.
+//! Checks the version of the MuJoCo library, and links to it.
 //!
-//! With the feature `regenerate` it also writes `src/mjbatch.rs` anew from the library's header;
-//! ordinary builds use the committed file and need no libclang.
+//! With the feature `regenerate` it also regenerates `src/mjbatch.rs` from the library's header;
+//! ordinary builds use the committed file and do not need libclang.
 
 use std::env;
 use std::fs;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const FOLDER: &str = "MUJOCO_DYNAMIC_LINK_DIR";
 
 fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the clone");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in the clone");
     let lock = root.join("scripts/native.lock");
     println!("cargo::rerun-if-env-changed={FOLDER}");
     println!("cargo::rerun-if-changed={}", lock.display());
@@ -29,7 +29,7 @@ fn main() {
     }
 }
 
-/// The version in the line of `native.lock` (columns: set, name, version ...) that names `mujoco`.
+/// MuJoCo's version in `native.lock` (columns: set, name, version ...).
 fn pinned_version(lock: &Path) -> Result<String, String> {
     let text = fs::read_to_string(lock)
         .map_err(|cause| format!("cannot read {}: {cause}; restore it from git", lock.display()))?;
@@ -40,18 +40,18 @@ fn pinned_version(lock: &Path) -> Result<String, String> {
         .ok_or_else(|| format!("{} does not name mujoco; restore it from git", lock.display()))
 }
 
-/// The folder that holds `libmujoco.so` of this version.
+/// The folder that contains `libmujoco.so` of this version.
 fn find_library(version: &str) -> Result<PathBuf, String> {
-    const MEND: &str = "run `scripts/just setup`";
+    const FIX: &str = "run `scripts/just setup`";
     let folder = env::var_os(FOLDER).map(PathBuf::from).ok_or_else(|| {
         format!("{FOLDER} is not set; build within the clone, whose .cargo/config.toml sets it")
     })?;
     let library = folder.join("libmujoco.so");
     println!("cargo::rerun-if-changed={}", library.display());
     let content = fs::read(&library)
-        .map_err(|cause| format!("cannot read {}: {cause}; {MEND}", library.display()))?;
+        .map_err(|cause| format!("cannot read {}: {cause}; {FIX}", library.display()))?;
 
-    // The name under which programs will look for it: a file's own name may be anything.
+    // The library's soname contains the version; the file name need not.
     let prefix = b"libmujoco.so.";
     let found = content
         .windows(prefix.len())
@@ -62,7 +62,7 @@ fn find_library(version: &str) -> Result<PathBuf, String> {
         Ok(folder)
     } else {
         let library = library.display();
-        Err(format!("{library} is MuJoCo {found}, scripts/native.lock names {version}; {MEND}"))
+        Err(format!("{library} is MuJoCo {found}, scripts/native.lock names {version}; {FIX}"))
     }
 }
 
@@ -73,19 +73,19 @@ mod bindings {
 
     use sha2::{Digest, Sha256};
 
-    /// Writes `src/mjbatch.rs` from `mjbatch.h`, on mujoco-rs's types.
+    /// Generates `src/mjbatch.rs` from `mjbatch.h`, with mujoco-rs's types.
     pub fn regenerate(library: &Path) {
         let include = library.join("../include");
         let header = include.join("mujoco/mjbatch.h");
-        let content = fs::read(&header).expect("mjbatch.h lies beside the library");
+        let content = fs::read(&header).expect("mjbatch.h is next to the library");
         let sum: String =
             Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
 
         bindgen::Builder::default()
             .header(header.display().to_string())
-            // MuJoCo documents with plain comments.
+            // MuJoCo's documentation is in plain comments.
             .clang_args(["-I", &include.display().to_string(), "-fparse-all-comments"])
-            // This header's items only: what they refer to comes from mujoco-rs.
+            // Only this header's items; the types they use come from mujoco-rs.
             .allowlist_file(".*/mjbatch\\.h")
             .allowlist_recursively(false)
             .merge_extern_blocks(true)

@@ -1,21 +1,20 @@
 #!/usr/bin/env python3
 """Compares the time of an action with PyTorch's and JAX's, at batch 1 on one thread.
 
-SMFP takes one network call per action, as a Gaussian policy does; what is as expressive, a
-diffusion policy, takes 20 here. So SAC's Gaussian policy stands beside the same in PyTorch, as it
-is and compiled, and in JAX, compiled by `jit`; and SMFP's beside a diffusion policy with a network
-of the same size. Sizes are those of HalfCheetah-v4. The peers get an observation and return an
-action as NumPy arrays. Ours begins with a tensor, and reads the first number of the action, for
-which all of it has to be there.
+SMFP needs one network call per action, like a Gaussian policy; a diffusion policy needs 20 here.
+SAC's Gaussian policy is compared with the same policy in PyTorch, eager and compiled, and in JAX,
+compiled by `jit`; SMFP's with a diffusion policy with a network of the same size. Sizes are those
+of HalfCheetah-v4. The peers take an observation and return an action as NumPy arrays. Ours takes
+a tensor and reads the first number of the action, which requires all of it to be computed.
 
     scripts/bench_act.py                                # about three minutes, most of it compiling
     scripts/bench_act.py --rounds 9 --actions 4000
 
-All take turns within every round, each in a process of its own; printed are medians over the
-rounds. Prints a Markdown table; writes results/bench/act.csv, a line for every policy, under a line
-that describes the machine. Run it on a machine that does nothing else.
+The systems alternate within every round, each in its own process; results are medians over the
+rounds. Prints a Markdown table; writes results/bench/act.csv, one line per policy, after a line
+that describes the machine. Run it on an otherwise idle machine.
 
-Needs what scripts/bench_learn.py needs, and a C++ compiler for PyTorch to compile with.
+Has the requirements of scripts/bench_learn.py, and needs a C++ compiler for `torch.compile`.
 """
 
 import argparse
@@ -27,7 +26,7 @@ import sys
 import parity
 from peers import turns
 
-# Policies in the order of the table: ours, then the counterparts that are compared with it.
+# Policies in the order of the table: ours, then those it is compared with.
 GROUPS = {
     "ours, sac": ["gaussian, PyTorch", "gaussian, PyTorch compiled", "gaussian, JAX"],
     "ours, smfp": ["diffusion, PyTorch", "diffusion, PyTorch compiled", "diffusion, JAX"],
@@ -36,7 +35,7 @@ PEERS = ["act_torch.py", "act_jax.py"]
 
 
 def act_here(args):
-    """One round of ours; the runner counts 2,000 actions as a round."""
+    """One round of ours; a round of the runner is 2,000 actions."""
     times = {}
     for name in GROUPS:
         algo = name.removeprefix("ours, ")
@@ -49,14 +48,13 @@ def act_here(args):
 
 
 def measure(args):
-    """Microseconds by policy, [median, 99th percentile] per round each; versions; a report of
-    ours."""
+    """Microseconds by policy, [median, 99th percentile] per round; versions; a report of ours."""
     peers, versions = [], {}
     for script in PEERS:
         print(f"{script}: compiling ...", file=sys.stderr, flush=True)
         peers.append(turns.Peer(1, script))
         for name, reason in peers[-1].about["failed"].items():
-            print(f"warning: {name} is left out: {reason}", file=sys.stderr)
+            print(f"warning: {name} is skipped: {reason}", file=sys.stderr)
     times = {}
     for turn in range(args.rounds):
         print(f"round {turn + 1} of {args.rounds} ...", file=sys.stderr, flush=True)
@@ -75,8 +73,8 @@ def measure(args):
 
 
 def table(times):
-    """The Markdown table, in pieces."""
-    yield "| µs per action | network calls | p50 | p99 | p50 of theirs / ours |\n"
+    """Yields the Markdown table."""
+    yield "| µs per action | network calls | p50 | p99 | p50 theirs / ours |\n"
     yield "|---|--:|--:|--:|--:|\n"
     for ours, theirs in GROUPS.items():
         for name in (ours, *theirs):
@@ -89,7 +87,7 @@ def table(times):
 
 
 def calls(name):
-    """Network calls for an action."""
+    """Network calls per action."""
     return turns.DENOISING_STEPS if name.startswith("diffusion") else 1
 
 
@@ -119,9 +117,9 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=5, help="everything is measured so often")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds")
     parser.add_argument(
-        "--actions", type=int, default=2000, help="in a measurement, a multiple of 2000"
+        "--actions", type=int, default=2000, help="actions per measurement, a multiple of 2000"
     )
     parser.add_argument("--runner", default=str(parity.ROOT / "target/debug/runner"))
     args = parser.parse_args()

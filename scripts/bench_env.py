@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""Compares the speed of our environments with Gymnasium's and EnvPool's, and with MuJoCo's alone.
+"""Compares the speed of our environments with Gymnasium, EnvPool and plain MuJoCo.
 
-All systems play random actions within the bounds, in episodes that begin anew, on one thread and
-on all processors. They take turns for several rounds within one run, because a machine's speed
-drifts; printed are medians, and medians of the rounds' ratios. Ours and Gymnasium's get the same
-seeds and actions, hence make the same steps with the same MuJoCo; so does MuJoCo alone, a bare loop
-of `mj_step` and `mj_rnePostConstraint`. EnvPool brings its own, older MuJoCo, and draws its own
+All systems apply random actions within the bounds over consecutive episodes, on one thread and
+on all processors. They alternate over several rounds, because a machine's speed
+drifts; results are medians, and medians of the rounds' ratios. Ours and Gymnasium get the same
+seeds and actions, and so make the same steps with the same MuJoCo; so does plain MuJoCo, a loop
+of `mj_step` and `mj_rnePostConstraint`. EnvPool contains its own, older MuJoCo, and draws its own
 initial states.
 
     scripts/bench_env.py                                # seven tasks, about six minutes
     scripts/bench_env.py --env Ant-v4 --rounds 9 --envs 64
 
-Prints a Markdown table; writes results/bench/env.csv, a line for every task and system, under a
-line that describes the machine. Run it on a machine that does nothing else.
+Prints a Markdown table; writes results/bench/env.csv, one line per task and system, after a
+line that describes the machine. Run it on an otherwise idle machine.
 
-Needs Python (3.11 or newer for EnvPool) and pip: installs Gymnasium and EnvPool from PyPI into
-third_party/python-bench first, 1.1 GB with all that EnvPool asks for.
+Needs Python (3.11 or newer for EnvPool) and pip. Installs Gymnasium and EnvPool from PyPI into
+third_party/python-bench, 1.1 GB including EnvPool's dependencies.
 """
 
 import argparse
@@ -35,18 +35,18 @@ import parity
 
 PACKAGES = parity.ROOT / "third_party" / "python-bench"
 ENVPOOL = "envpool==1.2.5"
-QUIET = 0.3  # a load average beyond this means that others use the machine
+QUIET = 0.3  # above this load average other processes use the machine
 
 
 def use_packages():
-    """Makes Gymnasium importable and, if it can be had, EnvPool."""
+    """Makes Gymnasium importable and, if it can be installed, EnvPool."""
     if not parity.install(PACKAGES, [*parity.PINS, ENVPOOL], "1.1 GB"):
-        print(f"{ENVPOOL} is not to be had for this Python, see above: going on without")
+        print(f"{ENVPOOL} cannot be installed for this Python, see above; continuing without it")
         parity.use_gymnasium()
 
 
 def import_envpool():
-    """EnvPool and the version of MuJoCo that is built into it, or two times None."""
+    """EnvPool and its built-in version of MuJoCo, or (None, None)."""
     try:
         import envpool
     except ImportError:
@@ -57,7 +57,7 @@ def import_envpool():
 
 
 def draw_actions(space, envs, rows):
-    """Actions of shape (rows, envs, act_dim): those of `runner bench env`."""
+    """The actions of `runner bench env`, of shape (rows, envs, act_dim)."""
     import numpy as np
 
     streams = [np.random.default_rng(2**64 - 1 - seed) for seed in range(envs)]
@@ -67,7 +67,7 @@ def draw_actions(space, envs, rows):
 
 
 class Gymnasium:
-    """One environment, which plays what the members of the batch play one after the other."""
+    """One environment, which makes the steps of all members of the batch one after the other."""
 
     def __init__(self, task, envs):
         import gymnasium
@@ -75,7 +75,7 @@ class Gymnasium:
         self.env, self.envs = gymnasium.make(task), envs
 
     def play(self, actions):
-        """Returns the steps made and the seconds that they took."""
+        """Returns the number of steps and the seconds they took."""
         env, made, begun = self.env, 0, time.perf_counter()
         for seed in range(self.envs):
             env.reset(seed=seed)
@@ -95,7 +95,7 @@ class Gymnasium:
 
 
 class GymnasiumProcesses:
-    """Gymnasium's way to use all processors: a process for each environment."""
+    """Gymnasium on all processors: one process per environment."""
 
     def __init__(self, task, envs):
         import gymnasium
@@ -108,7 +108,7 @@ class GymnasiumProcesses:
         over = 0
         for row in actions:
             _, _, terminated, truncated, _ = self.env.step(row)
-            made += len(terminated) - over  # the step after an episode's end is a reset
+            made += len(terminated) - over  # the step after the end of an episode is a reset
             over = int((terminated | truncated).sum())
         return made, time.perf_counter() - begun
 
@@ -117,7 +117,7 @@ class GymnasiumProcesses:
 
 
 class EnvPool:
-    """EnvPool in its synchronous mode, as its users would use it in place of a vector."""
+    """EnvPool in synchronous mode, as used in place of a vector environment."""
 
     def __init__(self, envpool, task, envs, threads):
         self.env = envpool.make(
@@ -140,7 +140,7 @@ class EnvPool:
 
 
 def bench_here(args, task, steps):
-    """One round of ours, and of the limit."""
+    """One round of ours and of plain MuJoCo."""
     command = [args.runner, "bench", "env", "--json", "--rounds", "1", "--env", task]
     command += ["--envs", str(args.envs), "--threads", str(args.threads), "--steps", str(steps)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -150,7 +150,7 @@ def bench_here(args, task, steps):
 
 
 def measure(args, task, envpool):
-    """Speeds by system, a list of a number per round each."""
+    """Speeds by system: lists with one number per round."""
     import gymnasium
 
     others = {}
@@ -183,7 +183,7 @@ def measure(args, task, envpool):
 
 
 def table(rows, args):
-    """The Markdown tables, in pieces."""
+    """Yields the Markdown tables."""
 
     def speed(speeds, name):
         return f"{statistics.median(speeds[name]):,.0f}" if name in speeds else "–"
@@ -195,7 +195,7 @@ def table(rows, args):
         return form.format(statistics.median(ratios))
 
     percent = "{:.1%}"
-    yield "| one thread | MuJoCo alone | ours, `Env` | of MuJoCo | Gymnasium | ours / theirs "
+    yield "| one thread | plain MuJoCo | ours, `Env` | of MuJoCo | Gymnasium | ours / theirs "
     yield "| ours, `Batch` | of MuJoCo | EnvPool | ours / theirs |\n|---" + "|--:" * 9 + "|\n"
     for task, s in rows.items():
         cells = [task, speed(s, "limit"), speed(s, "step"), ratio(s, "step", "limit", percent)]
@@ -251,11 +251,11 @@ def main():
     parser.add_argument(
         "--env", nargs="+", default=tasks, choices=tasks, metavar="ID", help="default: all seven"
     )
-    parser.add_argument("--envs", type=int, default=16, help="environments that step together")
+    parser.add_argument("--envs", type=int, default=16, help="environments in a batch")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all")
-    parser.add_argument("--rounds", type=int, default=5, help="everything is measured so often")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds")
     parser.add_argument(
-        "--seconds", type=float, default=0.6, help="that MuJoCo alone needs for a measurement"
+        "--seconds", type=float, default=0.6, help="duration of a measurement of plain MuJoCo"
     )
     parser.add_argument("--runner", default=str(parity.ROOT / "target/debug/runner"))
     args = parser.parse_args()
@@ -268,17 +268,17 @@ def main():
 
     load = os.getloadavg()[0]
     if load > QUIET:
-        print(f"warning: the load average is {load:.2f}: others use the machine", file=sys.stderr)
+        print(f"warning: the load average is {load:.2f}: other processes use the machine", file=sys.stderr)
     envpool, envpool_mujoco = import_envpool()
 
     import gymnasium
     import mujoco
 
-    warnings.filterwarnings("ignore")  # Gymnasium advises against v4 at every `make`
+    warnings.filterwarnings("ignore")  # Gymnasium warns about v4 at every `make`
     gymnasium.logger.min_level = gymnasium.logger.ERROR
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)  # MuJoCo leaves MUJOCO_LOG.TXT where it runs
+        os.chdir(folder)  # MuJoCo writes MUJOCO_LOG.TXT to the working directory
         for task in args.env:
             print(f"{task} ...", file=sys.stderr, flush=True)
             rows[task], machine = measure(args, task, envpool)

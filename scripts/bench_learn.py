@@ -1,28 +1,26 @@
 #!/usr/bin/env python3
-"""Compares the speed of our training with Stable-Baselines3's, SBX's and that of CleanRL's form.
+"""Compares the speed of our training with Stable-Baselines3, SBX and CleanRL-style code.
 
-All train on HalfCheetah-v4 from one environment, with networks of two hidden layers of 256, batches
-of 256 and one update per environment step; what is measured is environment steps per second after
-5,000 random steps and 500 that are not counted, in which the peers' just-in-time compilers finish.
-Neither evaluation nor checkpoints are in it. SAC is SAC everywhere; CrossQ of SBX stands beside
-`sac --preset crossq`, with batch renormalisation as it has it. SMFP, which has no counterpart
-elsewhere, stands beside all.
+All train on HalfCheetah-v4 from one environment, with networks of two hidden layers of 256 units,
+batches of 256 and one update per environment step. Measured are environment steps per second after
+5,000 random steps and 500 warm-up steps, in which the peers' just-in-time compilers finish, without
+evaluation and checkpoints. SAC is compared with SAC; SBX's CrossQ with `sac --preset crossq`, with
+batch renormalisation as in SBX; SMFP, which no other system has, with all.
 
-All systems take turns within every round, because a machine's speed drifts; printed are medians
-over the rounds, and medians of the rounds' ratios. Peers run in processes of their own, which sleep
-while it isn't their turn. Every process is kept on one core, then on two, and its pools of threads
-are as large.
+The systems alternate within every round, because a machine's speed drifts; results are medians
+over the rounds, and medians of the rounds' ratios. Peers run in their own processes, which sleep
+between their turns. Every process is restricted to one core, then two, with as many threads.
 
     scripts/bench_learn.py                              # about half an hour
     scripts/bench_learn.py --rounds 1 --steps 500 --threads 1
 
-Prints Markdown tables; writes results/bench/learn.csv, a line for every system and number of
-threads, under a line that describes the machine. Run it on a machine that does nothing else.
+Prints Markdown tables; writes results/bench/learn.csv, one line per system and number of
+threads, after a line that describes the machine. Run it on an otherwise idle machine.
 
-Needs Python 3.11 or newer, pip and a C compiler: installs the packages of
-scripts/peers/requirements.txt from PyPI into third_party/python-bench-learn first, 0.7 GB to fetch
-and 2.2 GB on the disk. PyTorch's wheel alone is 0.5 of it; the 2 GB of CUDA that it asks for
-besides are left out (see scripts/peers/turns.py).
+Needs Python 3.11 or newer, pip and a C compiler. Installs the packages of
+scripts/peers/requirements.txt from PyPI into third_party/python-bench-learn: 0.7 GB to download
+(of which PyTorch is 0.5 GB) and 2.2 GB on disk. PyTorch's CUDA dependencies, another 2 GB, are not
+installed (see scripts/peers/turns.py).
 """
 
 import argparse
@@ -37,20 +35,20 @@ import parity
 from peers import turns
 
 WARMUP, SETTLE, LOG_INTERVAL = 5000, 500, 500
-# Ours: `runner` arguments of each algorithm.
+# `runner` arguments of each of our algorithms.
 OURS = {
     "sac": ["--algo", "sac"],
     "sac crossq": ["--algo", "sac", "--preset", "crossq", "--set", "critic.renorm=true"],
     "smfp": ["--algo", "smfp"],
 }
-# Theirs: program and arguments of each peer.
+# Program and arguments of each peer.
 THEIRS = {
     "Stable-Baselines3 SAC": ["learn_sb3.py", "sb3", "SAC"],
     "CleanRL-style SAC": ["cleanrl_sac.py"],
     "SBX SAC": ["learn_sb3.py", "sbx", "SAC"],
     "SBX CrossQ": ["learn_sb3.py", "sbx", "CrossQ"],
 }
-# Ours and theirs.
+# Pairs (ours, theirs).
 RATIOS = [
     ("sac", "Stable-Baselines3 SAC"),
     ("sac", "CleanRL-style SAC"),
@@ -61,8 +59,8 @@ RATIOS = [
 
 
 def train_here(args, algorithm, threads):
-    """One round of ours: a run up to the end of the interval that is measured. What it does then,
-    an evaluation and a checkpoint, comes after the last row of train.csv."""
+    """One round of ours: a run up to the end of the measured interval. The final evaluation and
+    checkpoint come after the last row of train.csv."""
     with tempfile.TemporaryDirectory() as out:
         command = [args.runner, "train", "--env", turns.TASK, "--seed", "0", "--out", out]
         command += [*OURS[algorithm], "--threads", str(threads)]
@@ -95,7 +93,7 @@ def describe_ours(args):
 
 
 def measure(args, about):
-    """Steps per second by system and threads, a list of a number per round each."""
+    """Steps per second by system and threads: lists with one number per round."""
     peers = {}
     for threads in args.threads:
         for name, words in THEIRS.items():
@@ -119,13 +117,13 @@ def measure(args, about):
 
 
 def table(speeds, about, threads):
-    """The Markdown tables, in pieces."""
+    """Yields the Markdown tables."""
 
     def ratios(ours, theirs):
         return [a / b for a, b in zip(speeds[ours], speeds[theirs], strict=True)]
 
     yield "| steps per second | parameters |"
-    yield "".join(f" {n} thread{'s' * (n > 1)} | least – most |" for n in threads)
+    yield "".join(f" {n} thread{'s' * (n > 1)} | min – max |" for n in threads)
     yield f"\n|---|--:{'|--:' * 2 * len(threads)}|\n"
     for name in (*OURS, *THEIRS):
         cells = [f"ours, {name}" if name in OURS else name, f"{about[name]['parameters']:,}"]
@@ -171,16 +169,16 @@ def main():
     parser.add_argument(
         "--threads", nargs="+", type=int, default=[1, 2][:cores], help="default: 1 2"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="everything is measured so often")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds")
     parser.add_argument(
-        "--steps", type=int, default=1000, help=f"in a measurement, a multiple of {LOG_INTERVAL}"
+        "--steps", type=int, default=1000, help=f"steps per measurement, a multiple of {LOG_INTERVAL}"
     )
     parser.add_argument("--runner", default=str(parity.ROOT / "target/debug/runner"))
     args = parser.parse_args()
     if args.rounds < 1 or args.steps < 1 or args.steps % LOG_INTERVAL:
         parity.fail(f"--rounds must be at least 1, --steps a multiple of {LOG_INTERVAL}")
     if min(args.threads) < 1 or max(args.threads) > cores:
-        parity.fail(f"--threads must be from 1 to {cores}, the cores that there are")
+        parity.fail(f"--threads must be from 1 to {cores}, the number of cores")
     args.runner = os.path.abspath(args.runner)
     if not os.access(args.runner, os.X_OK):
         parity.fail(f"{args.runner} is not a program; build it with `cargo build -p runner`")
@@ -188,7 +186,7 @@ def main():
 
     load = turns.warn_of_load()
     with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)  # MuJoCo leaves MUJOCO_LOG.TXT where it runs
+        os.chdir(folder)  # MuJoCo writes MUJOCO_LOG.TXT to the working directory
         about, machine = describe_ours(args)
         speeds = measure(args, about)
         os.chdir(parity.ROOT)

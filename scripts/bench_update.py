@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Measures what an update costs, beside what its matrix products alone would.
+"""Measures the time of an update, and compares it with that of its matrix products alone.
 
-An update at batch 256 with the sizes of HalfCheetah-v4, on one core and on two. The limit is the time
-that the update's multiplications would take at the speed of LibTorch's 256 x 256 matrix products on
-as many threads, measured between the updates by `runner bench update`. An actor that is updated
-every third time counts with a third.
+An update has batch 256 and the sizes of HalfCheetah-v4, and runs on one core and on two. The limit is the
+time that the update's multiplications would take at the speed of LibTorch's 256 x 256 matrix products on
+the same number of threads, measured between the updates by `runner bench update`. An actor that is
+updated every third time counts as a third.
 
     scripts/bench_update.py                             # SAC and SMFP, about two minutes
     scripts/bench_update.py --algo td3 crossq mdpo meanflow --rounds 9 --threads 1
 
-(QVPO and DPMD, which call their network 20 times for an action, take minutes each.)
+(QVPO and DPMD, with 20 network calls per action, take minutes each.)
 
-Numbers of threads take turns within every round; printed are medians over the rounds. Prints a
-Markdown table; writes results/bench/update.csv, a line for every algorithm and number of threads,
-under a line that describes the machine. Run it on a machine that does nothing else.
+Numbers of threads alternate within every round; results are medians over the rounds. Prints a
+Markdown table; writes results/bench/update.csv, one line per algorithm and number of threads,
+after a line that describes the machine. Run it on an otherwise idle machine.
 """
 
 import argparse
@@ -29,7 +29,7 @@ COLUMNS += ["products_m", "of_product_limit", "of_sac", "parameters"]
 
 
 def measure(args):
-    """Rows of `runner bench update` by algorithm and threads, one per round each; its last report."""
+    """Rows of `runner bench update` by algorithm and threads, one per round; its last report."""
     found = {}
     for _ in range(args.rounds):
         for threads in args.threads:
@@ -42,7 +42,7 @@ def measure(args):
 
 
 def summarise(found):
-    """A line of the results for every algorithm and number of threads."""
+    """Yields one line per algorithm and number of threads."""
     for (algo, threads), rows in found.items():
         times = [row["us_per_update"] for row in rows]
         sac = [row["us_per_update"] for row in found["sac", threads]]
@@ -64,9 +64,9 @@ def main():
         "--threads", nargs="+", type=int, default=[1, 2][:cores], help="default: 1 2"
     )
     parser.add_argument(
-        "--algo", nargs="+", default=["smfp"], metavar="NAME", help="beside sac; default: smfp"
+        "--algo", nargs="+", default=["smfp"], metavar="NAME", help="in addition to sac; default: smfp"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="everything is measured so often")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds")
     parser.add_argument("--runner", default=str(parity.ROOT / "target/debug/runner"))
     args = parser.parse_args()
     if args.rounds < 1 or min(args.threads) < 1 or max(args.threads) > cores:
@@ -80,7 +80,7 @@ def main():
     lines = list(summarise(found))
     description = turns.describe(machine, load)
     print(f"{description}\n\nAn update at batch 256, medians of {args.rounds} rounds.\n")
-    print("| algorithm | threads | us | least – most | million products | of their limit | / sac |")
+    print("| algorithm | threads | µs | min – max | million multiply-adds | share | / sac |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     for line in lines:
         share = f"{float(line['of_product_limit']):.0%}"

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Trains with `--tensorboard`, kills the run, lets it go on, and reads the event file back with
-TensorBoard's own reader: every scalar must be the number of its CSV file, once.
+"""Trains with `--tensorboard`, kills the run, resumes it, and reads the event file with
+TensorBoard's reader: every number of the CSV files must occur exactly once.
 
-    scripts/check_tensorboard.py                        # a quarter of a minute
+    scripts/check_tensorboard.py                        # about 15 seconds
     scripts/check_tensorboard.py --runner target/release/runner
 
-Needs Python 3.11 or newer and pip: TensorBoard is installed from PyPI into
-third_party/python-tensorboard first (160 MB). Exit code: 0 equal, 1 different, 2 could not compare.
+Needs Python 3.11 or newer and pip. Installs TensorBoard from PyPI into
+third_party/python-tensorboard (160 MB). Exit code: 0 equal, 1 different, 2 could not compare.
 """
 
 import argparse
@@ -42,7 +42,7 @@ EVAL_NAMES = ["return_mean", "return_std", "return_min", "return_max", "length_m
 
 
 def single(text):
-    """The number as a float32, which event files hold."""
+    """The number as float32, the type in event files."""
     return struct.unpack("f", struct.pack("f", float(text)))[0]
 
 
@@ -63,7 +63,7 @@ def expected(run):
 
 
 def train(runner, out):
-    """A run of a second that is killed once and goes on; its folder."""
+    """Makes a run of a second that is killed once and resumed; returns its folder."""
     command = [runner, "--env", "Hopper-v4", "--seed", "1", "--steps", str(STEPS), "--tensorboard"]
     command += ["--out", str(out), "--threads", "1"]
     settings = {
@@ -97,9 +97,9 @@ def main():
     parser.add_argument("--runner", default=parity.ROOT / "target" / "debug" / "runner")
     runner = str(parser.parse_args().runner)
     if not pathlib.Path(runner).is_file():
-        parity.fail(f"no {runner}; `cargo build -p runner` makes it")
+        parity.fail(f"no {runner}; build it with `cargo build -p runner`")
     if sys.version_info < parity.OLDEST_PYTHON:
-        print(f"not compared with TensorBoard: {PINS[1]} wants Python 3.11 or newer")
+        print(f"not compared with TensorBoard: {PINS[1]} needs Python 3.11 or newer")
         return 0
     if not parity.install(PACKAGES, PINS, "160 MB"):
         parity.fail(f"pip cannot install {' '.join(PINS)}, see above")
@@ -121,7 +121,7 @@ def main():
             print(f"different: {len(files)} event files, expected 1")
             return 1
         numbers = sum(map(len, wanted.values()))
-        print(f"{numbers} numbers of {len(wanted)} scalars are read back as they stand in the CSV files")
+        print(f"{numbers} numbers of {len(wanted)} scalars equal those of the CSV files")
     return 0
 
 

@@ -1,18 +1,17 @@
 #!/usr/bin/env python3
 """Compares the runner's environments with Gymnasium's, bit for bit.
 
-Random actions of the tasks' seeds are replayed through `gymnasium.make(ID)` and through
-`runner trace`; observations, reset observations, rewards and both ends of episodes must be equal
-to the last bit. Half of the episodes' stretches use actions far outside of the bounds.
+Random actions are replayed through `gymnasium.make(ID)` and through `runner trace`; observations,
+reset observations, rewards, terminations and truncations must be bit-identical. Half of the
+actions are far outside the bounds.
 
     scripts/parity.py                                   # every task, seeds 0 to 2, 3000 steps
     scripts/parity.py --quick                           # every task in less than a minute
     scripts/parity.py --env Ant-v4 --seeds 17 99 --steps 20000
     scripts/parity.py --runner target/release/runner
 
-Needs nothing but Python 3.11 or newer and pip: where Python does not have the pinned Gymnasium,
-it is installed from PyPI into third_party/python-parity first (220 MB). Exit code: 0 equal,
-1 different, 2 could not compare.
+Needs Python 3.11 or newer and pip. If Python does not have the pinned Gymnasium, installs it from
+PyPI into third_party/python-parity (220 MB). Exit code: 0 equal, 1 different, 2 could not compare.
 """
 
 import argparse
@@ -27,10 +26,10 @@ from importlib import metadata
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = ROOT / "third_party" / "python-parity"
-# The versions whose numbers are reproduced. NumPy is pinned because it promises its random streams
-# only within a version; imageio and packaging are what importing the MuJoCo tasks needs.
+# The versions that are reproduced. NumPy is pinned because it guarantees its random streams only
+# within a version; importing the MuJoCo tasks requires imageio and packaging.
 PINS = ["gymnasium==1.4.0", "mujoco==3.17.0", "numpy==2.4.6", "imageio", "packaging"]
-OLDEST_PYTHON = (3, 11)  # that this NumPy runs on
+OLDEST_PYTHON = (3, 11)  # required by this NumPy
 
 ROBOTS = ["Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "Swimmer", "Walker2d"]
 TASKS = [f"{robot}-{version}" for version in ("v4", "v5") for robot in ROBOTS]
@@ -47,7 +46,7 @@ def use_gymnasium():
     except metadata.PackageNotFoundError:
         pass
     if sys.version_info < OLDEST_PYTHON:
-        fail(f"this is Python {sys.version.split()[0]}; {PINS[2]} wants 3.11 or newer")
+        fail(f"this is Python {sys.version.split()[0]}; {PINS[2]} needs 3.11 or newer")
     if not install(PACKAGES, PINS, "220 MB"):
         fail(f"pip cannot install {' '.join(PINS)}, see above")
 
@@ -57,8 +56,8 @@ def split_pin(pin):
 
 
 def install(folder, packages, size):
-    """Puts packages from PyPI into a folder, unless they are there, and makes them importable;
-    returns whether that worked. (No virtual environment: some systems' Python cannot make one.)"""
+    """Installs packages from PyPI into a folder, unless they are there, and makes them importable;
+    returns whether that worked. (Not a virtual environment, which some systems' Python cannot create.)"""
     stamp = folder / "installed"
     wanted = f"Python {sys.version_info[0]}.{sys.version_info[1]}: {' '.join(packages)}"
     if not stamp.exists() or stamp.read_text() != wanted:
@@ -66,7 +65,7 @@ def install(folder, packages, size):
         shutil.rmtree(folder, ignore_errors=True)
         command = [sys.executable, "-m", "pip", "install", "--target", str(folder), *packages]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        if done.returncode != 0:  # else it complains at most about packages that are not used here
+        if done.returncode != 0:  # otherwise its warnings are about packages that are not used here
             print(done.stderr.strip(), file=sys.stderr)
             shutil.rmtree(folder, ignore_errors=True)
             return False
@@ -82,7 +81,7 @@ def fail(message):
 
 @contextlib.contextmanager
 def quiet():
-    """Keeps what MuJoCo prints about every model that it reads from the output of this program."""
+    """Suppresses what MuJoCo prints about every model that it loads."""
     sys.stdout.flush()
     kept, nothing = [os.dup(1), os.dup(2)], os.open(os.devnull, os.O_WRONLY)
     try:
@@ -97,8 +96,8 @@ def quiet():
 
 
 def draw_actions(space, seed, steps):
-    """Actions of shape (steps, act_dim), float32: stretches of 50 within the bounds, then 50
-    outside, up to ten times as far and in between exactly on the bounds."""
+    """Actions of shape (steps, act_dim), float32: blocks of 50 within the bounds alternate with
+    blocks of 50 up to ten times as large, some of them exactly at the bounds."""
     import numpy as np
 
     random = np.random.default_rng([seed, steps])
@@ -111,7 +110,7 @@ def draw_actions(space, seed, steps):
 
 
 def replay(task, seed, actions):
-    """What `runner trace` does, through Gymnasium."""
+    """Replays actions through Gymnasium, like `runner trace`."""
     import gymnasium
     import numpy as np
 
@@ -137,7 +136,7 @@ def replay(task, seed, actions):
 
 
 def replay_here(runner, task, seed, actions, folder):
-    """The same through `runner trace`."""
+    """Replays actions through `runner trace`."""
     import numpy as np
 
     actions_file, trace_file = folder / "actions.npy", folder / "trace.npz"
@@ -153,7 +152,7 @@ def replay_here(runner, task, seed, actions, folder):
 
 
 def differences(theirs, ours):
-    """One line for every array that is not the same to the last bit."""
+    """Yields one line for every array that is not bit-identical."""
     import numpy as np
 
     for name, expected in theirs.items():
@@ -185,8 +184,8 @@ def main():
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="by default 2 seeds and 1050 steps, past the longest time limit; where Python is too "
-        "old, says so and does nothing",
+        help="by default 2 seeds and 1050 steps, beyond the longest time limit; if Python is too "
+        "old, prints a message and does nothing",
     )
     parser.add_argument("--runner", default=str(ROOT / "target/debug/runner"), help="the program")
     args = parser.parse_args()
@@ -200,7 +199,7 @@ def main():
     if not os.access(args.runner, os.X_OK):
         fail(f"{args.runner} is not a program; build it with `cargo build -p runner`")
     if args.quick and sys.version_info < OLDEST_PYTHON:
-        print(f"not compared with Gymnasium: {PINS[2]} wants Python 3.11 or newer")
+        print(f"not compared with Gymnasium: {PINS[2]} needs Python 3.11 or newer")
         return
     use_gymnasium()
 
@@ -208,11 +207,11 @@ def main():
 
     import gymnasium
 
-    warnings.filterwarnings("ignore")  # Gymnasium advises against v4 at every `make`
+    warnings.filterwarnings("ignore")  # Gymnasium warns about v4 at every `make`
     gymnasium.logger.min_level = gymnasium.logger.ERROR
     different = 0
     with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)  # MuJoCo leaves MUJOCO_LOG.TXT where it runs
+        os.chdir(folder)  # MuJoCo writes MUJOCO_LOG.TXT to the working directory
         for task in args.env:
             with quiet():
                 space = gymnasium.make(task).action_space

@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Records what the tests of `crates/envs` compare with, from NumPy and Gymnasium themselves.
+"""Records reference results of NumPy and Gymnasium for the tests of `crates/envs`.
 
     scripts/record_env_fixtures.py              # everything
     scripts/record_env_fixtures.py ziggurat     # src/numpy/ziggurat_tables.rs
     scripts/record_env_fixtures.py numpy        # tests/fixtures/numpy.npz
     scripts/record_env_fixtures.py traces       # tests/fixtures/{traces.npz,digests.txt}
 
-Versions are those of scripts/parity.py, which is also where the tasks are named.
+Versions and tasks are those of scripts/parity.py.
 
-Two libraries are not the same on every processor in the last bits, and in a run every bit counts:
-the C library, from which MuJoCo takes sine, cosine and their like (glibc has editions with and
-without FMA), and OpenBLAS, from which NumPy takes norms (with AVX-512 or not). Whole runs are
-therefore recorded with each edition, chosen by environment variables, and a test finds out which
-one it has to match. Record on a machine with FMA.
+The results of two libraries depend on the processor in the last bits, which then changes whole runs:
+the C library, which MuJoCo uses for sine, cosine and so on (glibc has variants with and
+without FMA), and OpenBLAS, which NumPy uses for norms (with or without AVX-512). Whole runs are
+therefore recorded with each variant, selected by environment variables, and a test determines which
+one to compare with. Record on a machine with FMA.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ import numpy.random
 ENVS = parity.ROOT / "crates" / "envs"
 FIXTURES = ENVS / "tests" / "fixtures"
 
-# What makes a process compute as on another processor.
+# Environment variables that make a process compute as on another processor.
 EDITIONS = {
     "fma": {"GLIBC_TUNABLES": "", "OPENBLAS_CORETYPE": "Haswell"},
     "fma-avx512": {"GLIBC_TUNABLES": "", "OPENBLAS_CORETYPE": "SkylakeX"},
@@ -47,17 +47,17 @@ EDITIONS = {
 SHORT_STEPS = 12
 LONG_STEPS = 2000
 VECTOR_ENVS = 3
-VECTOR_STEPS = 1050  # past the longest time limit
+VECTOR_STEPS = 1050  # beyond the longest time limit
 RESETS = 4
 SEEDS = [0, 20260731]
 
 
 def record_ziggurat():
-    """Reads the tables out of NumPy's library: in memory they are 256 numbers each, and the first
-    ones of each, from `ziggurat_constants.h`, find the place."""
+    """Reads the tables from NumPy's library: 256 numbers each, located by their first numbers,
+    which are known from `ziggurat_constants.h`."""
     library = next(pathlib.Path(numpy.random.__path__[0]).glob("_generator.*.so")).read_bytes()
     tables = {
-        "THRESHOLD": ("Mantissas below this lie wholly under the curve (`ki_double`).",
+        "THRESHOLD": ("Mantissas below this are entirely under the curve (`ki_double`).",
                       np.array([0x000EF33D8025EF6A, 0, 0x000C08BE98FBC6A8], "<u8")),
         "WIDTH": ("Bits of the `f64` that scales a mantissa to the layer's width (`wi_double`).",
                   np.array([8.68362706080130616677e-16, 4.77933017572773682428e-17], "<f8")),
@@ -69,8 +69,7 @@ def record_ziggurat():
         "//!",
         "//! Written by `scripts/record_env_fixtures.py ziggurat`, which reads them out of NumPy's compiled",
         "//! `_generator` (source: `numpy/random/src/distributions/ziggurat_constants.h`, BSD-3-Clause).",
-        "//! They cannot be computed here: NumPy's differ from the true values in the last bits, and a",
-        "//! stream is only NumPy's if its rounding errors are too.",
+        "//! They are not computed here because NumPy's differ from the exact values in the last bits.",
     ]
     for name, (meaning, start) in tables.items():
         at = library.index(start.tobytes())
@@ -84,7 +83,7 @@ def record_ziggurat():
 
 
 def record_numpy():
-    """Streams of several seeds; normal numbers enough to meet the tail; sums of every length."""
+    """Streams of several seeds; enough normal numbers to include the tail; sums of every length."""
     seeds = np.array([0, 1, 42, 2**32 - 1, 2**32, 12345678901234567890, 2**64 - 1], np.uint64)
     rngs = lambda: [np.random.default_rng(int(seed)) for seed in seeds]
     normal = np.random.default_rng(7).standard_normal(1_000_000)
@@ -109,14 +108,14 @@ def record_numpy():
 
 
 def draw_actions(space, seed, steps):
-    """Actions (steps, act_dim) from one stream, every second stretch of 50 thrice the bounds."""
+    """Random actions (steps, act_dim); every second block of 50 is three times as large as the bounds."""
     wide = np.where(np.arange(steps) // 50 % 2 == 1, 3.0, 1.0)[:, None]
     unit = np.random.default_rng(seed).uniform(-1.0, 1.0, (steps, *space.shape))
     return (unit * wide * space.high.astype(np.float64)).astype(np.float32)
 
 
 def replay_vector(task, seed):
-    """Copies of a task as a vector environment with Gymnasium's own auto-reset, NEXT_STEP."""
+    """Copies of a task as a vector environment with Gymnasium's default auto-reset, NEXT_STEP."""
     envs = gymnasium.make_vec(task, num_envs=VECTOR_ENVS, vectorization_mode="sync")
     space = envs.single_action_space
     actions = [draw_actions(space, seed + i, VECTOR_STEPS) for i in range(VECTOR_ENVS)]
@@ -138,7 +137,7 @@ def digest(trace):
 
 
 def fingerprint():
-    """SHA-256 of what the C library's functions give on a grid: which edition of them this is."""
+    """SHA-256 of the values of the C library's functions on a grid, which identifies its variant."""
     values = []
     for k in range(1, 20_001):
         x = k * 0.00078539
@@ -149,7 +148,7 @@ def fingerprint():
 
 
 def record_digests():
-    """One line for every task and seed, printed: the parent process collects them."""
+    """Prints one line for every task and seed, for the parent process."""
     print("DIGEST fingerprint - -", fingerprint(), flush=True)
     for task in parity.TASKS:
         for seed in SEEDS:
@@ -162,7 +161,7 @@ def record_digests():
 
 
 def record_traces():
-    """Beginnings of runs, number by number, and digests of whole runs."""
+    """Records the first steps of runs, and digests of whole runs."""
     arrays = {}
     for task in parity.TASKS:
         env = gymnasium.make(task)

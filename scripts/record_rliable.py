@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Records what rliable makes of small matrices of scores, for `crates/report/tests/rliable.rs`.
+"""Records rliable's results for small matrices of scores, for `crates/report/tests/rliable.rs`.
 
     scripts/record_rliable.py       # about ten minutes
 
-Writes crates/report/tests/fixtures/rliable.json: the scores that were drawn; point estimates of the
-mean, the interquartile mean, the probability of improvement and the performance profile; and of the
-intervals, for each end, the range that an end by another bootstrap falls into.
+Writes crates/report/tests/fixtures/rliable.json: the scores; point estimates of the mean, the
+interquartile mean, the probability of improvement and the performance profile; and, for each end of
+their intervals, the range in which the end by another bootstrap must be.
 
 That range needs no assumption on the distribution. An end is the p-quantile (p = 0.025 or 0.975) of
-a bootstrap distribution that is known by R draws; the share of another R' draws below it has a
-standard deviation of sqrt(p (1 - p) (1 / R + 1 / R')) around p. So the end of the other lies
-between the quantiles at p - 5 and p + 5 of those deviations of this one, but once in two million.
+a bootstrap distribution estimated from R draws; the share of R' other draws below it has a
+standard deviation of sqrt(p (1 - p) (1 / R + 1 / R')) around p. So the other end is between
+the quantiles of this distribution at p - 5 and p + 5 of those deviations, except once in two million.
 
-Needs Python 3.11 or newer and pip: rliable and what it needs are installed from PyPI into
-third_party/python-rliable first (0.5 GB on the disk).
+Needs Python 3.11 or newer and pip. Installs rliable and its dependencies from PyPI into
+third_party/python-rliable (0.5 GB on disk).
 """
 
 import json
@@ -27,16 +27,16 @@ PINS = ["rliable==1.2.0", "arch==7.2.0", "scipy==1.17.1", "numpy==2.4.6", "panda
 FIXTURE = parity.ROOT / "crates" / "report" / "tests" / "fixtures" / "rliable.json"
 SEED = 20260731
 
-# Draws of the bootstrap: here, and at least so many in the crate (`statistics::REPETITIONS`).
+# Draws of the bootstrap: here, and the minimum in the crate (`statistics::REPETITIONS`).
 DRAWS, THEIR_DRAWS = 50_000, 10_000
-# Of the profile, whose every threshold has an interval.
+# Draws for the profile, which has an interval at every threshold.
 PROFILE_DRAWS = 20_000
 THRESHOLDS = [-0.25, 0.0, 0.4, 0.8, 1.0, 1.3, 2.5]
 
 
 def draw_scores():
-    """Matrices (runs, tasks). Their sizes make the share that is trimmed a whole number of runs
-    in one, a fraction in others; `tied` has equal scores within and between algorithms."""
+    """Matrices (runs, tasks). The trimmed share is a whole number of runs in one of them and a
+    fraction in the others; `tied` has equal scores within and between algorithms."""
     import numpy as np
 
     rng = np.random.default_rng(SEED)
@@ -52,7 +52,7 @@ def draw_scores():
 
 
 def around(func, scores, reps):
-    """Where other bootstraps' ends of the 95 % interval fall: [[low, high], [low, high]]."""
+    """Ranges of the ends of the 95 % interval by another bootstrap: [[low, high], [low, high]]."""
     import numpy as np
     from rliable import library
 
@@ -92,7 +92,7 @@ def main():
         print(x, "over", y, file=sys.stderr)
         better = lambda a, b: np.array([metrics.probability_of_improvement(a, b)])
         [probability] = better(scores[x], scores[y])
-        # SciPy's test is slow: its draws are as few as the crate's.
+        # SciPy's test is slow, so it has only as many draws as the crate.
         ends = around(better, [scores[x], scores[y]], THEIR_DRAWS)
         improvements.append({"x": x, "y": y, "probability": probability, "ends": ends})
 

@@ -4,25 +4,25 @@
     third_party/venv-jax/bin/python scripts/record_sac_update.py               # every case
     third_party/venv-jax/bin/python scripts/record_sac_update.py mlp fixed     # some cases
 
-(recording.py says how to make the environment.) Reads crates/baselines/tests/fixtures/sac.toml,
-writes a sac-<case>.safetensors beside it for every case: `before.*` and `after.*` (the agent's
-whole state by the names of `Sac::state`), `batch.*`, `noise.*`, `metrics.*`.
+(recording.py says how to create the environment.) Reads crates/baselines/tests/fixtures/sac.toml
+and writes a sac-<case>.safetensors next to it for every case: `before.*` and `after.*` (the agent's
+state, with the names of `Sac::state`), `batch.*`, `noise.*`, `metrics.*`.
 
-This is a second implementation (recording.py says more) from these sources:
+This is an independent implementation (see recording.py) of these sources:
 
 - Haarnoja et al. 2018b (arXiv 1812.05905), algorithm 1: the critics step first; the actor's step
-  sees the critics of after theirs; the targets follow those whether or not the actor's step is
-  due. Equation 5 is the critics' loss (here without its factor 1/2, and summed over the critics),
-  equation 7 the actor's, with the smallest of the critics' values in both; appendix C has the
+  uses the updated critics; the targets follow these in every update, with or without an actor
+  step. Equation 5 is the critics' loss (here without its factor 1/2, and summed over the critics),
+  equation 7 the actor's, with the minimum of the critics' values in both; appendix C has the
   density of a squashed Gaussian.
-- The temperature's step descends -log(alpha) (log pi + target), as Stable-Baselines3's does, and
-  not equation 18, which has alpha for log(alpha). Critics, actor and the metric `alpha` have the
-  alpha of before that step; log pi is the actor's of before its own. It is due with the actor's.
-- CrossQ (Bhatt et al. 2024, arXiv 1902.05605): (s, a) and (s', a') pass the critics together; the
-  actor's step sees them with the running statistics of after the critics' step; an actor's step is
-  due if the number of updates, this one included, is a multiple of the delay. Batch
-  renormalisation is algorithm 1 of Ioffe 2017, active once there were as many updates as its
-  warm-up has. The authors' code normalises inside the actor, too, which SAC's actor here does not.
+- The temperature minimises -log(alpha) (log pi + target), as in Stable-Baselines3, unlike
+  equation 18, which has alpha for log(alpha). Critics, actor and the metric `alpha` use the
+  alpha before that step, and log pi is that of the actor before its step. It steps with the actor.
+- CrossQ (Bhatt et al. 2024, arXiv 1902.05605): (s, a) and (s', a') pass through the critics in one
+  batch; the actor's step uses the running statistics after the critics' step; an actor step is
+  due if the number of updates, including this one, is a multiple of the delay. Batch
+  renormalisation is algorithm 1 of Ioffe 2017, active after its number of warm-up updates.
+  The authors' code also normalises inside the actor; SAC's actor here does not.
 """
 
 import functools
@@ -64,7 +64,7 @@ BASELINES = CRATES / "baselines"
 FIXTURES = BASELINES / "tests" / "fixtures"
 UPDATES = 113
 
-# Constants of the crates that are no settings.
+# Constants of the crates that are not settings.
 LOG_STD_RANGE = (-20.0, 2.0)
 TEMPERATURE_BETA1 = 0.9
 
@@ -124,7 +124,7 @@ def clear_clamp(log_std):
 
 
 def update_critics(c, state, batch, noise):
-    """Step of the critics and their targets; (new entries of the state, metrics)."""
+    """Step of the critics and their targets; (changed entries of the state, metrics)."""
     k, actor = c["critic"], sub(state, "actor")
     alpha = jnp.exp(state["temperature.log_alpha"][0])
     next_action, next_log_prob, log_std = sample(c, actor, batch["next_obs"], noise["next"])

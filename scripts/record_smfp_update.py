@@ -6,13 +6,13 @@
     third_party/venv-jax/bin/python scripts/record_smfp_update.py              # every case
     third_party/venv-jax/bin/python scripts/record_smfp_update.py renorm       # some cases
 
-Reads crates/smfp/tests/fixtures/cases.toml, writes a <case>.safetensors beside it for every case:
-`before.*` and `after.*` (the agent's whole state by the names of `Smfp::state`), `batch.*`,
+Reads crates/smfp/tests/fixtures/cases.toml and writes a <case>.safetensors next to it for every case:
+`before.*` and `after.*` (the agent's state, with the names of `Smfp::state`), `batch.*`,
 `noise.*`, `metrics.*`.
 
-This is a second implementation of docs/algorithm.md and shares nothing with the crates but names,
-shapes and the order of rows (recording.py says more). The MeanFlow target's total derivative is
-`jax.jvp`'s, densities are `jax.scipy.stats`'.
+This is an independent implementation of docs/algorithm.md that shares only names, shapes and the
+order of rows with the crates (see recording.py). The MeanFlow target's total derivative is
+computed by `jax.jvp`, densities by `jax.scipy.stats`.
 """
 
 import math
@@ -56,7 +56,7 @@ from recording import (
 SMFP = CRATES / "smfp"
 FIXTURES = SMFP / "tests" / "fixtures"
 
-# Constants of the crates that are no settings.
+# Constants of the crates that are not settings.
 LOG_STD_RANGE = (-10.0, 0.0)
 TANH_MARGIN = 1e-3
 MIN_STD = 1e-6
@@ -151,7 +151,7 @@ def one_step_map(c, p, obs, x, r, t):
 
 
 def head(c, p, h):
-    """log sigma, from the features `h`; None where the head has no noise."""
+    """log sigma, from the features `h`; None for a deterministic head."""
     if c["entropy"]["mode"] == "none":
         sigma = c["entropy"]["sigma_target"]
         return jnp.full((h.shape[0], ACT), math.log(sigma)) if sigma > 0 else None
@@ -210,7 +210,7 @@ def alpha_now(c, state):
         return jnp.exp(state["temperature.log_alpha"][0])
     over = e["alpha_decay_updates"]
     share = min(int(state["actor_updates"]) / over, 1.0) if over > 0 else 1.0
-    # A straight line between the logarithms.
+    # Linear interpolation of the logarithms.
     return math.exp((1 - share) * math.log(e["alpha_initial"]) + share * math.log(e["alpha"]))
 
 

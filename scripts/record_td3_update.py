@@ -4,36 +4,35 @@
     third_party/venv-jax/bin/python scripts/record_td3_update.py               # every case
     third_party/venv-jax/bin/python scripts/record_td3_update.py mlp between   # some cases
 
-(recording.py says how to make the environment.) Reads crates/baselines/tests/fixtures/td3.toml,
-writes a td3-<case>.safetensors beside it for every case: `before.*` and `after.*` (the agent's
-whole state), `batch.*`, `noise.next`, `metrics.*`.
+(recording.py says how to create the environment.) Reads crates/baselines/tests/fixtures/td3.toml
+and writes a td3-<case>.safetensors next to it for every case: `before.*` and `after.*` (the agent's
+state), `batch.*`, `noise.next`, `metrics.*`.
 
-This is a second implementation (recording.py says more) of Fujimoto et al. 2018 (arXiv
-1802.09477), algorithm 1, with what it leaves open as in the authors' code and Stable-Baselines3.
-What it assumes:
+This is an independent implementation (see recording.py) of Fujimoto et al. 2018 (arXiv
+1802.09477), algorithm 1; what the paper leaves open is as in the authors' code and
+Stable-Baselines3. In detail:
 
 - The actor is deterministic: pi(s) = tanh(mean(trunk(s))), with layers `trunk.0`, `trunk.1`, ...
-  and `mean`, each a `weight` (outputs, inputs) and a `bias`; the activation follows every layer of
-  the trunk. Adam's flat moments have this order too.
+  and `mean`, each with `weight` (outputs, inputs) and `bias`; the activation follows every layer of
+  the trunk. Adam's flat moments have the same order.
 - The state is `actor.*`, `actor_target.*`, `actor_adam.{mean,square,steps}`, `critic.*`,
-  `critic_target.*`, `critic_adam.{mean,square,steps}` and `critic_updates`; nothing else.
+  `critic_target.*`, `critic_adam.{mean,square,steps}` and `critic_updates`.
 - Target: a' = clip(pi'(s') + clip(sigma eps, -c, c), -1, 1) with the target actor pi',
   sigma = `noise.target`, c = `noise.target_clip` and eps = the tensor `noise.next`, standard
   normal (B, act); y = r + gamma (1 - terminated) min_i Q'_i(s', a') with the target critics.
   No entropy.
-- Critics: one Adam step on sum_i mean (Q_i(s, a) - y)^2, with no factor 1/2.
-- Actor: its step is due if the number of critic updates, this one included, is a multiple of
-  `actor.update_every`. It is one Adam step on -mean Q_0(s, pi(s)): the first critic alone, not the
-  smallest value, with its parameters of after this update's step.
-- Targets, the critics' as well as the actor's, follow at the rate `critic.tau` only when the
-  actor's step is due, after it, towards the networks of after their steps. In other updates no
-  target moves.
-- CrossQ's critics (`critic.kind = "crossq"`) know no targets, and the actor then has none either,
-  as in the mode of CrossQ's code (Bhatt et al. 2024) that stands for TD3: pi' is pi. The state has
-  `critic_stats.*` instead of `actor_target.*` and `critic_target.*`; the actor's step sees the
-  first critic with the running statistics of after the critics' step.
+- Critics: one Adam step on sum_i mean (Q_i(s, a) - y)^2, without a factor 1/2.
+- Actor: its step is due if the number of critic updates, including this one, is a multiple of
+  `actor.update_every`. It is one Adam step on -mean Q_0(s, pi(s)): the first critic, not the
+  minimum, with its parameters after this update's step.
+- Targets of critics and actor make a Polyak step at the rate `critic.tau` only after an actor
+  step, towards the updated networks. In other updates targets do not change.
+- CrossQ's critics (`critic.kind = "crossq"`) have no targets, and the actor then has none either,
+  as in the TD3 mode of CrossQ's code (Bhatt et al. 2024): pi' is pi. The state has
+  `critic_stats.*` instead of `actor_target.*` and `critic_target.*`; the actor's step uses the
+  first critic with the running statistics after the critics' step.
 - Metrics: `critic_loss` (the sum above) and `q_mean` (over all critics and rows, before the step);
-  where the actor's step is due also `actor_loss` and `grad_norm` (of the actor's gradient).
+  if the actor's step is due, also `actor_loss` and `grad_norm` (of the actor's gradient).
 """
 
 import functools
@@ -85,7 +84,7 @@ def actor_shapes(a):
 def draw_state(rng, c):
     shapes = actor_shapes(c["actor"])
     actor = draw_params(rng, shapes)
-    # Some actions must come near a bound, or smoothing would never cross it.
+    # Some actions must be near a bound, so that smoothing crosses it.
     actor["mean.bias"][:2] = [1.5, -1.5]
     state = named("actor", actor)
     if has_targets(c):
@@ -96,7 +95,7 @@ def draw_state(rng, c):
 
 def draw_noise(rng):
     eps = rng.normal(size=(BATCH, ACT))
-    # More than the bound on both sides.
+    # Beyond the bound on both sides.
     eps[0, 2], eps[3, 2] = 3.0, -3.5
     return {"next": eps}
 
@@ -114,12 +113,12 @@ def smoothed(c, p, obs, eps):
     noise = c["noise"]["target"] * eps
     action = policy(c, p, obs) + jnp.clip(noise, -bound, bound)
     for beyond in (jnp.abs(noise) > bound, jnp.abs(action) > 1):
-        assert beyond.any() and not beyond.all(), "the bounds are not put to the test"
+        assert beyond.any() and not beyond.all(), "the case does not test the bounds"
     return jnp.clip(action, -1, 1)
 
 
 def update(c, state, batch, noise):
-    """(new entries of the state, metrics)"""
+    """(changed entries of the state, metrics)"""
     a, k = c["actor"], c["critic"]
     actor_target = sub(state, "actor_target" if has_targets(c) else "actor")
     next_action = smoothed(c, actor_target, batch["next_obs"], noise["next"])

@@ -1,15 +1,15 @@
-"""What the recorders of single updates share (record_smfp_update.py, record_sac_update.py,
-record_td3_update.py): cases, layouts, drawn states, networks, critics, Adam, and the writing.
+"""Shared code of the recorders of single updates (record_smfp_update.py, record_sac_update.py,
+record_td3_update.py): cases, layouts, random states, networks, critics, Adam, writing files.
 
-It is a second implementation of what the algorithms have in common, and shares nothing with the
-crates but names, shapes and the order of rows. Gradients are `jax.grad`'s. Inputs are rounded to
-float32, computed with in float64, and results are rounded to float32 again.
+It is an independent implementation of the common parts of the algorithms, and shares only names,
+shapes and the order of rows with the crates. Gradients are computed by `jax.grad`. Inputs are
+rounded to float32, computations are in float64, and results are rounded to float32 again.
 
     python3 -m venv third_party/venv-jax
     third_party/venv-jax/bin/pip install jax==0.10.2 numpy==2.4.6 safetensors==0.8.0
 
 A case is a dictionary {section: {key: value}} like a preset; functions below take the section that
-they need: `k` is `[critic]`, `a` is `[actor]`.
+they use: `k` is `[critic]`, `a` is `[actor]`.
 """
 
 import math
@@ -31,7 +31,7 @@ CRATES = pathlib.Path(__file__).resolve().parent.parent / "crates"
 SEED = 20260731
 OBS, ACT, BATCH = 5, 3, 8
 
-# Constants of the crates that are no settings.
+# Constants of the crates that are not settings.
 BATCH_NORM_EPSILON = 1e-3
 LAYER_NORM_EPSILON = 1e-5
 RENORM_R_MAX, RENORM_D_MAX = 3.0, 5.0
@@ -120,7 +120,7 @@ def critic_shapes(k):
 
 
 def draw_params(rng, shapes):
-    """Parameters as after some training: no weight is zero, no scale is one."""
+    """Parameters as after some training: no weight is 0, no scale is 1."""
     params = {}
     for name, shape in shapes:
         if len(shape) == 2:
@@ -136,12 +136,12 @@ def draw_params(rng, shapes):
 
 
 def draw_behind(rng, params):
-    """A slower copy of a network: near it, and not equal to it."""
+    """A lagged copy of a network: close to it, but not equal."""
     return {name: value + 0.1 * rng.normal(size=value.shape) for name, value in params.items()}
 
 
 def draw_adam(rng, prefix, shapes, steps):
-    """Moments large enough that no step is a division of rounding errors."""
+    """Moments large enough that steps are not dominated by rounding errors."""
     count = sum(math.prod(shape) for _, shape in shapes)
     return {
         f"{prefix}.mean": rng.normal(size=count) * 0.1,
@@ -151,7 +151,7 @@ def draw_adam(rng, prefix, shapes, steps):
 
 
 def draw_critics(rng, k, updates):
-    """Online and target networks, running statistics and optimiser after so many updates."""
+    """Online and target networks, running statistics and optimiser after some updates."""
     params, stats = critic_shapes(k)
     online = draw_params(rng, params)
     state = named("critic", online)
@@ -160,7 +160,7 @@ def draw_critics(rng, k, updates):
     for key, shape in stats:
         mean = key.endswith("mean")
         spread = rng.normal(size=shape) * 0.3 if mean else rng.uniform(0.3, 1.5, shape)
-        # Far enough from the batch's in places that renormalisation meets its limits.
+        # Partly so far from the batch's that renormalisation reaches its limits.
         if key == "0.norm_in.mean":
             spread[0] += 4.0
         if key == "0.norm_in.var":
@@ -213,7 +213,7 @@ def renorm_correction(mean, var, batch_mean, batch_var):
 
 
 def normalise(k, p, stats, name, x, mode):
-    """Batch normalisation; (output, the statistics that have moved).
+    """Batch normalisation; (output, updated statistics).
 
     `mode` is "running" (the running statistics), "batch" (the batch's) or "renorm" (the batch's,
     corrected towards the running ones).
@@ -241,7 +241,7 @@ def normalise(k, p, stats, name, x, mode):
 
 
 def critics(k, p, stats, obs, action, mode="running"):
-    """Q of every member: (members, B), and the statistics that have moved."""
+    """Q of every member, (members, B), and the updated statistics."""
     moved, values = {}, []
     for i in range(k["members"]):
         h = jnp.concatenate([obs, action], axis=1)
@@ -313,21 +313,21 @@ def follow(slow, fast, tau):
 
 def clear(what, gap):
     gap = float(jnp.min(gap))
-    assert gap > CLEAR, f"{what} is decided by {gap:.1e}: take another seed"
+    assert gap > CLEAR, f"{what} has a gap of only {gap:.1e}: use another seed"
 
 
 def target_critics(k, state):
-    """The networks behind Q': the targets, or for CrossQ the critics themselves."""
+    """The networks of Q': the targets, or for CrossQ the critics themselves."""
     return sub(state, "critic" if k["kind"] == "crossq" else "critic_target")
 
 
 def clear_renorm(stats, obs, action):
-    """Renormalisation shows itself where some corrections reach their limits and others do not."""
+    """Checks that some corrections of renormalisation reach their limits and others do not."""
     x = jnp.concatenate([obs, action], axis=1)
     mean, var = stats["0.norm_in.mean"], stats["0.norm_in.var"]
     r, d = renorm_correction(mean, var, x.mean(axis=0), x.var(axis=0))
     for beyond in ((r > RENORM_R_MAX) | (r < 1 / RENORM_R_MAX), jnp.abs(d) > RENORM_D_MAX):
-        assert beyond.any() and not beyond.all(), "renormalisation is not put to the test"
+        assert beyond.any() and not beyond.all(), "the case does not test renormalisation"
 
 
 def step_critics(k, state, batch, next_action, bonus):
@@ -368,7 +368,7 @@ def step_critics(k, state, batch, next_action, bonus):
 
 
 def track_critics(k, state):
-    """The targets after they have followed the critics; nothing for CrossQ."""
+    """The targets after their Polyak step; nothing for CrossQ."""
     if k["kind"] == "crossq":
         return {}
     followed = follow(sub(state, "critic_target"), sub(state, "critic"), k["tau"])
@@ -379,7 +379,7 @@ def track_critics(k, state):
 
 
 def rounded(tensors):
-    """As they are stored: float32, integers int64."""
+    """Rounded as stored: float32, integers int64."""
     return {
         key: np.asarray(value, np.int64 if np.asarray(value).dtype.kind == "i" else np.float32)
         for key, value in tensors.items()
@@ -394,10 +394,10 @@ def widened(tensors):
 
 
 def record(path, draw, update):
-    """Draws a case, updates it and writes the file `path`, whose name picks the random stream.
+    """Draws a case, updates it and writes the file `path`, whose name selects the random stream.
 
-    `draw(rng)` answers a state, a batch and noise; `update(state, batch, noise)` the entries of
-    the state that are new, and the metrics.
+    `draw(rng)` returns a state, a batch and noise; `update(state, batch, noise)` returns the
+    changed entries of the state, and the metrics.
     """
     rng = np.random.default_rng([SEED, zlib.crc32(path.stem.encode())])
     before, batch, noise = map(rounded, draw(rng))
@@ -418,7 +418,7 @@ def record(path, draw, update):
 
 
 def chosen(known):
-    """The cases that the command line asks for: all of `known` if it names none."""
+    """The cases named on the command line, or all of `known`."""
     for name in sys.argv[1:]:
         if name not in known:
             sys.exit(f"unknown case {name}, expected one of {', '.join(known)}")

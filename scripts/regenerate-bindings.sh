@@ -1,5 +1,5 @@
 #!/bin/sh
-# For maintainers: writes mujoco-sys/src/mjbatch.rs anew from the mjbatch.h that set-up unpacked.
+# For maintainers: regenerates mujoco-sys/src/mjbatch.rs from the mjbatch.h that set-up unpacked.
 # Needs libclang (Debian: apt-get install libclang-dev clang). bindgen's version is pinned in
 # mujoco-sys/Cargo.toml.
 set -eu

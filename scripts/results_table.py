@@ -14,7 +14,7 @@ for path in sorted(root.glob("*/*/seed-*/eval.csv")):
     algo, env, seed = path.parts[-4:-1]
     evaluations = [row for row in csv.DictReader(path.open()) if row["mode"] == "deterministic"]
     training = list(csv.DictReader((path.parent / "train.csv").open()))
-    # Before the first update a step is physics alone: that speed says nothing of training.
+    # Before the first update a step is only simulation, so that speed is not the training speed.
     speeds = [float(row["steps_per_s"]) for row in training if row["critic_loss"]]
     # Before the first update actions are uniform.
     warm_up = [row for row in training if row["return_mean"] and not row["critic_loss"]]

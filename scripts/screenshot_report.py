@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Takes pictures of a report's page in a real browser, and fails if the page does.
+"""Takes screenshots of a report's page in a browser, and fails if the page does not work.
 
     scripts/screenshot_report.py results/reference/report/index.html --out target/pictures
 
-For a desktop and a phone, light and dark, it opens the page with the network cut off, hovers over a
-chart, reads it by keyboard, opens a run's settings and chooses other curves. It ends with 1 if the
-page asks for anything but itself, says an error on its console, is wider than the screen, or does
-not answer as it should.
+At desktop and phone size, light and dark, it opens the page without network access, hovers over a
+chart, reads it by keyboard, opens a run's settings and selects other curves. Exit code 1 if the
+page makes a request, logs an error to its console, is wider than the screen, or does not react as
+expected.
 
-Needs Chromium or Chrome on the PATH (or --browser); Playwright is installed from PyPI into
-third_party/python-playwright first (0.2 GB on the disk).
+Needs Chromium or Chrome on the PATH (or --browser). Installs Playwright from PyPI into
+third_party/python-playwright (0.2 GB on disk).
 """
 
 import argparse
@@ -27,7 +27,7 @@ SCREENS = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
 def look(browser, page_file, out, screen, scheme):
-    """What is wrong on one screen in one scheme: a list of lines."""
+    """Tests one screen size in one colour scheme; returns a list of failures."""
     width, height = SCREENS[screen]
     wrong = []
     context = browser.new_context(
@@ -42,7 +42,7 @@ def look(browser, page_file, out, screen, scheme):
     page.on("console", lambda said: said.type == "error" and wrong.append(f"console: {said.text}"))
     page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
     page.on("request", lambda asked: asked.url.startswith(("data:", address))
-            or wrong.append(f"asks for {asked.url}"))
+            or wrong.append(f"requests {asked.url}"))
     page.goto(address)
     page.wait_for_selector("#curves svg.chart path")
 
@@ -58,7 +58,7 @@ def look(browser, page_file, out, screen, scheme):
     wide = page.evaluate("document.documentElement.scrollWidth")
     expect(f"the page is {wide} pixels wide", wide <= width)
 
-    # With task names in view: of several tasks the second has several curves more often.
+    # Of several tasks the second has several curves more often.
     chart = page.locator("#curves svg.chart").nth(min(1, page.locator("#curves svg.chart").count() - 1))
     chart.scroll_into_view_if_needed()
     box = chart.bounding_box()
@@ -71,7 +71,7 @@ def look(browser, page_file, out, screen, scheme):
         page.keyboard.press(key)
     expect("arrow keys read no values", page.locator("#spoken").inner_text() != "")
     page.keyboard.press("Escape")
-    expect("Escape leaves the values there", page.locator("#tip").is_hidden())
+    expect("Escape does not hide the values", page.locator("#tip").is_hidden())
 
     page.locator("#x").select_option("wall")
     page.locator("#seeds").check()
@@ -81,7 +81,7 @@ def look(browser, page_file, out, screen, scheme):
     page.locator("#x").select_option("steps")
     rows = page.locator("#scores tbody tr").count()
     page.locator("#algorithms button").first.click()
-    expect("a chip takes no algorithm away", page.locator("#scores tbody tr").count() < rows)
+    expect("a chip does not hide its algorithm", page.locator("#scores tbody tr").count() < rows)
     page.locator("#algorithms button").first.click()
 
     settings = page.locator("#runs button")
@@ -99,13 +99,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("page", type=pathlib.Path, help="a report's index.html")
     parser.add_argument("--out", type=pathlib.Path, default=parity.ROOT / "target" / "pictures")
-    parser.add_argument("--browser", help="Chromium's program")
+    parser.add_argument("--browser", help="path of Chromium")
     args = parser.parse_args()
     program = args.browser or next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
-        parity.fail(f"no browser found (tried {', '.join(BROWSERS)}); give --browser")
+        parity.fail(f"no browser found (tried {', '.join(BROWSERS)}); set --browser")
     if not args.page.is_file():
-        parity.fail(f"{args.page}: no such file; `runner report DIR` makes DIR/report/index.html")
+        parity.fail(f"{args.page}: no such file; `runner report DIR` writes DIR/report/index.html")
     if not parity.install(PACKAGES, PINS, "0.2 GB on the disk"):
         parity.fail(f"pip cannot install {' '.join(PINS)}, see above")
     from playwright.sync_api import sync_playwright

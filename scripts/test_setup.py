@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tests of set-up: the real program, against an index on this machine and small wheels."""
+"""Tests of set-up: runs the program against a local index with small wheels."""
 import hashlib
 import http.server
 import io
@@ -29,8 +29,8 @@ def noise(size):
     return NOISE.getrandbits(8 * size).to_bytes(size, "big")
 
 
-# Bytes that don't compress, with unwanted files between the wanted ones: so that the wheels
-# are cut into several pieces, as the real ones are.
+# Incompressible bytes, and unwanted files between the wanted ones, so that wheels have several
+# pieces, like the real ones.
 WHEELS = {
     TORCH: {
         "torch/unwanted.py": noise(400_000),
@@ -73,7 +73,7 @@ WHEELS = {
         "rust_just-1.0.dist-info/licenses/LICENSE": b"just's licence\n",
     },
 }
-# A stand-in for pip: it knows the index's address, and "downloads" from a folder.
+# A fake pip: it knows the index's address and "downloads" from a folder.
 PIP = """
 import os, shutil, sys
 if "config" in sys.argv:
@@ -96,7 +96,7 @@ def make_wheel(path, members):
 
 
 class Index(http.server.BaseHTTPRequestHandler):
-    """A package index with the faults that real ones have."""
+    """A package index with the faults of real ones."""
 
     def log_message(self, *arguments):
         pass
@@ -138,7 +138,7 @@ class Index(http.server.BaseHTTPRequestHandler):
             else:
                 self.wfile.write(body[:limit])
         except OSError:
-            pass  # the other side was killed: some tests do that
+            pass  # the client was killed by a test
         self.close_connection = True
 
 
@@ -275,7 +275,7 @@ class SetupTest(unittest.TestCase):
         self.assertEqual(self.server.requests, [])
         self.assert_in_place()
 
-    def test_the_real_pip_tells_its_index(self):
+    def test_the_index_of_the_real_pip(self):
         self.run_setup("--just", PYTHONPATH="")
         self.assertEqual(self.bytes_of("third_party/bin/just"), WHEELS["rust_just-1.0-py3-none-manylinux2014_x86_64.whl"]["rust_just-1.0.data/scripts/just"])
 
@@ -290,14 +290,14 @@ class SetupTest(unittest.TestCase):
         self.run_setup()
         self.assert_in_place()
 
-    def test_connection_that_breaks_goes_on_where_it_stopped(self):
+    def test_interrupted_connection_resumes_where_it_stopped(self):
         piece, _ = self.piece()
-        self.server.cut_after = [None, None, 10_000, 10_000]  # the two of CUDA come first
+        self.server.cut_after = [None, None, 10_000, 10_000]  # the two CUDA pieces come first
         self.run_setup()
         self.assert_in_place()
         self.assertEqual(self.downloads()[:3], ["bytes=%d-%d" % (piece.first + start, piece.last) for start in (0, 10_000, 20_000)])
 
-    def test_half_a_piece_is_completed(self):
+    def test_partial_piece_is_completed(self):
         piece, path = self.piece()
         os.makedirs(os.path.dirname(path))
         with open(path + ".part", "wb") as part:
@@ -306,7 +306,7 @@ class SetupTest(unittest.TestCase):
         self.assertEqual(self.downloads()[0], "bytes=%d-%d" % (piece.first + 12_345, piece.last))
         self.assert_in_place()
 
-    def test_spoilt_half_piece_is_fetched_anew(self):
+    def test_damaged_partial_piece_is_fetched_again(self):
         piece, path = self.piece()
         for size in (12_345, piece.size + 5):
             shutil.rmtree(self.cache, ignore_errors=True)
@@ -317,7 +317,7 @@ class SetupTest(unittest.TestCase):
             self.assertIn("fetched again", self.run_setup())
             self.assert_in_place()
 
-    def test_damaged_cache_is_fetched_anew(self):
+    def test_damaged_cache_is_fetched_again(self):
         self.run_setup()
         _, path = self.piece()
         with open(path, "r+b") as file:
@@ -339,7 +339,7 @@ class SetupTest(unittest.TestCase):
         self.run_setup()
         self.assert_in_place()
 
-    def test_refusing_index_falls_back_on_pip(self):
+    def test_rejecting_index_falls_back_to_pip(self):
         self.server.refuse = 403
         output = self.run_setup()
         self.assertIn("asking pip", output)
@@ -358,7 +358,7 @@ class SetupTest(unittest.TestCase):
 
     def test_killed_between_two_folders(self):
         self.run_setup()
-        # As a kill leaves it between taking the old folder away and putting the new one in place.
+        # The state after a kill between removing the old folder and renaming the new one.
         shutil.move(self.path("third_party/libtorch"), self.path("third_party/.old"))
         os.makedirs(self.path("third_party/.new/half"))
         self.run_setup()
@@ -391,7 +391,7 @@ class SetupTest(unittest.TestCase):
         self.run_setup("--cuda")
         self.assert_in_place(cuda=True)
         cpu = {"bytes=%d-%d" % (piece.first, piece.last) for piece in (self.piece(0)[0], self.piece(1)[0])}
-        self.assertFalse(cpu.intersection(self.downloads()), "what the CPU set-up fetched is fetched again")
+        self.assertFalse(cpu.intersection(self.downloads()), "pieces of the CPU set-up are fetched again")
         self.assertEqual(self.run_setup(), "")
         self.assertEqual(self.run_setup("--cuda"), "")
         self.assert_in_place(cuda=True)
@@ -434,7 +434,7 @@ class SetupTest(unittest.TestCase):
             output = process.communicate(timeout=120)[0]
             self.assertEqual(process.returncode, 0, output)
         self.assert_in_place()
-        self.assertEqual(len(self.downloads()), len(set(self.downloads())), "one fetched what the other had")
+        self.assertEqual(len(self.downloads()), len(set(self.downloads())), "a piece was fetched twice")
 
     def test_errors_are_one_clear_line(self):
         blocked = os.path.join(self.folder, "file")
@@ -449,7 +449,7 @@ class SetupTest(unittest.TestCase):
         self.assertIn("native.lock, line", output)
 
     def test_wheel_from_pieces(self):
-        """The holes between the pieces of an assembled wheel take no room."""
+        """An assembled wheel is sparse between its pieces."""
         self.run_setup()
         pieces = sorted((piece for piece in (self.piece(0)[0], self.piece(1)[0])), key=lambda piece: piece.first)
         with setup.open_wheel(pieces, os.path.join(self.cache, "smfp")) as wheel:
@@ -458,7 +458,7 @@ class SetupTest(unittest.TestCase):
                 wheel.read("torch/unwanted.py")
 
     def test_the_committed_lock(self):
-        """Each wheel of the table is one that a `#:` line names, with all its sets, and ends where its file does."""
+        """Each wheel of the table is named by a `#:` line, with all its sets, and is covered to its end."""
         pieces, named = setup.read_lock(), {}
         for line in setup.read_text(setup.LOCK).splitlines():
             if line.startswith("#:"):

@@ -1,22 +1,21 @@
 #!/usr/bin/env bash
-# Runs a short sweep under a real Slurm: one node, this machine. For a container, as root:
-# it installs Debian's slurm-wlm and starts munged, slurmctld and slurmd with a configuration
-# of its own in a temporary folder, and ends them afterwards. Five to ten minutes: Slurm may warn of a
-# limit up to a minute early, so that the runs may be stopped more often than twice.
+# Runs a short sweep under a real single-node Slurm on this machine. For a container, as root:
+# it installs Debian's slurm-wlm, starts munged, slurmctld and slurmd with a configuration
+# in a temporary folder, and stops them afterwards. Takes five to ten minutes: Slurm may signal a
+# time limit up to a minute early, so the runs may be stopped more than twice.
 #
-# Two runs, an array task each, on one processor. The first is stopped by its time limit, one
-# of them by a job of a partition that preempts; both are queued again and must end as if
-# nothing had happened.
+# Two runs, one array task each, on one processor. The first is stopped by its time limit, one
+# of them by a job of a preempting partition; both are requeued and must finish normally.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runner=$PWD/target/debug/runner
 
 if [ "$(id -u)" != 0 ]; then
-    echo "test_slurm: not root; run it in a container where you are" >&2
+    echo "test_slurm: not root; run it as root in a container" >&2
     exit 2
 fi
 if [ ! -x "$runner" ]; then
-    echo "test_slurm: $runner is not there; run \`scripts/just build\` first" >&2
+    echo "test_slurm: $runner is missing; run \`scripts/just build\` first" >&2
     exit 2
 fi
 if ! command -v slurmctld slurmd munged sbatch > /dev/null; then
@@ -25,12 +24,12 @@ if ! command -v slurmctld slurmd munged sbatch > /dev/null; then
 fi
 
 place=$(mktemp -d)
-# munged wants a folder that no other user can write to, all the way up.
+# munged requires a folder that no other user can write to, including its parents.
 munge=/run/munge-test-$$
 services=()
 finish() {
     code=$?
-    # Jobs first, while there is somebody to end them; then the services, which wait for jobs.
+    # First the jobs, which the services must end; then the services, which wait for jobs.
     export SLURM_CONF=$place/slurm.conf
     if [ -n "${job:-}" ]; then
         scancel "$job" 2>/dev/null || true
@@ -53,7 +52,7 @@ finish() {
 trap finish EXIT
 trap 'exit 1' INT TERM
 fail() { echo "test_slurm: $*" >&2; exit 1; }
-# Waits for a command to succeed, so many seconds.
+# Waits at most some seconds for a command to succeed.
 within() {
     local seconds=$1 what=$2
     shift 2
@@ -64,7 +63,7 @@ within() {
         fi
         sleep 1
     done
-    fail "in $seconds seconds: not $what"
+    fail "not within $seconds seconds: $what"
 }
 
 host=$(hostname -s)
@@ -101,13 +100,13 @@ export SLURM_CONF=$place/slurm.conf
 munged --foreground --force --key-file="$place/munge/key" --socket="$munge/socket" \
     --pid-file="$munge/pid" --seed-file="$place/munge/seed" > "$place/munge.log" 2>&1 &
 services+=($!)
-within 10 "a socket of munge" test -S "$munge/socket"
+within 10 "munge has a socket" test -S "$munge/socket"
 slurmctld -D > "$place/slurmctld.log" 2>&1 &
 services+=($!)
 slurmd -D > "$place/slurmd.log" 2>&1 &
 services+=($!)
 idle() { sinfo --noheader --partition=low --format=%T | grep -q '^idle'; }
-within 60 "an idle node" idle
+within 60 "the node is idle" idle
 
 cd "$place/work"
 "$runner" plan --algos sac --envs InvertedPendulum-v4 --seeds 0-1 --steps "${STEPS:-100000}" --threads 1 \
@@ -121,20 +120,20 @@ restarted() { [ "$(restarts "$1" || echo 0)" -ge "${2:-1}" ]; }
 state() { "$runner" status sweep.jsonl --json | grep '"state"' | sed -n "$(($1 + 1))p" | cut -d '"' -f 4; }
 is() { [ "$(state "$1")" = "$2" ]; }
 
-within 60 "the first run at work" is 0 running
-within 180 "the first run stopped before its time limit, and queued again" restarted 0
+within 60 "the first run is running" is 0 running
+within 180 "the first run was stopped before its time limit and requeued" restarted 0
 grep -q 'step' "results/sac/InvertedPendulum-v4/seed-0/log.txt"
 
 running() { is 0 running || is 1 running; }
-within 120 "a run at work again" running
+within 120 "a run is running again" running
 sleep 5
 sbatch --partition=high --job-name=urgent --output="$place/urgent.out" --wrap "sleep 3; echo ran"
-within 90 "the urgent job before the sweep" grep -qs ran "$place/urgent.out"
+within 90 "the urgent job ran before the sweep" grep -qs ran "$place/urgent.out"
 preempted() { (($(restarts 0) + $(restarts 1) >= 2)); }
-within 60 "the run that was preempted queued again" preempted
+within 60 "the preempted run was requeued" preempted
 
 both() { is 0 done && is 1 done; }
-within 600 "both runs done" both
+within 600 "both runs are done" both
 "$runner" status sweep.jsonl
 "$runner" slurm sweep.jsonl 2>&1 | grep 'nothing to submit'
 echo "test_slurm: passed" >&2

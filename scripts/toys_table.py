@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Prints the tables of docs/toys.md from the tables that `runner toy` wrote: a row for each variant,
-its seeds' values with a stroke between them.
+"""Prints the tables of docs/toys.md from the output of `runner toy`: one row per variant, with the
+values of its seeds separated by slashes.
 
     python3 scripts/toys_table.py [FOLDER]        (default: results/reference/toy)
 """
@@ -12,7 +12,7 @@ COLUMNS = ["variant", "updates", "modes", "shares", "W2", "sigma", "spread over 
 
 
 def cells(variant, rows):
-    """What the last rows of a variant say, in the order of COLUMNS."""
+    """The cells of a variant, from its last rows, in the order of COLUMNS."""
 
     def each(text):
         texts = [text(row) for row in rows]
@@ -35,7 +35,7 @@ root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "results/reference/toy
 for path in sorted(root.glob("*.csv")):
     last = {}
     for row in csv.DictReader(path.open()):
-        last.setdefault(row["variant"], {})[row["seed"]] = row  # the last moment stays
+        last.setdefault(row["variant"], {})[row["seed"]] = row  # the last row remains
     print(f"\n`{path.stem}`\n\n| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
     for variant, seeds in last.items():
         print("| " + " | ".join(cells(variant, list(seeds.values()))) + " |")

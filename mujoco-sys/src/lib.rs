@@ -1,10 +1,10 @@
-//! MuJoCo's batch API (`mjbatch.h`), raw, on `mujoco-rs`'s types.
+//! Raw bindings of MuJoCo's batch API (`mjbatch.h`), with `mujoco-rs`'s types.
 //!
 //! `mujoco-rs` wraps the rest of MuJoCo but not these functions, which step many simulations of
-//! one model on a pool of threads. They are C functions with C's rules: see the header's comments,
-//! repeated here. `envs::Batch` is the safe way to use them.
+//! one model on a thread pool. Safety conditions are in the header's comments, which are
+//! copied here. `envs::Batch` is a safe wrapper.
 
-#[allow(non_camel_case_types, non_snake_case, missing_docs)] // names and comments are C's
+#[allow(non_camel_case_types, non_snake_case, missing_docs)] // generated from the C header, with its names and comments
 #[allow(rustdoc::broken_intra_doc_links)]
 mod mjbatch;
 

@@ -1,4 +1,4 @@
-//! The committed bindings fit the unpacked header, and the library behind them works.
+//! The committed bindings match the unpacked header, and the library works with them.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::path::Path;
@@ -24,12 +24,12 @@ const PENDULUM: &str = r#"
 </mujoco>"#;
 
 #[test]
-fn bindings_were_written_from_the_header_that_set_up_unpacked() {
+fn bindings_were_generated_from_the_unpacked_header() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let header = fs::read(root.join("third_party/mujoco/include/mujoco/mjbatch.h"))
         .expect("run `scripts/just setup` first");
     let found: String = Sha256::digest(header).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(found, HEADER_SHA256, "run scripts/regenerate-bindings.sh and commit its result");
+    assert_eq!(found, HEADER_SHA256, "run scripts/regenerate-bindings.sh and commit the result");
 }
 
 #[test]
@@ -50,8 +50,8 @@ fn a_batch_steps_every_simulation_as_mj_step_does() {
     let config = mjBatchConfig { nthread: 2, persistent: false };
     let mut error = [0; 200];
     // SAFETY: the model outlives the call, the batch is made of a copy of it; the error buffer has
-    // the length that is given; the batch is deleted once, after its last use, and the state rows
-    // are nsim x nstate numbers of its own.
+    // the given length; the batch is deleted once, after its last use, and the state rows
+    // are nsim x nstate numbers of the batch.
     let found = unsafe {
         let batch =
             mjb_makeBatch(model.ffi(), SIMULATIONS as c_int, &config, error.as_mut_ptr(), 200);
@@ -79,15 +79,15 @@ fn a_batch_steps_every_simulation_as_mj_step_does() {
 }
 
 #[test]
-fn apply_hands_every_simulation_to_the_function_once() {
+fn apply_calls_the_function_once_for_every_simulation() {
     unsafe extern "C" fn step_twice(
         model: *const mjModel,
         data: *mut mjData,
         simulation: c_int,
         calls: *mut c_void,
     ) {
-        // SAFETY: MuJoCo calls this with a simulation that no other thread uses meanwhile, and
-        // `calls` is the array of three below, one for each simulation.
+        // SAFETY: MuJoCo calls this with a simulation that no other thread uses during the
+        // call, and `calls` is the array below, with one entry per simulation.
         unsafe {
             mj_step(model, data);
             mj_step(model, data);

@@ -1,6 +1,6 @@
 """The two policies of act_torch.py in JAX, compiled by `jit`: the time of an action.
 
-    act_jax.py              # a peer of turns.py: plays so many actions of each
+    act_jax.py              # a peer of turns.py: times the given number of actions of each
 """
 
 import jax
@@ -10,7 +10,7 @@ from jax import numpy as jnp
 
 
 def layers(key, *widths):
-    """Weights and biases from width to width."""
+    """Weights and biases of layers between these widths."""
     pairs = list(zip(widths, widths[1:]))
     draw = jax.nn.initializers.lecun_normal()
     keys = jax.random.split(key, len(pairs))
@@ -18,7 +18,7 @@ def layers(key, *widths):
 
 
 def forward(parameters, activation, x):
-    """Through hidden layers and a linear last one."""
+    """An MLP with a linear last layer."""
     *hidden, (weights, biases) = parameters
     for w, b in hidden:
         x = activation(x @ w + b)

@@ -1,12 +1,12 @@
-"""A Gaussian and a diffusion policy in PyTorch, as it is and compiled: the time of an action.
+"""A Gaussian and a diffusion policy in PyTorch, eager and compiled: the time of an action.
 
-The Gaussian policy is Stable-Baselines3's of SAC, without what it wraps around it: two layers of
-256 with ReLU, a mean and a log deviation, a draw through tanh. The diffusion policy denoises an
-action in 20 steps (DDPM) with a network as SMFP's: three layers of 256 with Mish, fed the
-observation, the action so far and an embedding of the time. Both get an observation as a NumPy
-array (1, 17) and return a NumPy array.
+The Gaussian policy is that of Stable-Baselines3's SAC without its wrappers: two layers of 256 with
+ReLU, a mean and a log standard deviation, a sample through tanh. The diffusion policy denoises an
+action in 20 steps (DDPM) with a network like SMFP's: three layers of 256 with Mish, whose inputs
+are the observation, the noisy action and an embedding of the time. Both take an observation as a
+NumPy array (1, 17) and return a NumPy array.
 
-    act_torch.py            # a peer of turns.py: plays so many actions of each
+    act_torch.py            # a peer of turns.py: times the given number of actions of each
 """
 
 import torch

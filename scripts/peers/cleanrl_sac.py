@@ -1,10 +1,10 @@
-"""SAC the way CleanRL writes it: one file of plain PyTorch, with a replay of NumPy arrays.
+"""SAC in the style of CleanRL: one file of plain PyTorch, with a replay of NumPy arrays.
 
-It does in every step what that form does: both critics as modules of their own under one Adam, two
-actor updates at every second step, each with a fresh draw for the temperature, targets moved
-parameter by parameter after every step, and losses read at every hundredth.
+Its steps are those of CleanRL: two separate critic modules with one Adam, two actor updates at
+every second step, each with a new sample for the temperature, a Polyak step of the targets
+parameter by parameter after every step, and losses read at every hundredth step.
 
-    cleanrl_sac.py WARMUP SETTLE        # a peer of turns.py: plays so many steps when told to
+    cleanrl_sac.py WARMUP SETTLE        # a peer of turns.py: makes the given number of steps
 """
 
 import sys
@@ -40,7 +40,7 @@ class Critic(nn.Module):
 
 
 class Actor(nn.Module):
-    """A Gaussian through tanh, scaled to the bounds."""
+    """A tanh-squashed Gaussian, scaled to the bounds."""
 
     def __init__(self, obs_dim, space):
         super().__init__()
@@ -65,7 +65,7 @@ class Actor(nn.Module):
 
 
 class Replay:
-    """The last transitions, float32."""
+    """A ring buffer of transitions, float32."""
 
     def __init__(self, obs_dim, act_dim):
         widths = {"obs": obs_dim, "action": act_dim, "reward": 1, "next_obs": obs_dim, "over": 1}
@@ -83,7 +83,7 @@ class Replay:
 
 
 def training(env, actor, critics, warmup):
-    """The training loop, a yield per environment step."""
+    """The training loop; yields after every environment step."""
     space = env.single_action_space
     obs_dim, act_dim = env.single_observation_space.shape[0], space.shape[0]
     targets = [Critic(obs_dim, act_dim) for _ in critics]
@@ -118,7 +118,7 @@ def training(env, actor, critics, warmup):
             critic_adam.step()
 
             if step % ACTOR_PERIOD == 0:
-                for _ in range(ACTOR_PERIOD):  # as many updates as without the delay
+                for _ in range(ACTOR_PERIOD):  # the same number of updates as without the delay
                     drawn, log_prob = actor(s)
                     q = torch.min(*(critic(s, drawn) for critic in critics))
                     actor_loss = (alpha * log_prob - q).mean()

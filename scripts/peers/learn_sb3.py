@@ -1,10 +1,10 @@
 """SAC of Stable-Baselines3, and SAC and CrossQ of SBX, which shares its training loop.
 
-    learn_sb3.py sb3|sbx SAC|CrossQ WARMUP SETTLE   # a peer of turns.py: plays so many steps
+    learn_sb3.py sb3|sbx SAC|CrossQ WARMUP SETTLE   # a peer of turns.py: makes the given number of steps
 
-Everything is as these libraries have it by default (replay, batches of 256, one update per step,
-CrossQ's actor updated at every third), but that all networks have two layers of 256, CrossQ's too,
-and that CrossQ's actor has no batch normalisation, as ours has none.
+All settings are the libraries' defaults (replay, batches of 256, one update per step, CrossQ's
+actor updated at every third step), except that all networks have two layers of 256 units and that
+CrossQ's actor has no batch normalisation, like ours.
 """
 
 import importlib
@@ -18,7 +18,7 @@ PACKAGES = {"sb3": ("stable_baselines3", "stable-baselines3"), "sbx": ("sbx", "s
 
 
 def count_parameters(library, model):
-    """Numbers in the actor and the critics."""
+    """Number of parameters of actor and critics."""
     if library == "sb3":
         networks = (model.actor, model.critic)
         return sum(p.numel() for network in networks for p in network.parameters())

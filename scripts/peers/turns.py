@@ -1,9 +1,9 @@
-"""Peers that are measured in turns: processes that each wait until they are told to play.
+"""Systems that are measured alternately, each in a process that waits for its turn.
 
-A benchmark starts a `Peer` for every other system; the peer's program hands what it measures to
-`serve`. Between them go lines: the peer says once, as JSON, what it is, when it is ready; from then
-on it gets a number (how much to play) and answers with JSON. A peer that waits sleeps, so that
-nothing runs beside the one whose turn it is; `warn_of_idlers` checks that.
+A benchmark starts a `Peer` for every other system; the peer's program passes its measurement
+function to `serve`. They communicate by lines: when ready, the peer sends a description of itself as
+JSON; then it receives numbers (how much to measure) and replies with JSON. A waiting peer sleeps,
+so that only one system runs at a time; `warn_of_idlers` checks that.
 """
 
 import collections
@@ -22,13 +22,13 @@ sys.path.insert(0, str(HERE.parent))
 import parity
 
 PACKAGES = parity.ROOT / "third_party" / "python-bench-learn"
-SIZE = "0.7 GB to fetch, 2.2 GB on the disk"
-QUIET = 0.3  # a load average beyond this means that others use the machine
+SIZE = "0.7 GB to download, 2.2 GB on disk"
+QUIET = 0.3  # above this load average other processes use the machine
 TASK, OBS_DIM, ACT_DIM = "HalfCheetah-v4", 17, 6
-DENOISING_STEPS, TIME_DIM = 20, 16  # of diffusion policies; numbers in an embedding of their time
+DENOISING_STEPS, TIME_DIM = 20, 16  # of diffusion policies; size of the time embedding
 
-# The libraries of CUDA that PyTorch's wheel is linked against, but for two small ones that are
-# installed, and how the names of their functions begin.
+# The CUDA libraries that PyTorch's wheel is linked against, except two small ones that are
+# installed, and the prefixes of their functions.
 CUDA_LIBRARIES = ["cublas.so.13", "cublasLt.so.13", "cudnn.so.9", "cufft.so.12", "cufile.so.0"]
 CUDA_LIBRARIES += ["curand.so.10", "cusparse.so.12", "cusparseLt.so.0", "nccl.so.2"]
 CUDA_LIBRARIES += ["nvrtc.so.13", "nvshmem_host.so.3"]
@@ -36,7 +36,7 @@ CUDA_FUNCTIONS = "cublas|cudnn|cufft|cuFile|curand|cusparse|nccl|nvrtc|nvshmem"
 
 
 def install():
-    """Puts the pinned packages of requirements.txt in place; ends the program if that fails."""
+    """Installs the pinned packages of requirements.txt; exits if that fails."""
     lines = (HERE / "requirements.txt").read_text().splitlines()
     pins = [line for line in lines if not line.startswith("#")]
     if not parity.install(PACKAGES, ["--no-deps", *pins], SIZE):
@@ -45,8 +45,8 @@ def install():
 
 
 def stand_in_for_cuda():
-    """Makes one library take the place of CUDA's, which PyTorch loads even where no GPU is: it
-    defines every function that PyTorch asks them for, and ends the process if one is called."""
+    """Replaces the CUDA libraries, which PyTorch loads even without a GPU, by a stub library: it
+    defines every function that PyTorch imports from them, and aborts if one is called."""
     folder = PACKAGES / "nvidia" / "cu13" / "lib"
     library = folder / "stand-in.so"
     if library.exists():
@@ -70,12 +70,12 @@ def stand_in_for_cuda():
         script.flush()
         command = ["cc", "-shared", "-nostdlib", f"-Wl,--version-script={script.name}"]
         command += ["-x", "assembler", "-", "-o", library]
-        # `ud2` is an instruction that ends the process.
+        # `ud2`, an illegal instruction, aborts the process.
         subprocess.run(command, input=f".text\n{''.join(labels)}ud2\n", text=True, check=True)
 
 
 def on_cores(count):
-    """What `subprocess` needs to keep a process, and its pools of threads, on so many cores."""
+    """Arguments of `subprocess` that restrict a process and its thread pools to `count` cores."""
     cores = sorted(os.sched_getaffinity(0))[:count]
     variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return {
@@ -85,7 +85,7 @@ def on_cores(count):
 
 
 def ask(command, threads=1):
-    """Runs our runner on so many cores and returns what it prints as JSON, if it prints."""
+    """Runs our runner on some cores and returns its output, parsed as JSON, if there is any."""
     done = subprocess.run(command, capture_output=True, text=True, **on_cores(threads))
     if done.returncode != 0:
         parity.fail(f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip()}")
@@ -93,9 +93,7 @@ def ask(command, threads=1):
 
 
 class Peer:
-    """Another system, in a process of its own on its own share of the cores.
-
-    `about` is what it says of itself."""
+    """Another system, in its own process on some cores. `about` is its description of itself."""
 
     def __init__(self, threads, script, *words):
         self.name = " ".join((script, *words))
@@ -126,7 +124,7 @@ class Peer:
         return json.loads(line)
 
     def cpu_seconds(self):
-        """Processor time of all its threads up to now."""
+        """Processor time of all its threads so far."""
         stat = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -141,7 +139,7 @@ class Peer:
 
 
 def warn_of_idlers(peers):
-    """Says which peers worked while it was others' turn."""
+    """Warns about peers that used the processor during the turns of others."""
     for peer in peers:
         if peer.idle_cpu > 0.01 * peer.idle_wall:
             share = peer.idle_cpu / peer.idle_wall
@@ -150,15 +148,15 @@ def warn_of_idlers(peers):
 
 
 def warn_of_load():
-    """Says so when others use the machine; returns its load average."""
+    """Warns if other processes use the machine; returns its load average."""
     load = os.getloadavg()[0]
     if load > QUIET:
-        print(f"warning: the load average is {load:.2f}: others use the machine", file=sys.stderr)
+        print(f"warning: the load average is {load:.2f}: other processes use the machine", file=sys.stderr)
     return load
 
 
 def describe(machine, load):
-    """The line above results: `machine` is a report of the runner's bench update or bench act."""
+    """A description of the machine; `machine` is a report of the runner's bench update or bench act."""
     return "; ".join([
         machine["processor"],
         f"{len(os.sched_getaffinity(0))} logical processors",
@@ -169,10 +167,10 @@ def describe(machine, load):
 
 
 def diffusion_schedule():
-    """What a diffusion policy knows of its steps, the noisiest first: "times", embeddings of shape
-    (DENOISING_STEPS, TIME_DIM), and "steps", triples of x <- scale (x - share noise(x)) + std xi
-    (DDPM, arXiv 2006.11239, algorithm 2). Variance-preserving, as Diffusion-QL has it (arXiv
-    2208.06193)."""
+    """The schedule of a diffusion policy, the noisiest step first: "times", embeddings of shape
+    (DENOISING_STEPS, TIME_DIM), and "steps", triples (scale, share, std) of
+    x <- scale (x - share noise(x)) + std xi (DDPM, arXiv 2006.11239, algorithm 2).
+    Variance-preserving, as in Diffusion-QL (arXiv 2208.06193)."""
     import numpy as np
 
     t = np.arange(1, DENOISING_STEPS + 1) / DENOISING_STEPS
@@ -189,9 +187,9 @@ def diffusion_schedule():
 
 
 def time_actions(version, variants):
-    """For `serve`: a turn is so many actions of each variant, a function from observation (1,
-    OBS_DIM) to action (1, ACT_DIM), both float32; measured are the median and the 99th percentile
-    in microseconds. A variant that cannot act is left out, with what it said."""
+    """For `serve`: a turn times a number of actions of each variant, a function from observation
+    (1, OBS_DIM) to action (1, ACT_DIM), both float32; results are the median and the 99th
+    percentile in microseconds. A variant that fails is skipped, and its error is reported."""
     import numpy as np
 
     observations = np.random.default_rng(0).standard_normal((500, 1, OBS_DIM), np.float32)
@@ -211,7 +209,7 @@ def time_actions(version, variants):
             action = act(observations[0])
             assert action.shape == (1, ACT_DIM) and action.dtype == np.float32
             measure(act, 500)
-        except Exception as error:  # whatever a compiler may raise
+        except Exception as error:  # compilers may raise anything
             failed[name] = str(error).strip().partition("\n")[0]
     working = {name: act for name, act in variants.items() if name not in failed}
     about = {"version": version, "failed": failed}
@@ -219,8 +217,8 @@ def time_actions(version, variants):
 
 
 def serve(prepare):
-    """A peer's side: `prepare()` returns what it is and a function that plays one turn. Nothing
-    else reaches its output, whatever libraries print."""
+    """The peer's side: `prepare()` returns its description and a function that makes one turn.
+    Output of libraries is redirected to stderr."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     about, play = prepare()

@@ -1,4 +1,4 @@
-//! Replays actions through one task: what `runner trace` does, without the runner.
+//! Replays actions in one task, like `runner trace`, without the runner.
 //!
 //! `cargo run -p envs --example trace -- trace --env ID --seed N --actions A.npy --out T.npz`
 

@@ -24,40 +24,41 @@ use crate::state::{INTEGRATION, read, write};
 
 /// Many copies of one of Gymnasium's MuJoCo tasks, stepped together on several threads.
 ///
-/// Each copy gives the numbers that an [`Env`](crate::Env) with its seed and actions gives, bit for
-/// bit, whatever the number of threads. Arrays hold one row per environment.
+/// The results of each copy are bit-identical to those of an [`Env`](crate::Env) with the same seed
+/// and actions, for any number of threads. Arrays have one row per environment.
 ///
-/// Episodes begin anew by themselves as in Gymnasium's vector environments (`AutoresetMode
+/// Finished environments are reset automatically as in Gymnasium's vector environments (`AutoresetMode
 /// .NEXT_STEP`, their default): the step after an episode's last one ignores the environment's
 /// action, resets it without a seed and returns the first observation of the new episode, with
-/// reward 0 and neither end. Such a step is not part of any episode: [`BatchStep::reset`] marks
-/// it, so that nobody learns from it.
+/// reward 0, not terminated and not truncated. Such a step is not part of any episode:
+/// [`BatchStep::reset`] marks it, so that it is not used for training.
 ///
-/// Nothing is allocated by [`reset`](Self::reset) and the steps.
+/// [`reset`](Self::reset) and the steps do not allocate memory.
 pub struct Batch {
     rules: Rules,
     memories: Vec<Memory>,
     pool: Pool,
-    /// To check saved states against.
+    /// Used to check saved states.
     model: Arc<MjModel>,
 }
 
-/// What a step gives for one environment of a batch besides the observation.
+/// Result of a step of one environment of a batch, besides the observation.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct BatchStep {
-    /// The reward, with NumPy's rounding; 0 when a new episode began.
+    /// The reward, with NumPy's rounding; 0 if the environment was reset.
     pub reward: f64,
-    /// The task ended, for instance by a fall: the state after it has no value.
+    /// The episode ended in a terminal state, such as a fall, whose value is 0.
     pub terminated: bool,
-    /// The time limit was reached: the state after it keeps its value.
+    /// The time limit was reached; the state is not terminal.
     pub truncated: bool,
-    /// No step was made: the last episode was over, and the observation is a new one's first.
+    /// The environment was reset instead of stepped, because its episode was over; the
+    /// observation is the first of a new episode.
     pub reset: bool,
 }
 
 impl Batch {
-    /// Makes `envs` copies of the task with its pinned model, to be stepped on `threads` threads,
-    /// the caller's among them (0: as many as there are processors; never more than copies).
+    /// Makes `envs` copies of the task with its pinned model, stepped on `threads` threads
+    /// including the caller's (0: the number of processors; at most the number of copies).
     ///
     /// # Errors
     /// Those of [`Env::make`](crate::Env::make), and [`Error::BatchSize`].
@@ -65,7 +66,7 @@ impl Batch {
         Self::build(id, None, envs, threads)
     }
 
-    /// Makes the copies with an MJCF file of the user's, which need not be pinned.
+    /// Makes the copies with the user's own MJCF file.
     ///
     /// # Errors
     /// Those of [`Env::make_with_model`](crate::Env::make_with_model), and [`Error::BatchSize`].
@@ -100,24 +101,24 @@ impl Batch {
         self.memories.len()
     }
 
-    /// The number of threads, the caller's among them.
+    /// The number of threads, including the caller's.
     pub fn threads(&self) -> usize {
         self.pool.threads()
     }
 
-    /// Begins an episode in every environment and writes the first observations, a row of
+    /// Starts an episode in every environment and writes the first observations, one row of
     /// `obs_dim` numbers each.
     ///
-    /// With seeds, one for each environment, the streams of random numbers start anew from them;
-    /// without, they go on. The seeds of Gymnasium's `reset(seed=s)` are `s`, `s + 1`, `s + 2` and
-    /// so on; a first reset without seeds is one with `s = 0`.
+    /// With seeds, one per environment, the random streams are re-seeded; without, they
+    /// continue. The seeds of Gymnasium's `reset(seed=s)` are `s`, `s + 1`, `s + 2` and
+    /// so on; a first reset without seeds uses `s = 0`.
     ///
     /// # Errors
-    /// [`Error::InBatch`] of an [`Error::Simulation`]; that environment is not reset, the others
-    /// are.
+    /// [`Error::InBatch`] with an [`Error::Simulation`]; that environment is not reset, the
+    /// others are.
     ///
     /// # Panics
-    /// If there are not as many seeds as environments or `observations` has another size.
+    /// If the number of seeds is not that of environments, or `observations` has the wrong size.
     pub fn reset(&mut self, seeds: Option<&[u64]>, observations: &mut [f64]) -> Result<(), Error> {
         let rules = &self.rules;
         let envs = self.memories.len();
@@ -136,19 +137,19 @@ impl Batch {
         })
     }
 
-    /// Applies a row of `actions` to every environment for one step and writes the observations
-    /// after it, or begins a new episode where the last one is over.
+    /// Steps every environment with its row of `actions` and writes the new observations;
+    /// environments whose episode is over are reset instead.
     ///
-    /// An action is treated as in [`Env::step`](crate::Env::step).
+    /// Actions are treated as by [`Env::step`](crate::Env::step).
     ///
     /// # Errors
     /// [`Error::ActionLength`] (of all rows together), [`Error::NotReset`], or [`Error::InBatch`]
-    /// of an [`Error::NonFiniteAction`] (an action that is ignored may be anything); the batch is
-    /// then as it was before. [`Error::InBatch`] of an [`Error::Simulation`]; that environment is
-    /// as it was before, the others were stepped.
+    /// with an [`Error::NonFiniteAction`] (ignored actions are not checked); the batch is then
+    /// unchanged. [`Error::InBatch`] with an [`Error::Simulation`]; that environment is
+    /// unchanged, the others were stepped.
     ///
     /// # Panics
-    /// If `steps` or `observations` has another size.
+    /// If `steps` or `observations` has the wrong size.
     pub fn step(
         &mut self,
         actions: &[f32],
@@ -158,14 +159,14 @@ impl Batch {
         self.step_where(|_| true, actions, steps, observations)
     }
 
-    /// [`step`](Self::step) for those environments alone for which `active` holds true. The others
-    /// stay as they are, and so do their rows; their actions may be anything.
+    /// [`step`](Self::step) for the environments with `active` true. The others and their rows
+    /// are unchanged; their actions are ignored.
     ///
     /// # Errors
     /// Those of [`step`](Self::step).
     ///
     /// # Panics
-    /// If `active`, `steps` or `observations` has another size.
+    /// If `active`, `steps` or `observations` has the wrong size.
     pub fn step_active(
         &mut self,
         active: &[bool],
@@ -249,8 +250,8 @@ impl Batch {
     /// [`Env::load_state`](crate::Env::load_state) of environment `index`.
     ///
     /// # Errors
-    /// [`Error::State`] if the bytes are of another task, cut short or too long; the environment
-    /// is then as it was before.
+    /// [`Error::State`] if the bytes are of another task, too short or too long; the environment
+    /// is then unchanged.
     ///
     /// # Panics
     /// If there is no such environment.
@@ -263,23 +264,23 @@ impl Batch {
     }
 }
 
-/// More would be a slip, and a system that cannot start them ends the program.
+/// A larger number is a mistake, and failing to start threads would end the program.
 const MOST_THREADS: usize = 1024;
 
-/// MuJoCo's batch: states of simulations, and threads to move them.
+/// MuJoCo's batch: states of simulations, and threads to step them.
 ///
-/// It keeps one `mjData` per thread, not per simulation: what a step needs is the state alone, and
-/// what a step shows is read before another simulation takes its turn. So the working set stays in
-/// the processor's cache however many simulations there are.
+/// It has one `mjData` per thread, not per simulation: a step needs only the state, and its results
+/// are read before the thread steps another simulation. So the working set stays in the processor's
+/// cache for any number of simulations.
 struct Pool {
     batch: NonNull<mjBatch>,
-    /// The simulations that [`run`](Self::run) moves, in order.
+    /// The simulations that [`run`](Self::run) works on, in order.
     selected: Vec<c_int>,
     simulations: usize,
 }
 
-// SAFETY: MuJoCo lets a batch be used by one thread after another; only its own threads share it,
-// under its own locks, and only while a call lasts.
+// SAFETY: MuJoCo allows a batch to be used by one thread after another; only its own threads share
+// it, under its own locks and during a call.
 unsafe impl Send for Pool {}
 
 impl Pool {
@@ -289,8 +290,8 @@ impl Pool {
         let config = mjBatchConfig { nthread: threads as c_int, persistent: false };
         let mut message: [c_char; 1000] = [0; 1000];
         let size = message.len() as c_int;
-        // SAFETY: the model is valid, and copied; `message` has the length that is given, and
-        // MuJoCo ends it with a zero.
+        // SAFETY: the model is valid, and copied; `message` has the given length, and MuJoCo
+        // terminates it with a zero.
         unsafe {
             let batch = mjb_makeBatch(model.ffi(), nsim, &config, message.as_mut_ptr(), size);
             let batch = NonNull::new(batch)
@@ -304,17 +305,17 @@ impl Pool {
         unsafe { mjb_nthread(self.batch.as_ptr()) as usize }
     }
 
-    /// Chooses the simulations that [`run`](Self::run) moves: some of all, in order.
+    /// Selects the simulations that [`run`](Self::run) works on, in ascending order.
     fn select(&mut self, simulations: impl Iterator<Item = usize>) {
         self.selected.clear();
         self.selected.extend(simulations.map(|i| i as c_int));
     }
 
-    /// Calls `work` once for each selected simulation, with its number, on any thread.
+    /// Calls `work` once for each selected simulation, with its index, on any thread.
     ///
-    /// An error within MuJoCo ends `work` for that simulation and no other: MuJoCo jumps over its
-    /// frames and leaves the state as it was. Therefore `work` must have nothing to drop while it
-    /// calls MuJoCo; Rust allows the jump then (RFC 2945, "plain old frames").
+    /// An error within MuJoCo ends `work` for that simulation only: MuJoCo unwinds its frames with
+    /// `longjmp` and leaves the state unchanged. Therefore `work` must have nothing to drop while
+    /// it calls MuJoCo; Rust allows the jump in that case (RFC 2945, "plain old frames").
     fn run<F>(&mut self, task: &'static str, work: F) -> Result<(), Error>
     where
         F: Fn(usize, &mut World) + Sync,
@@ -334,7 +335,7 @@ impl Pool {
         }
 
         let work: *const F = &raw const work;
-        // SAFETY: the numbers are sorted, unique and in range, as `select`'s callers see to; `call`
+        // SAFETY: the indices are sorted, unique and in range, as `select`'s callers ensure; `call`
         // gets the `F` that it expects, alive during the call.
         let failed = unsafe {
             let (ids, count) = (self.selected.as_ptr(), self.selected.len() as c_int);
@@ -343,10 +344,10 @@ impl Pool {
         if failed == 0 { Ok(()) } else { Err(self.failure(task)) }
     }
 
-    /// The first error of the last call, which had one.
+    /// The first error of the last call, which must have had one.
     fn failure(&self, task: &'static str) -> Error {
-        // SAFETY: `mjb_status` has a number for every simulation; `mjb_error` gives a C string that
-        // stays until the next call.
+        // SAFETY: `mjb_status` has a number for every simulation; `mjb_error` returns a C string that
+        // is valid until the next call.
         unsafe {
             let status = mjb_status(self.batch.as_ptr());
             let status = slice::from_raw_parts(status, self.simulations);
@@ -361,13 +362,13 @@ impl Pool {
     /// The state of a simulation, `mjSTATE_INTEGRATION`.
     fn state(&self, simulation: usize) -> &[f64] {
         let row = self.state_row(simulation);
-        // SAFETY: `row` is valid, and nobody writes while `self` is borrowed.
+        // SAFETY: `row` is valid, and nothing writes while `self` is borrowed.
         unsafe { &*row }
     }
 
     fn state_mut(&mut self, simulation: usize) -> &mut [f64] {
         let row = self.state_row(simulation);
-        // SAFETY: `row` is valid, and nobody else uses it while `self` is borrowed.
+        // SAFETY: `row` is valid, and nothing else uses it while `self` is borrowed.
         unsafe { &mut *row }
     }
 
@@ -384,13 +385,13 @@ impl Pool {
     /// MuJoCo's counts of warnings of a simulation.
     fn warnings(&self, simulation: usize) -> &[mjWarningStat] {
         let row = self.warnings_row(simulation);
-        // SAFETY: `row` is valid, and nobody writes while `self` is borrowed.
+        // SAFETY: `row` is valid, and nothing writes while `self` is borrowed.
         unsafe { &*row }
     }
 
     fn warnings_mut(&mut self, simulation: usize) -> &mut [mjWarningStat] {
         let row = self.warnings_row(simulation);
-        // SAFETY: `row` is valid, and nobody else uses it while `self` is borrowed.
+        // SAFETY: `row` is valid, and nothing else uses it while `self` is borrowed.
         unsafe { &mut *row }
     }
 
@@ -412,7 +413,7 @@ impl Drop for Pool {
     }
 }
 
-/// The rows of a slice, for threads that each use rows of their own.
+/// The rows of a slice, for threads that each use different rows.
 struct Rows<'a, T> {
     first: *mut T,
     rows: usize,
@@ -420,7 +421,7 @@ struct Rows<'a, T> {
     slice: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: threads get at the slice through `get` alone, whose callers keep to different rows.
+// SAFETY: threads access the slice only through `get`, whose callers use different rows.
 unsafe impl<T: Send> Sync for Rows<'_, T> {}
 
 impl<'a, T> Rows<'a, T> {
@@ -430,10 +431,10 @@ impl<'a, T> Rows<'a, T> {
     }
 
     /// # Safety
-    /// No two rows with one number may be in use at a time.
+    /// A row must not be in use twice at the same time.
     unsafe fn get(&self, row: usize) -> &'a mut [T] {
         assert!(row < self.rows);
-        // SAFETY: the row lies within the slice, and the caller sees to it that it is used alone.
+        // SAFETY: the row is within the slice, and the caller ensures exclusive use.
         unsafe { slice::from_raw_parts_mut(self.first.add(row * self.width), self.width) }
     }
 }

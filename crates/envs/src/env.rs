@@ -11,7 +11,7 @@ use crate::registry::{Spec, open};
 /// One of Gymnasium's MuJoCo tasks.
 ///
 /// [`reset`](Self::reset) and [`step`](Self::step) write into the caller's buffers and do not
-/// allocate. An environment can move to another thread between calls.
+/// allocate memory. An environment can be moved to another thread between calls.
 pub struct Env {
     pub(crate) rules: Rules,
     pub(crate) memory: Memory,
@@ -28,11 +28,11 @@ impl Env {
         Self::build(id, None)
     }
 
-    /// Makes the task with an MJCF file of the user's, which need not be pinned.
+    /// Makes the task with the user's own MJCF file.
     ///
     /// # Errors
-    /// Those of [`make`](Self::make), and [`Error::Model`] when MuJoCo rejects the file,
-    /// [`Error::ModelSize`] when its sizes, bodies or control ranges do not fit the task.
+    /// Those of [`make`](Self::make); [`Error::Model`] if MuJoCo rejects the file;
+    /// [`Error::ModelSize`] if its sizes, bodies or control ranges do not fit the task.
     pub fn make_with_model(id: &str, model: &Path) -> Result<Self, Error> {
         Self::build(id, Some(model))
     }
@@ -48,11 +48,11 @@ impl Env {
         &self.rules.spec
     }
 
-    /// Begins an episode and writes its first observation, `obs_dim` numbers.
+    /// Starts an episode and writes its first observation, `obs_dim` numbers.
     ///
-    /// With a seed the stream of random numbers starts anew from it; without, it goes on where the
-    /// last reset left it, as Gymnasium's does. A first reset without a seed uses seed 0, where
-    /// Gymnasium would ask the operating system: a run here is a function of its seeds.
+    /// With a seed the random stream is re-seeded; without, it continues after the last reset, as
+    /// in Gymnasium. A first reset without a seed uses seed 0 (Gymnasium: a seed from the
+    /// operating system), so that a run is a function of its seeds.
     ///
     /// # Panics
     /// If `observation` does not have `obs_dim` numbers.
@@ -62,16 +62,16 @@ impl Env {
         self.rules.reset(&mut self.memory, world, seed, observation);
     }
 
-    /// Applies an action for one environment step and writes the observation after it, `obs_dim`
+    /// Makes one environment step with an action and writes the new observation, `obs_dim`
     /// numbers.
     ///
-    /// The action is in the units of the model's controls. It is not clipped here, for Gymnasium
-    /// does not; MuJoCo clips what it feeds to the motors, while the reward charges for the whole.
-    /// Steps after the end of an episode are allowed, as in Gymnasium.
+    /// The action is in the units of the model's controls. As in Gymnasium it is not clipped here:
+    /// MuJoCo clips the controls, while the cost is that of the unclipped action. Steps after the
+    /// end of an episode are allowed, as in Gymnasium.
     ///
     /// # Errors
     /// [`Error::ActionLength`], [`Error::NonFiniteAction`] or [`Error::NotReset`]; the environment
-    /// is then as it was before.
+    /// is then unchanged.
     ///
     /// # Panics
     /// If `observation` does not have `obs_dim` numbers.
@@ -82,11 +82,11 @@ impl Env {
         Ok(self.rules.step(episode, world, action, observation))
     }
 
-    /// Says whether the simulation became unstable in this episode.
+    /// Checks that the simulation did not become unstable in this episode.
     ///
-    /// When a position, velocity or acceleration is not finite or too large, MuJoCo warns, puts
-    /// the robot back into its default pose and goes on. Gymnasium passes such steps on, so
-    /// [`step`](Self::step) does, bit for bit; whoever learns from them should ask here first.
+    /// If a position, velocity or acceleration is not finite or too large, MuJoCo issues a
+    /// warning, resets the robot to its default pose and continues. Gymnasium returns such steps
+    /// like any other, and so does [`step`](Self::step); check before training on them.
     ///
     /// # Errors
     /// [`Error::Diverged`] until the next [`reset`](Self::reset).
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_simulation_that_diverges_goes_on_as_mujoco_does_and_says_so_until_the_reset() {
+    fn a_diverging_simulation_continues_as_mujoco_does_and_check_fails_until_the_reset() {
         let mut env = Env::make("HalfCheetah-v4").unwrap();
         let mut observation = vec![0.0; env.spec().obs_dim];
         env.reset(Some(0), &mut observation);

@@ -1,4 +1,4 @@
-//! The life of an episode: what a single environment and a member of a batch have in common.
+//! Reset and step: common to a single environment and a member of a batch.
 
 use crate::error::Error;
 use crate::numpy::Generator;
@@ -6,50 +6,54 @@ use crate::physics::World;
 use crate::registry::Spec;
 use crate::tasks::Task;
 
-/// What a step gives besides the observation.
+/// Result of a step, besides the observation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
     /// The reward, with NumPy's rounding.
     pub reward: f64,
-    /// The task ended, for instance by a fall: the state after it has no value.
+    /// The episode ended in a terminal state, such as a fall, whose value is 0.
     pub terminated: bool,
-    /// The time limit was reached: the state after it keeps its value.
+    /// The time limit was reached; the state is not terminal.
     pub truncated: bool,
 }
 
-/// What copies of a task share.
+/// The part of a task that its copies share.
 pub(crate) struct Rules {
     pub spec: Spec,
     pub task: Box<dyn Task>,
 }
 
-/// What a copy of a task remembers besides MuJoCo's state.
+/// The state of a copy of a task besides MuJoCo's.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Memory {
-    /// The stream of initial states, from the first reset on.
+    /// The random stream of initial states; `None` before the first reset.
     pub random: Option<Generator>,
-    /// The episode, from the first reset on.
+    /// The current episode; `None` before the first reset.
     pub episode: Option<Episode>,
 }
 
-/// What an episode remembers from one step to the next.
+/// The state of an episode.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Episode {
-    /// Steps made.
+    /// Steps so far.
     pub steps: u32,
     /// The last step was terminated or truncated.
     pub over: bool,
-    /// See [`Task::mark`]. Kept because MuJoCo's saved state leaves the bodies' positions out.
+    /// See [`Task::mark`]. Stored because MuJoCo's saved state does not contain the
+    /// positions of bodies.
     pub mark: [f64; 2],
 }
 
 impl Memory {
-    /// The episode, or the error that there is none.
+    /// The current episode.
+    ///
+    /// # Errors
+    /// [`Error::NotReset`] before the first reset.
     pub fn begun(&mut self, spec: &Spec) -> Result<&mut Episode, Error> {
         self.episode.as_mut().ok_or(Error::NotReset { task: spec.id })
     }
 
-    /// The error that MuJoCo's warnings mean.
+    /// The error for a warning of MuJoCo.
     pub fn diverged(&self, spec: &Spec, warning: &'static str) -> Error {
         let step = self.episode.map_or(0, |episode| episode.steps);
         Error::Diverged { task: spec.id, step, warning }
@@ -57,10 +61,10 @@ impl Memory {
 }
 
 impl Rules {
-    /// Begins an episode: in a new stream from `seed`, or in the stream that there is.
+    /// Starts an episode with a new random stream from `seed`, or with the existing one.
     ///
     /// # Panics
-    /// If there is neither.
+    /// If there is neither a seed nor a stream.
     pub fn reset(
         &self,
         memory: &mut Memory,
@@ -83,7 +87,7 @@ impl Rules {
         memory.episode = Some(Episode { steps: 0, over: false, mark: self.task.mark(physics) });
     }
 
-    /// Takes one step with an action that [`Spec::check_action`] let pass.
+    /// Makes one step with an action that passed [`Spec::check_action`].
     pub fn step(
         &self,
         episode: &mut Episode,

@@ -1,4 +1,4 @@
-//! What can go wrong, each as one line: the thing, its value, what was expected, the mend.
+//! Errors, each in one line: the subject, its value, what was expected, how to fix it.
 
 use std::path::PathBuf;
 
@@ -9,22 +9,22 @@ pub enum Error {
     /// No task has this id.
     #[error("unknown task '{name}': did you mean '{nearest}'? (all: {})", crate::ids().collect::<Vec<_>>().join(", "))]
     UnknownTask {
-        /// What was asked for.
+        /// The requested id.
         name: String,
-        /// The known id that is spelt most like it.
+        /// The known id with the most similar spelling.
         nearest: &'static str,
     },
 
-    /// A model file, or the list of checksums beside it, is not there or cannot be read.
+    /// A model file is missing or cannot be read.
     #[error("cannot read {}: {cause}; run `scripts/just setup` to fetch the models", file.display())]
     MissingModel {
-        /// The file that was looked for.
+        /// The file.
         file: PathBuf,
         /// The operating system's reason.
         cause: std::io::Error,
     },
 
-    /// A model file is not the one that the benchmark pins.
+    /// A model file differs from the pinned one.
     #[error(
         "{} was altered: its SHA-256 is {found}, models/SHA256SUMS says {expected}; \
          delete it and run `scripts/just setup`, or pass your own model with --model",
@@ -35,16 +35,16 @@ pub enum Error {
         file: PathBuf,
         /// Its checksum, 64 hexadecimal digits.
         found: String,
-        /// The pinned checksum, or what is wrong with the list of checksums.
+        /// The pinned checksum, or that there is none.
         expected: String,
     },
 
-    /// MuJoCo does not accept a model.
+    /// MuJoCo rejects a model.
     #[error("MuJoCo rejects {}: {message}", file.display())]
     Model {
         /// The MJCF file.
         file: PathBuf,
-        /// MuJoCo's own message, with element and line, on one line.
+        /// MuJoCo's message, with element and line, on one line.
         message: String,
     },
 
@@ -63,12 +63,12 @@ pub enum Error {
         expected: String,
     },
 
-    /// The MuJoCo library is another version than the pinned one.
+    /// The version of the MuJoCo library is not the pinned one.
     #[error("MuJoCo {found} is loaded, expected {expected}; run `scripts/just setup`")]
     MujocoVersion {
         /// The loaded library's version.
         found: String,
-        /// The version that the crate is built for.
+        /// The version that the crate requires.
         expected: &'static str,
     },
 
@@ -77,7 +77,7 @@ pub enum Error {
     ActionLength {
         /// The task's id.
         task: &'static str,
-        /// The length that was given.
+        /// Its length.
         found: usize,
         /// The length that the task needs.
         expected: usize,
@@ -94,7 +94,7 @@ pub enum Error {
         value: f32,
     },
 
-    /// A step was asked for before the first reset.
+    /// A step was requested before the first reset.
     #[error("{task}: step before the first reset; call reset")]
     NotReset {
         /// The task's id.
@@ -109,36 +109,37 @@ pub enum Error {
     Diverged {
         /// The task's id.
         task: &'static str,
-        /// Steps made in this episode when the question was asked.
+        /// Steps of this episode at the time of the check.
         step: u32,
         /// MuJoCo's warning.
         warning: &'static str,
     },
 
-    /// A batch cannot have this size.
+    /// A batch can't have this size.
     #[error("a batch of {task}: {reason}")]
     BatchSize {
         /// The task's id.
         task: &'static str,
-        /// What is wrong with the size, or MuJoCo's own message.
+        /// What is wrong with the size, or MuJoCo's message.
         reason: String,
     },
 
-    /// MuJoCo gave up within a step of a batch. (For a single environment it ends the program.)
+    /// MuJoCo reported a fatal error in a step of a batch. (In a single environment it aborts the
+    /// process.)
     #[error("{task}: MuJoCo failed: {message}")]
     Simulation {
         /// The task's id.
         task: &'static str,
-        /// MuJoCo's own message, on one line.
+        /// MuJoCo's message, on one line.
         message: String,
     },
 
-    /// Something is wrong with one environment of a batch.
+    /// An error of one environment of a batch.
     #[error("environment {environment}: {cause}")]
     InBatch {
-        /// Its number, from 0.
+        /// Its index, from 0.
         environment: usize,
-        /// What is wrong.
+        /// The error.
         cause: Box<Error>,
     },
 
@@ -162,7 +163,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The error, with the environment of a batch that it came from.
+    /// The error, with the index of its environment in a batch.
     pub(crate) fn of_environment(self, environment: usize) -> Self {
         Self::InBatch { environment, cause: Box::new(self) }
     }

@@ -1,4 +1,4 @@
-//! The two plain calls into MuJoCo for which `mujoco-rs` has no safe form that fits.
+//! Two calls into MuJoCo for which `mujoco-rs` has no suitable safe wrapper.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char};
@@ -10,25 +10,25 @@ use mujoco_rs::logging::set_log_handler;
 use mujoco_rs::mujoco_c::{mj_deleteModel, mj_loadXML};
 use mujoco_rs::wrappers::mj_logging::MjLogMessage;
 
-/// Makes MuJoCo hand its messages to `handler`, for the rest of the process. Only the first call
-/// counts. Every way of this crate into MuJoCo has to pass here first.
+/// Makes MuJoCo pass its messages to `handler` for the rest of the process. Only the first call has
+/// an effect; it must precede any other use of MuJoCo in this crate.
 pub(crate) fn install_log_handler(handler: fn(&MjLogMessage)) {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        // SAFETY: no other thread may use MuJoCo meanwhile. MuJoCo is used through this crate's
-        // environments alone, the first of them is being made, and `Once` keeps every other
-        // thread waiting.
+        // SAFETY: no other thread may use MuJoCo during the call. MuJoCo is used only through this
+        // crate's environments, the first of them is being made, and `Once` makes every other
+        // thread wait.
         unsafe { set_log_handler(handler) };
     });
 }
 
-/// MuJoCo's whole complaint about an MJCF file, or nothing if it has none. `mujoco-rs` cuts it off
-/// after 99 characters, before the line number of a long one.
+/// MuJoCo's full error message about an MJCF file, or `None`. `mujoco-rs` truncates it to 99
+/// characters, which loses the line number of long messages.
 pub(crate) fn xml_error(file: &Path) -> Option<String> {
     let name = CString::new(file.to_str()?).ok()?;
     let mut message: [c_char; 1000] = [0; 1000];
-    // SAFETY: `name` is a C string, the virtual file system may be null, `message` has the length
-    // that is given, and MuJoCo ends it with a zero.
+    // SAFETY: `name` is a C string, the virtual file system may be null, `message` has the given
+    // length, and MuJoCo terminates it with a zero.
     unsafe {
         let size = message.len() as i32;
         let model = mj_loadXML(name.as_ptr(), ptr::null(), message.as_mut_ptr(), size);

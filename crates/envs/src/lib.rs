@@ -1,8 +1,8 @@
-//! Gymnasium's MuJoCo tasks, stepped natively, bit for bit.
+//! Gymnasium's MuJoCo tasks, simulated natively with bit-identical results.
 //!
-//! For one seed and one sequence of `f32` actions an [`Env`] gives the same observations, rewards
+//! For a seed and a sequence of `f32` actions an [`Env`] returns the same observations, rewards
 //! and ends of episodes as `gymnasium.make(ID)` of Gymnasium 1.4.0 with MuJoCo 3.17.0 on the same
-//! machine; `scripts/parity.py` proves it.
+//! machine; `scripts/parity.py` checks this.
 //!
 //! ```no_run
 //! let mut env = envs::Env::make("Hopper-v4")?;
@@ -15,10 +15,10 @@
 //! # Ok::<(), envs::Error>(())
 //! ```
 //!
-//! Where to look: one file per robot under `tasks/`, the list of all tasks in `registry.rs`, the
-//! life of an episode in `episode.rs`, NumPy's arithmetic in `numpy/`. [`Batch`] steps many copies.
+//! Source files: one per robot in `tasks/`, the list of all tasks in `registry.rs`, reset and step
+//! in `episode.rs`, NumPy's arithmetic in `numpy/`. [`Batch`] steps many copies of a task.
 
-#![deny(unsafe_code)] // but for `ffi`, `physics` and `batch`
+#![deny(unsafe_code)] // except in `ffi`, `physics` and `batch`
 
 mod batch;
 mod env;

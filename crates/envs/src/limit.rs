@@ -1,4 +1,4 @@
-//! The speed limit: what MuJoCo alone needs for given steps.
+//! The speed limit: the time that MuJoCo alone needs for given steps.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use crate::registry::open;
 use crate::state::INTEGRATION;
 
 /// A bare loop of `mj_step` and `mj_rnePostConstraint`, without observations, rewards, random
-/// numbers or checks: no environment on this library can be faster.
+/// numbers or checks: an upper bound on the speed of any environment that uses MuJoCo.
 ///
-/// It repeats what [`play`] did, resets included, and ends in the same state; so an environment
+/// It repeats the steps and resets of [`play`] and ends in the same state, so that an environment
 /// and its limit can be timed on the same work.
 pub struct Limit {
     simulation: Simulation,
@@ -19,17 +19,17 @@ pub struct Limit {
     ticks: Vec<Tick>,
 }
 
-/// What happened at one point of time.
+/// A recorded reset or step.
 enum Tick {
-    /// An episode began with these positions and velocities.
+    /// An episode started with these positions and velocities.
     Reset { qpos: Vec<f64>, qvel: Vec<f64> },
-    /// A step was made.
+    /// A step with this action.
     Step { action: Vec<f32> },
 }
 
-/// Plays rows of `actions` in a stream of episodes as a [`Batch`](crate::Batch) does: when an
-/// episode is over, the next action is ignored and another episode begins. Returns the number of
-/// steps made.
+/// Applies the rows of `actions` over consecutive episodes as a [`Batch`](crate::Batch) does: when
+/// an episode is over, the next action is ignored and another episode starts. Returns the number
+/// of steps.
 ///
 /// # Errors
 /// Those of [`Env::step`].
@@ -37,7 +37,7 @@ pub fn play(env: &mut Env, seed: u64, actions: &[f32], obs: &mut [f64]) -> Resul
     play_noting(env, seed, actions, obs, |_, _| ())
 }
 
-/// [`play`], telling `note` of every step, with its action, and of every reset.
+/// [`play`], calling `note` for every step, with its action, and for every reset, without.
 fn play_noting(
     env: &mut Env,
     seed: u64,
@@ -64,7 +64,7 @@ fn play_noting(
 }
 
 impl Limit {
-    /// Plays `runs` of the task, each a seed and actions, one after the other.
+    /// Records `runs` of the task, each a seed and actions, one after the other.
     ///
     /// # Errors
     /// Those of [`Env::make`] and [`Env::step`].
@@ -88,7 +88,7 @@ impl Limit {
         Ok(Self { simulation, frame_skip: rules.spec.frame_skip, ticks })
     }
 
-    /// Makes all the steps of all runs.
+    /// Repeats all recorded resets and steps.
     pub fn run(&mut self) {
         let mut world = World::of(&mut self.simulation);
         for tick in &self.ticks {
@@ -105,7 +105,7 @@ impl Limit {
         }
     }
 
-    /// Whether the last step here left MuJoCo in the state in which `env` is, bit for bit.
+    /// Whether MuJoCo's state is bit-identical to that of `env`.
     pub fn ended_like(&self, env: &Env) -> bool {
         let bits = |simulation: &Simulation| -> Vec<u64> {
             simulation.state(INTEGRATION).iter().map(|x| x.to_bits()).collect()

@@ -1,4 +1,5 @@
-//! MuJoCo's log messages: kept for whoever asks, not printed and not written to `MUJOCO_LOG.TXT`.
+//! MuJoCo's log messages: collected for the caller instead of going to stderr and to
+//! `MUJOCO_LOG.TXT`.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -6,15 +7,15 @@ use mujoco_rs::wrappers::mj_logging::{MjLogMessage, MjtLogLevel};
 
 use crate::ffi::install_log_handler;
 
-/// Distinct messages kept; more only says that nobody is reading them.
+/// Largest number of distinct messages kept; reached only if nothing reads them.
 const CAPACITY: usize = 64;
 
-/// Something MuJoCo had to say, such as a deprecated attribute in a model or an unstable step.
+/// A message of MuJoCo, for example on a deprecated attribute or an unstable step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// MuJoCo's text, on one line.
     pub text: String,
-    /// How often it came.
+    /// Number of occurrences.
     pub count: u64,
 }
 
@@ -25,7 +26,7 @@ pub fn take_messages() -> Vec<Message> {
     std::mem::take(&mut *messages())
 }
 
-/// Sends MuJoCo's messages here. Every way into MuJoCo from this crate passes through it first.
+/// Redirects MuJoCo's messages to this module. Called before any other use of MuJoCo.
 pub(crate) fn capture() {
     install_log_handler(keep);
 }
@@ -33,7 +34,8 @@ pub(crate) fn capture() {
 fn keep(message: &MjLogMessage) {
     let text = one_line(message.subject());
     if message.level() == MjtLogLevel::mjLOG_ERROR {
-        // MuJoCo cannot go on, and mujoco-rs ends the process when this returns: last words.
+        // mujoco-rs aborts the process after this call, so the message must be printed here.
+        // This is the only output of the crate.
         eprintln!("MuJoCo: {text}");
     }
     let mut messages = messages();
@@ -45,11 +47,11 @@ fn keep(message: &MjLogMessage) {
 }
 
 fn messages() -> MutexGuard<'static, Vec<Message>> {
-    // A list of texts cannot be left half changed.
+    // A panic can't leave the list inconsistent.
     MESSAGES.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// `text` with its line breaks and runs of spaces made single spaces.
+/// `text` with line breaks and runs of spaces replaced by single spaces.
 pub(crate) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

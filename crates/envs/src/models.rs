@@ -1,4 +1,4 @@
-//! Finding and checking the MJCF files, and the library that reads them.
+//! Finds, checks and loads the MJCF files; checks the MuJoCo version.
 
 use std::env;
 use std::fs;
@@ -11,14 +11,15 @@ use crate::error::Error;
 use crate::ffi::xml_error;
 use crate::messages::{capture, one_line};
 
-/// The MuJoCo version whose numbers the crate reproduces.
+/// The MuJoCo version whose results the crate reproduces.
 const MUJOCO_VERSION: &str = "3.17.0";
 
-/// The pinned checksums, in `sha256sum`'s format. Compiled in: a run means these very models.
+/// The pinned checksums, in `sha256sum`'s format; compiled in, so that they can't be changed
+/// together with the models.
 const CHECKSUMS: &str = include_str!("../../../models/SHA256SUMS");
 
-/// The folder of MJCF files: `SMFP_MODELS` if set, else `models/` of the clone that the running
-/// program lies in, else `models/` of the clone that it was built in.
+/// The folder of MJCF files: `SMFP_MODELS` if set, else `models/` of the clone that contains the
+/// running program, else `models/` of the clone in which it was built.
 pub fn models_dir() -> PathBuf {
     if let Some(folder) = env::var_os("SMFP_MODELS") {
         return PathBuf::from(folder);
@@ -48,7 +49,7 @@ fn check_in(folder: &Path, file: &str) -> Result<PathBuf, Error> {
         .lines()
         .filter_map(|line| line.split_once("  "))
         .find(|(_, name)| *name == file)
-        .map_or("nothing about it", |(sum, _)| sum);
+        .map_or("no checksum of it", |(sum, _)| sum);
     if found == expected {
         Ok(path)
     } else {
@@ -61,13 +62,13 @@ pub fn mujoco_version() -> String {
     mujoco_rs::mujoco_version().to_owned()
 }
 
-/// Lets MuJoCo read an MJCF file.
+/// Loads an MJCF file with MuJoCo.
 pub(crate) fn load(path: &Path) -> Result<MjModel, Error> {
     let found = mujoco_version();
     if found != MUJOCO_VERSION {
         return Err(Error::MujocoVersion { found, expected: MUJOCO_VERSION });
     }
-    // MuJoCo's own message does not tell a missing file from a malformed one.
+    // MuJoCo's message does not distinguish a missing file from a malformed one.
     fs::metadata(path).map_err(|cause| Error::MissingModel { file: path.to_owned(), cause })?;
     capture();
     MjModel::from_xml(path).map_err(|cause| Error::Model {
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_that_is_missing_or_altered_is_refused_with_the_mend() {
+    fn a_missing_or_altered_model_is_refused_with_how_to_fix_it() {
         let folder = tempfile::tempdir().unwrap();
         let refusal = || check_in(folder.path(), "hopper.xml").unwrap_err();
         assert!(matches!(refusal(), Error::MissingModel { .. }));

@@ -1,4 +1,4 @@
-//! One of MuJoCo's simulations: what moves it, and what a task sees of it.
+//! A MuJoCo simulation: reset, step, and the quantities that tasks read.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
@@ -11,51 +11,51 @@ use mujoco_rs::mujoco_c::{
 use mujoco_rs::wrappers::mj_data::{MjData, MjtWarning};
 use mujoco_rs::wrappers::mj_model::MjModel;
 
-/// A simulation of its own, of a model that may be shared.
+/// A simulation that owns its `mjData`; the model may be shared.
 pub(crate) type Simulation = MjData<Arc<MjModel>>;
 
-/// A simulation in use, whoever owns it: an [`Env`](crate::Env) or MuJoCo's batch.
+/// A borrowed simulation, owned by an [`Env`](crate::Env) or by MuJoCo's batch.
 ///
-/// Both go through this one type, so that a batch does what a single environment does. None of its
-/// methods has anything to drop while MuJoCo runs: in a batch, MuJoCo's errors jump over them.
+/// Both use this type, so that a batch behaves like a single environment. None of its methods has
+/// anything to drop while MuJoCo runs, because in a batch MuJoCo's errors `longjmp` over them.
 pub(crate) struct World<'a> {
-    // Pointers, because MuJoCo's functions want those; the arrays are theirs, not ours.
+    // Pointers, because MuJoCo's functions take pointers and own the arrays.
     model: *const mjModel,
     data: *mut mjData,
     owner: PhantomData<&'a mut mjData>,
 }
 
 impl<'a> World<'a> {
-    /// Uses a simulation for as long as `'a`.
+    /// Borrows a simulation for `'a`.
     ///
     /// # Safety
-    /// `data` must be made for `model` or for a copy of it, both must be valid, and nobody else may
-    /// use `data` or change `model` for as long as `'a`.
+    /// `data` must be made for `model` or for a copy of it, both must be valid, and during `'a`
+    /// nothing else may use `data` or change `model`.
     pub unsafe fn new(model: *const mjModel, data: *mut mjData) -> Self {
         Self { model, data, owner: PhantomData }
     }
 
-    /// Uses a simulation that has an owner in Rust.
+    /// Borrows a simulation that is owned in Rust.
     pub fn of(simulation: &'a mut Simulation) -> Self {
         let model: *const mjModel = simulation.model().ffi();
-        // SAFETY: `simulation` was made for `model`, which it keeps alive and nobody changes, and
-        // it is borrowed for `'a`. Its `mjData` stays the one that it was.
+        // SAFETY: `simulation` was made for `model`, which it keeps alive and nothing changes, and
+        // it is borrowed for `'a`. Its `mjData` is not replaced.
         unsafe { Self::new(model, simulation.ffi_mut()) }
     }
 
-    /// Goes back to the model's default state, with no warnings counted.
+    /// Resets to the model's default state and clears the warnings.
     pub fn reset(&mut self) {
         // SAFETY: `new` promises a valid pair, here and in the functions that follow.
         unsafe { mj_resetData(self.model, self.data) }
     }
 
-    /// Computes all that follows from positions and velocities.
+    /// Computes all quantities that depend on positions and velocities.
     pub fn forward(&mut self) {
         // SAFETY: as in `reset`.
         unsafe { mj_forward(self.model, self.data) }
     }
 
-    /// Takes `frame_skip` steps of MuJoCo's under an action of `nu` numbers.
+    /// Makes `frame_skip` MuJoCo steps with an action of `nu` numbers.
     pub fn advance(&mut self, frame_skip: u32, action: &[f32]) {
         for (control, &component) in self.ctrl_mut().iter_mut().zip(action) {
             *control = f64::from(component);
@@ -64,8 +64,8 @@ impl<'a> World<'a> {
             // SAFETY: as in `reset`.
             unsafe { mj_step(self.model, self.data) }
         }
-        // `mj_step` leaves contact forces on bodies (`cfrc_ext`) stale; Gymnasium brings them up
-        // to date once per environment step.
+        // `mj_step` leaves contact forces on bodies (`cfrc_ext`) stale; Gymnasium updates them
+        // once per environment step.
         // SAFETY: as in `reset`.
         unsafe { mj_rnePostConstraint(self.model, self.data) }
     }
@@ -88,11 +88,11 @@ impl<'a> World<'a> {
         unsafe { slice::from_raw_parts_mut((*self.data).ctrl, (*self.model).nu as usize) }
     }
 
-    /// What a task sees.
+    /// The quantities that tasks read.
     pub fn physics(&self) -> Physics<'_> {
         /// # Safety
-        /// `first` must point to `length` numbers or rows of numbers that stay as they are for as
-        /// long as `'b`, or `length` must be 0.
+        /// `first` must point to `length` numbers or rows of numbers that do not change during
+        /// `'b`, or `length` must be 0.
         unsafe fn view<'b, T>(first: *const f64, length: i64) -> &'b [T] {
             match length {
                 0 => &[], // the pointer may be null
@@ -121,7 +121,7 @@ impl<'a> World<'a> {
     }
 }
 
-/// The first of MuJoCo's warnings that mean an unstable simulation, in its words, if there is one.
+/// The first of MuJoCo's warnings of an unstable simulation, if any, as text.
 pub(crate) fn instability(counts: &[mjWarningStat]) -> Option<&'static str> {
     const UNSTABLE: [(MjtWarning, &str); 3] = [
         (MjtWarning::mjWARN_BADQPOS, "NaN, infinite or huge value in qpos"),
@@ -132,7 +132,7 @@ pub(crate) fn instability(counts: &[mjWarningStat]) -> Option<&'static str> {
     raised.next().map(|(_, warning)| warning)
 }
 
-/// MuJoCo's arrays that observations and rewards are made of, borrowed.
+/// MuJoCo's arrays from which observations and rewards are computed, borrowed.
 ///
 /// Names are MuJoCo's (`mjData`); lengths are those of the model.
 #[derive(Clone, Copy)]

@@ -1,4 +1,4 @@
-//! The list of tasks: the one place that knows their names and sizes.
+//! The list of all tasks, with their names and sizes.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::models::{check_model, load};
 use crate::tasks::{
     Ant, HalfCheetah, Hopper, Humanoid, HumanoidStandup, InvertedDoublePendulum, InvertedPendulum,
-    Pusher, Reacher, Setting, Swimmer, Task, Version, Walker2d,
+    ModelInfo, Pusher, Reacher, Swimmer, Task, Version, Walker2d,
 };
 
 /// The ids of all known tasks, such as "Hopper-v4".
@@ -17,14 +17,14 @@ pub fn ids() -> impl Iterator<Item = &'static str> {
     TASKS.iter().map(|entry| entry.id)
 }
 
-/// What a learner has to know of a task.
+/// Description of a task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// Gymnasium's id, such as "Hopper-v4".
     pub id: &'static str,
-    /// Numbers in an observation.
+    /// Size of an observation.
     pub obs_dim: usize,
-    /// Numbers in an action.
+    /// Size of an action.
     pub act_dim: usize,
     /// Lower bound of every component of an action, from the model's `ctrlrange`.
     pub act_low: f32,
@@ -41,7 +41,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Refuses an action that Gymnasium would refuse or that MuJoCo would silently zero.
+    /// Rejects an action that Gymnasium would reject or that MuJoCo would silently replace by 0.
     pub(crate) fn check_action(&self, action: &[f32]) -> Result<(), Error> {
         let task = self.id;
         if action.len() != self.act_dim {
@@ -54,7 +54,7 @@ impl Spec {
     }
 }
 
-/// Finds a task and reads its model: the pinned one, or the user's.
+/// Finds a task and loads its model: the pinned one, or the user's.
 pub(crate) fn open(id: &str, model: Option<&Path>) -> Result<(Rules, MjModel), Error> {
     let entry = Entry::find(id)?;
     let file = match model {
@@ -65,17 +65,17 @@ pub(crate) fn open(id: &str, model: Option<&Path>) -> Result<(Rules, MjModel), E
     Ok((entry.build(&model, &file)?, model))
 }
 
-/// One line of the registry.
+/// One row of the registry.
 struct Entry {
     id: &'static str,
     model_file: &'static str,
     frame_skip: u32,
     max_episode_steps: u32,
     obs_dim: usize,
-    /// `[nq, nv, nu, nbody]` of the model: what the observation is made of.
+    /// `[nq, nv, nu, nbody]` of the model, which determine the observation.
     sizes: [usize; 4],
     version: Version,
-    build: fn(&Setting) -> Result<Box<dyn Task>, Error>,
+    build: fn(&ModelInfo) -> Result<Box<dyn Task>, Error>,
 }
 
 #[rustfmt::skip]
@@ -85,7 +85,7 @@ static TASKS: &[Entry] = {
     const fn entry(
         id: &'static str, model_file: &'static str, version: Version, frame_skip: u32,
         max_episode_steps: u32, obs_dim: usize, sizes: [usize; 4],
-        build: fn(&Setting) -> Result<Box<dyn Task>, Error>,
+        build: fn(&ModelInfo) -> Result<Box<dyn Task>, Error>,
     ) -> Entry {
         Entry { id, model_file, frame_skip, max_episode_steps, obs_dim, sizes, version, build }
     }
@@ -127,16 +127,16 @@ impl Entry {
         })
     }
 
-    /// The rules and the description of the task for a model that was read from `file`.
+    /// The rules and description of the task for a model loaded from `file`.
     fn build(&self, model: &MjModel, file: &Path) -> Result<Rules, Error> {
         let dt = model.opt().timestep * f64::from(self.frame_skip);
-        let setting = Setting { id: self.id, file, model, version: self.version, dt };
+        let info = ModelInfo { id: self.id, file, model, version: self.version, dt };
 
         let names = ["nq (positions)", "nv (velocities)", "nu (actuators)", "nbody (bodies)"];
         let sizes = [model.nq(), model.nv(), model.nu(), model.nbody()];
         for ((name, found), expected) in names.into_iter().zip(sizes).zip(self.sizes) {
             if found != expected as i64 {
-                return Err(setting.misfit(name, &found.to_string(), &expected.to_string()));
+                return Err(info.misfit(name, &found.to_string(), &expected.to_string()));
             }
         }
 
@@ -144,7 +144,7 @@ impl Entry {
         let mut bounds = model.actuator_ctrlrange().iter().map(|range| range.map(|x| x as f32));
         let [act_low, act_high] = bounds.next().expect("every task has an actuator");
         if let Some([low, high]) = bounds.find(|&other| other != [act_low, act_high]) {
-            return Err(setting.misfit(
+            return Err(info.misfit(
                 "one actuator's ctrlrange",
                 &format!("[{low}, {high}]"),
                 &format!("the first one's, [{act_low}, {act_high}]"),
@@ -162,6 +162,6 @@ impl Entry {
             frame_skip: self.frame_skip,
             dt,
         };
-        Ok(Rules { spec, task: (self.build)(&setting)? })
+        Ok(Rules { spec, task: (self.build)(&info)? })
     }
 }

@@ -1,7 +1,7 @@
-//! Saving an environment in the middle of an episode, and going on from there to the last bit.
+//! Saves an environment in the middle of an episode and restores it exactly.
 //!
-//! The format is for checkpoints of one version of this program, all little-endian: the task's id
-//! with its length, the random stream, the episode, MuJoCo's counts of warnings, then MuJoCo's own
+//! The format is for checkpoints of one version of this program, little-endian: length and id of
+//! the task, the random stream, the episode, MuJoCo's counts of warnings, then MuJoCo's state
 //! vector (`mjSTATE_INTEGRATION`: time, positions, velocities, activations, warm start, controls,
 //! applied forces ...). It is the same for a single environment and for a member of a batch.
 
@@ -14,29 +14,30 @@ use crate::error::Error;
 use crate::numpy::Generator;
 use crate::physics::Simulation;
 
-/// The part of MuJoCo's state that coming steps depend on.
+/// The part of MuJoCo's state that future steps depend on.
 pub(crate) const INTEGRATION: u32 = MjtState::mjSTATE_INTEGRATION as u32;
 
 impl Env {
-    /// All that the coming steps and resets depend on. What the last step showed is not part of
-    /// it: whoever needs that observation keeps it.
+    /// The state that future steps and resets depend on. The last observation is not part of
+    /// it: the caller must store it if needed.
     pub fn save_state(&self) -> Vec<u8> {
         let physics = self.simulation.state(INTEGRATION);
         write(self.rules.spec.id, &self.memory, self.simulation.warning(), &physics)
     }
 
-    /// Goes back to a state that [`save_state`](Self::save_state) gave for the same task and model.
+    /// Restores a state that [`save_state`](Self::save_state) returned for the same task and
+    /// model.
     ///
     /// # Errors
-    /// [`Error::State`] if the bytes are of another task, cut short or too long; the environment
-    /// is then as it was before.
+    /// [`Error::State`] if the bytes are of another task, too short or too long; the environment
+    /// is then unchanged.
     pub fn load_state(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.memory = read(self.rules.spec.id, bytes, &mut self.simulation)?;
         Ok(())
     }
 }
 
-/// The bytes that [`read`] reads.
+/// Serialises a state for [`read`].
 pub(crate) fn write(
     task: &str,
     memory: &Memory,
@@ -64,10 +65,10 @@ pub(crate) fn write(
     bytes
 }
 
-/// Puts `simulation` into the state that [`write`] wrote, and returns what else is remembered.
+/// Restores `simulation` from the bytes of [`write`], and returns the rest of the state.
 ///
 /// # Errors
-/// [`Error::State`]; nothing is changed then.
+/// [`Error::State`]; `simulation` is then unchanged.
 pub(crate) fn read(
     task: &'static str,
     bytes: &[u8],
@@ -81,7 +82,7 @@ pub(crate) fn read(
     let [length] = reader.array().ok_or_else(short)?;
     let id = reader.take(usize::from(length)).ok_or_else(short)?;
     if id != task.as_bytes() {
-        return Err(fail(format!("it is one of '{}'", String::from_utf8_lossy(id))));
+        return Err(fail(format!("it is a state of '{}'", String::from_utf8_lossy(id))));
     }
     let mut read = || {
         let [seeded] = reader.array()?;
@@ -114,7 +115,7 @@ pub(crate) fn read(
     Ok(memory)
 }
 
-/// Takes bytes from the front.
+/// Reads bytes from the front.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

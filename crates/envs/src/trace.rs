@@ -9,16 +9,16 @@ use ndarray_npy::{NpzWriter, ViewNpyExt};
 use crate::env::Env;
 use crate::error::Error;
 
-/// Everything that a replay of T actions gave, with E episodes begun.
+/// Results of replaying T actions over E episodes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trace {
-    /// Observations as the steps returned them, (T, `obs_dim`).
+    /// Observations after each step, (T, `obs_dim`).
     pub obs: Array2<f64>,
     /// Observations of all resets in order, (E, `obs_dim`).
     pub reset_obs: Array2<f64>,
     /// Rewards, (T,).
     pub reward: Array1<f64>,
-    /// 1 where the step ended the task, (T,).
+    /// 1 where the step reached a terminal state, (T,).
     pub terminated: Array1<u8>,
     /// 1 where the step reached the time limit, (T,).
     pub truncated: Array1<u8>,
@@ -65,11 +65,11 @@ pub fn replay(env: &mut Env, seed: u64, actions: ArrayView2<f32>) -> Result<Trac
 /// Reads actions: a `.npy` file of `f32` of shape (T, `act_dim`).
 ///
 /// # Errors
-/// [`Error::TraceFile`] when there is no such file or it holds something else.
+/// [`Error::TraceFile`] if the file does not exist or has other content.
 pub fn read_npy(file: &Path) -> Result<Array2<f32>, Error> {
     let fail = |reason: String| Error::TraceFile { file: file.to_owned(), reason };
     let bytes = std::fs::read(file).map_err(|cause| fail(cause.to_string()))?;
-    // A view takes the shape that the file claims only if the file is as long.
+    // A view checks the shape in the header against the length of the file.
     let view = ArrayView2::<f32>::view_npy(&bytes).map_err(|cause| {
         fail(format!("{cause}; expected a float32 array of shape (T, act_dim)"))
     })?;
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_shape_beyond_the_file_is_refused_and_not_allocated() {
-        // As many bytes as before: the header's padding makes room.
+        // The same number of bytes: the header has padding.
         for shape in ["(99999999999999, 3)", "(5, 999999999999999999)", "(6, 3)"] {
             let mut bytes = npy();
             let at = bytes.windows(6).position(|window| window == b"(5, 3)").unwrap();

@@ -1,24 +1,24 @@
-//! Batches from the outside: equal to single environments, whatever the number of threads.
+//! Batches: identical to single environments, for any number of threads.
 
 use std::fs;
 
 use envs::{Batch, BatchStep, Env, Error, Spec, check_model, ids};
 
-/// An action of environment `i`: within the bounds, and different from step to step.
+/// An action of environment `i` within the bounds that varies from step to step.
 fn wave(spec: &Spec, i: usize, t: usize) -> impl Iterator<Item = f32> {
     let phase = move |k: usize| (t as f32 * (0.7 + 0.1 * i as f32) + k as f32).sin();
     let high = spec.act_high;
     (0..spec.act_dim).map(move |k| high * phase(k))
 }
 
-/// All that a batch shows at one time, row by row.
+/// All results of a batch at one step, row by row.
 #[derive(Clone, Debug, PartialEq)]
 struct Shown {
     steps: Vec<BatchStep>,
     obs: Vec<f64>,
 }
 
-/// A batch with buffers of its size.
+/// A batch with buffers.
 struct Driver {
     batch: Batch,
     shown: Shown,
@@ -55,8 +55,8 @@ fn bits(x: &[f64]) -> Vec<u64> {
     x.iter().map(|x| x.to_bits()).collect()
 }
 
-/// Steps a batch and as many single environments side by side through `ticks` steps; returns how
-/// many episodes ended.
+/// Makes `ticks` steps of a batch and of the same number of single environments and compares them;
+/// returns how many episodes ended.
 fn compare(id: &str, seeds: &[u64], threads: usize, ticks: usize) -> usize {
     let mut driver = Driver::make(id, seeds.len(), threads);
     let mut envs: Vec<Env> = seeds.iter().map(|_| Env::make(id).unwrap()).collect();
@@ -99,7 +99,7 @@ fn compare(id: &str, seeds: &[u64], threads: usize, ticks: usize) -> usize {
 }
 
 #[test]
-fn a_batch_gives_the_numbers_of_single_environments_over_many_episodes() {
+fn a_batch_equals_single_environments_over_many_episodes() {
     for id in ids() {
         compare(id, &[3, 1 << 40, 0, 3], 2, 120);
     }
@@ -108,9 +108,9 @@ fn a_batch_gives_the_numbers_of_single_environments_over_many_episodes() {
         for id in ["Ant-v4", "Hopper-v4", "Humanoid-v4", "Walker2d-v5", "Reacher-v5"] {
             ended += compare(id, &[11, 12, 13, 14, 15], threads, 260);
         }
-        assert!(ended > 60, "{ended} episodes are too few to prove anything");
+        assert!(ended > 60, "only {ended} episodes ended");
     }
-    // A task without falls: its episodes end at the time limit alone.
+    // A task without terminal states: its episodes end at the time limit only.
     assert_eq!(compare("HalfCheetah-v4", &[1, 2], 2, 1100), 2);
 }
 
@@ -131,7 +131,7 @@ fn the_number_of_threads_changes_nothing() {
 }
 
 #[test]
-fn resets_without_seeds_go_on_in_the_streams_and_the_first_counts_the_environments() {
+fn resets_without_seeds_continue_the_streams_and_the_first_uses_the_index_as_seed() {
     let mut driver = Driver::make("Swimmer-v4", 3, 2);
     let mut envs: Vec<Env> = (0..3).map(|_| Env::make("Swimmer-v4").unwrap()).collect();
     let mut obs = vec![0.0; 8];
@@ -142,7 +142,7 @@ fn resets_without_seeds_go_on_in_the_streams_and_the_first_counts_the_environmen
             assert_eq!(bits(driver.row(i)), bits(&obs));
         }
     }
-    // In the middle of an episode and after its end too, a reset begins anew.
+    // A reset starts a new episode in the middle of an episode as well as after its end.
     let seeds = [7, 8, 9];
     driver.reset(Some(&seeds));
     let expected = [driver.step(0), driver.step(1)];
@@ -151,7 +151,7 @@ fn resets_without_seeds_go_on_in_the_streams_and_the_first_counts_the_environmen
 }
 
 #[test]
-fn environments_that_are_not_active_stay_as_they_are() {
+fn inactive_environments_are_unchanged() {
     let mut driver = Driver::make("Hopper-v4", 4, 2);
     let mut whole = Driver::make("Hopper-v4", 4, 2);
     let seeds = [1, 2, 3, 4];
@@ -161,7 +161,7 @@ fn environments_that_are_not_active_stay_as_they_are() {
     whole.step(0);
 
     let mut actions = driver.actions(1);
-    actions[3..6].fill(f32::NAN); // of environment 1, which is left alone
+    actions[3..6].fill(f32::NAN); // of environment 1, which is inactive
     let before = (driver.shown.clone(), driver.batch.save_state(1), driver.batch.save_state(2));
     let Driver { batch, shown } = &mut driver;
     let active = [true, false, false, true];
@@ -184,7 +184,7 @@ fn environments_that_are_not_active_stay_as_they_are() {
 }
 
 #[test]
-fn bad_actions_are_refused_before_anything_moves() {
+fn bad_actions_are_refused_before_any_environment_is_stepped() {
     let mut driver = Driver::make("Hopper-v4", 3, 2);
     let Driver { batch, shown } = &mut driver;
     let refusal = batch.step(&[0.0; 9], &mut shown.steps, &mut shown.obs).unwrap_err();
@@ -209,11 +209,11 @@ fn bad_actions_are_refused_before_anything_moves() {
 }
 
 #[test]
-fn a_restored_environment_goes_on_to_the_last_bit_in_a_batch_or_alone() {
+fn a_restored_environment_continues_bit_identically_in_a_batch_or_alone() {
     for id in ["Ant-v4", "Hopper-v4", "HumanoidStandup-v5"] {
         let mut driver = Driver::make(id, 3, 2);
         driver.reset(Some(&[1, 2, 3]));
-        // Until the middle one's episode is over, where there is an end, and a reset is due.
+        // Until the middle environment's episode is over, if it ends, and a reset is due.
         let pause = (0..150).find(|&t| driver.step(t).steps[1].terminated).unwrap_or(149) + 1;
         let states: Vec<_> = (0..3).map(|i| driver.batch.save_state(i)).collect();
         let expected: Vec<_> = (pause..pause + 100).map(|t| driver.step(t)).collect();
@@ -228,7 +228,7 @@ fn a_restored_environment_goes_on_to_the_last_bit_in_a_batch_or_alone() {
         }
         for (t, expected) in (pause..).zip(&expected) {
             assert!(&fresh.step(t) == expected, "{id}: a fresh batch");
-            assert!(&driver.step(t) == expected, "{id}: the same batch, gone back");
+            assert!(&driver.step(t) == expected, "{id}: the same batch, restored");
         }
 
         let state = driver.batch.save_state(0);
@@ -241,11 +241,11 @@ fn a_restored_environment_goes_on_to_the_last_bit_in_a_batch_or_alone() {
 }
 
 #[test]
-fn one_simulation_that_diverges_is_told_from_the_others() {
+fn a_diverging_simulation_is_distinguished_from_the_others() {
     let mut driver = Driver::make("HalfCheetah-v4", 3, 2);
     driver.reset(None);
     driver.step(0);
-    // The state ends with MuJoCo's numbers, among them the velocities: make one of them huge.
+    // The state ends with MuJoCo's vector, which contains the velocities: make one of them huge.
     let mut env = Env::make("HalfCheetah-v4").unwrap();
     let mut state = driver.batch.save_state(1);
     let velocity = driver.row(1)[8].to_le_bytes();
@@ -272,7 +272,7 @@ fn one_simulation_that_diverges_is_told_from_the_others() {
 }
 
 #[test]
-fn a_batch_that_cannot_be_is_refused() {
+fn an_invalid_batch_size_is_refused() {
     for (envs, threads) in [(0, 1), (2, 5000), (usize::MAX, 1)] {
         let refusal = Batch::make("Hopper-v4", envs, threads).err().unwrap();
         assert!(matches!(refusal, Error::BatchSize { .. }), "{refusal}");
@@ -286,8 +286,8 @@ fn a_batch_that_cannot_be_is_refused() {
 }
 
 #[test]
-fn an_error_within_mujoco_is_told_with_its_message_and_ends_nothing_else() {
-    // Memory enough to read the model but not for the constraints of a robot on the floor.
+fn an_error_within_mujoco_is_returned_with_its_message_and_affects_no_other_environment() {
+    // Enough memory to load the model but not for the constraints of a robot on the floor.
     let text = fs::read_to_string(check_model("hopper.xml").unwrap()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("small.xml");

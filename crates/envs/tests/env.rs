@@ -1,4 +1,4 @@
-//! Environments from the outside: lives of episodes, bad input, saved states.
+//! Environments: episodes, bad input, saved states.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,13 +11,13 @@ fn make(id: &str) -> (Env, Vec<f64>) {
     (env, observation)
 }
 
-/// An action within the bounds that changes from step to step.
+/// An action within the bounds that varies from step to step.
 fn wave(spec: &Spec, t: u32) -> Vec<f32> {
     let phase = |i: usize| (t as f32 * 0.7 + i as f32).sin();
     (0..spec.act_dim).map(|i| spec.act_high * phase(i)).collect()
 }
 
-/// Steps with [`wave`], resetting when episodes end: all that was seen, as bits.
+/// Steps with [`wave`], resetting when episodes end; returns all results as bits.
 fn run(env: &mut Env, steps: std::ops::Range<u32>) -> Vec<u64> {
     let mut observation = vec![0.0; env.spec().obs_dim];
     let mut seen = Vec::new();
@@ -98,7 +98,7 @@ fn an_episode_is_truncated_at_its_last_step_and_not_before() {
 }
 
 #[test]
-fn a_seed_determines_the_run_and_environments_do_not_disturb_each_other() {
+fn a_seed_determines_the_run_and_environments_are_independent() {
     let (mut alone, mut observation) = make("Ant-v4");
     alone.reset(Some(5), &mut observation);
     let expected = run(&mut alone, 0..150);
@@ -117,7 +117,7 @@ fn a_seed_determines_the_run_and_environments_do_not_disturb_each_other() {
 }
 
 #[test]
-fn resets_without_a_seed_go_on_in_the_stream_that_begins_at_seed_zero() {
+fn resets_without_a_seed_continue_the_stream_of_seed_zero() {
     let (mut seeded, mut expected) = make("Swimmer-v4");
     let (mut unseeded, mut found) = make("Swimmer-v4");
     let mut last = Vec::new();
@@ -131,7 +131,7 @@ fn resets_without_a_seed_go_on_in_the_stream_that_begins_at_seed_zero() {
 }
 
 #[test]
-fn a_restored_environment_goes_on_to_the_last_bit() {
+fn a_restored_environment_continues_bit_identically() {
     for id in ids() {
         let (mut env, mut observation) = make(id);
         env.reset(Some(9), &mut observation);
@@ -143,13 +143,13 @@ fn a_restored_environment_goes_on_to_the_last_bit() {
         fresh.load_state(&state).unwrap();
         assert!(run(&mut fresh, 37..140) == expected, "{id}: a fresh environment");
         env.load_state(&state).unwrap();
-        assert!(run(&mut env, 37..140) == expected, "{id}: the same environment, gone back");
+        assert!(run(&mut env, 37..140) == expected, "{id}: the same environment, restored");
         assert_eq!(env.save_state(), fresh.save_state(), "{id}");
     }
 }
 
 #[test]
-fn bytes_that_are_no_state_of_the_task_are_refused_and_change_nothing() {
+fn bytes_that_are_not_a_state_of_the_task_are_refused_and_change_nothing() {
     let (mut env, mut observation) = make("Hopper-v4");
     env.reset(Some(2), &mut observation);
     let state = env.save_state();
@@ -171,7 +171,7 @@ fn an_environment_can_move_to_another_thread() {
     assert_eq!(here, there);
 }
 
-/// A model of the user's: a pinned one with some text replaced.
+/// A user's model: a pinned one with some text replaced.
 fn altered(model: &str, from: &str, to: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let text = fs::read_to_string(check_model(model).unwrap()).unwrap();
@@ -196,7 +196,7 @@ fn a_users_model_that_fits_is_stepped() {
 }
 
 #[test]
-fn a_users_model_that_does_not_fit_is_refused_with_what_differs() {
+fn a_users_model_that_does_not_fit_is_refused_with_the_difference() {
     let refusal = |id: &str, (_folder, file): (tempfile::TempDir, PathBuf)| {
         let refusal = Env::make_with_model(id, &file).err().expect("it does not fit");
         assert!(matches!(refusal, Error::ModelSize { .. }), "{refusal}");

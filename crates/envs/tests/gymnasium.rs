@@ -1,11 +1,11 @@
-//! The tasks against what Gymnasium gave (`scripts/record_env_fixtures.py traces`).
+//! Compares the tasks with recordings of Gymnasium (`scripts/record_env_fixtures.py traces`).
 //!
-//! Two libraries are not the same on every processor in the last bits, and in a run every bit
-//! counts: the C library, from which MuJoCo takes sine, cosine and their like (glibc has editions
-//! with and without FMA), and OpenBLAS, from which NumPy takes norms (with AVX-512 or not). So whole
-//! runs were recorded with each edition, and `edition` finds out which one this machine has to
-//! match. If it is none of them, only beginnings are compared, with a tolerance;
-//! `scripts/parity.py` compares whole runs on any machine.
+//! The results of two libraries depend on the processor in the last bits, which then changes whole
+//! runs: the C library, which MuJoCo uses for sine, cosine and so on (glibc has variants with and
+//! without FMA), and OpenBLAS, which NumPy uses for norms (with or without AVX-512). Whole runs were
+//! recorded with each variant, and `edition` determines which one this machine has. With another
+//! variant only the first steps are compared, with a tolerance; `scripts/parity.py` compares whole
+//! runs on any machine.
 
 use std::fs::File;
 use std::sync::LazyLock;
@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 const SEED: u64 = 20260731;
 
-/// Actions of one stream, every second stretch of 50 thrice the bounds.
+/// Random actions; every second block of 50 is three times as large as the bounds.
 fn draw_actions(spec: &Spec, seed: u64, steps: usize) -> Array2<f32> {
     let mut random = Generator::new(seed);
     let high = f64::from(spec.act_high);
@@ -44,7 +44,7 @@ fn digest(trace: &Trace) -> String {
     hex(hash.finalize())
 }
 
-/// SHA-256 of what the C library's functions give on a grid.
+/// SHA-256 of the values of the C library's functions on a grid.
 fn fingerprint() -> String {
     let mut hash = Sha256::new();
     for k in 1..=20_000 {
@@ -66,7 +66,7 @@ fn digests() -> Vec<[&'static str; 5]> {
     lines.map(|line| line.split_whitespace().collect::<Vec<_>>().try_into().unwrap()).collect()
 }
 
-/// Which recorded edition of the libraries this machine has, if any.
+/// The recorded variant of the libraries that this machine has, if any.
 fn edition() -> Option<&'static str> {
     static EDITION: LazyLock<Option<&str>> = LazyLock::new(|| {
         let found = fingerprint();
@@ -84,18 +84,38 @@ fn edition() -> Option<&'static str> {
     *EDITION
 }
 
-/// Compares bits where the runs were recorded with this machine's libraries, else numbers.
-fn assert_same(what: &str, found: &[f64], expected: &[f64]) {
-    assert_eq!(found.len(), expected.len(), "{what}");
+/// The first difference, if any. Compares bits if the recording has this machine's variant,
+/// otherwise values with a tolerance.
+fn difference(what: &str, found: &[f64], expected: &[f64]) -> Option<String> {
+    if found.len() != expected.len() {
+        return Some(format!("{what}: {} numbers, Gymnasium's {}", found.len(), expected.len()));
+    }
     let exact = edition() == Some("fma");
-    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-        let same = if exact {
+    let same = |found: f64, expected: f64| {
+        if exact {
             found.to_bits() == expected.to_bits()
         } else {
             (found - expected).abs() <= 1e-6 * expected.abs().max(1.0)
-        };
-        assert!(same, "{what}, number {i}: {found:?}, Gymnasium's {expected:?}");
-    }
+        }
+    };
+    let i = (0..found.len()).find(|&i| !same(found[i], expected[i]))?;
+    Some(format!("{what}, number {i}: {:?}, Gymnasium's {:?}", found[i], expected[i]))
+}
+
+/// The difference of whole runs, if any, by their number of episodes and digest.
+fn difference_of_runs(
+    what: &str,
+    found: (usize, &Trace),
+    expected: (&str, &str),
+) -> Option<String> {
+    let found = (found.0.to_string(), digest(found.1));
+    let same = (found.0.as_str(), found.1.as_str()) == expected;
+    (!same).then(|| format!("{what}: episodes and digest {found:?}, Gymnasium's {expected:?}"))
+}
+
+/// Fails with all differences, so that every task that differs is listed.
+fn assert_none(differences: Vec<String>) {
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 fn archive() -> NpzReader<File> {
@@ -104,8 +124,9 @@ fn archive() -> NpzReader<File> {
 }
 
 #[test]
-fn resets_draw_gymnasiums_initial_states_and_go_on_in_one_stream() {
+fn resets_draw_gymnasiums_initial_states_from_one_stream() {
     let mut archive = archive();
+    let mut differences = Vec::new();
     for id in ids() {
         let expected: Array2<f64> = archive.by_name(&format!("{id}/resets")).unwrap();
         let mut env = Env::make(id).unwrap();
@@ -113,53 +134,63 @@ fn resets_draw_gymnasiums_initial_states_and_go_on_in_one_stream() {
         for (i, mut row) in found.outer_iter_mut().enumerate() {
             env.reset((i == 0).then_some(SEED), row.as_slice_mut().unwrap());
         }
-        assert_same(id, found.as_slice().unwrap(), expected.as_slice().unwrap());
+        let (found, expected) = (found.as_slice().unwrap(), expected.as_slice().unwrap());
+        differences.extend(difference(id, found, expected));
     }
+    assert_none(differences);
 }
 
 #[test]
 fn the_first_steps_are_gymnasiums() {
     let mut archive = archive();
+    let mut differences = Vec::new();
     for id in ids() {
         let obs: Array2<f64> = archive.by_name(&format!("{id}/obs")).unwrap();
         let reward: Array1<f64> = archive.by_name(&format!("{id}/reward")).unwrap();
         let mut env = Env::make(id).unwrap();
         let actions = draw_actions(env.spec(), SEED, obs.nrows());
         let trace = replay(&mut env, SEED, actions.view()).unwrap();
-        assert_same(id, trace.reward.as_slice().unwrap(), reward.as_slice().unwrap());
-        assert_same(id, trace.obs.as_slice().unwrap(), obs.as_slice().unwrap());
+        let (found, expected) = (trace.reward.as_slice().unwrap(), reward.as_slice().unwrap());
+        differences.extend(difference(&format!("{id}, rewards"), found, expected));
+        let (found, expected) = (trace.obs.as_slice().unwrap(), obs.as_slice().unwrap());
+        differences.extend(difference(&format!("{id}, observations"), found, expected));
     }
+    assert_none(differences);
 }
 
 #[test]
-fn whole_runs_over_many_episodes_are_gymnasiums_to_the_last_bit() {
+fn whole_runs_over_many_episodes_are_bit_identical_to_gymnasiums() {
     let Some(edition) = edition() else { return };
     let expected = digests();
     let expected = expected.iter().filter(|line| line[0] == edition && line[1] != "fingerprint");
     let (vectors, single): (Vec<&[_; 5]>, Vec<_>) =
         expected.partition(|line| line[1].contains('*'));
     assert!(ids().all(|id| single.iter().any(|line| line[1] == id)), "a task is not recorded");
-    for [_, id, seed, episodes, digest_expected] in single {
+    let mut differences = Vec::new();
+    for [_, id, seed, episodes, digest] in single {
         let seed = seed.parse().unwrap();
         let mut env = Env::make(id).unwrap();
         let actions = draw_actions(env.spec(), seed, 2000);
         let trace = replay(&mut env, seed, actions.view()).unwrap();
-        assert_eq!((trace.reset_obs.nrows() - 1).to_string(), *episodes, "{id}, seed {seed}");
-        assert_eq!(digest(&trace), *digest_expected, "{id}, seed {seed}");
+        let found = (trace.reset_obs.nrows() - 1, &trace);
+        let what = format!("{id}, seed {seed}");
+        differences.extend(difference_of_runs(&what, found, (episodes, digest)));
     }
 
     assert_eq!(vectors.len(), ids().count(), "a vector of every task");
-    for [_, what, seed, episodes, digest_expected] in vectors {
+    for [_, what, seed, episodes, digest] in vectors {
         let (id, envs) = what.split_once('*').unwrap();
         let trace = replay_vector(id, envs.parse().unwrap(), seed.parse().unwrap());
         let ended = trace.terminated.iter().zip(&trace.truncated).filter(|(a, b)| **a + **b > 0);
-        assert_eq!(ended.count().to_string(), *episodes, "{what}, seed {seed}");
-        assert_eq!(digest(&trace), *digest_expected, "{what}, seed {seed}");
+        let found = (ended.count(), &trace);
+        let what = format!("{what}, seed {seed}");
+        differences.extend(difference_of_runs(&what, found, (episodes, digest)));
     }
+    assert_none(differences);
 }
 
-/// What Gymnasium's vector environment was recorded with: seeds and actions' seeds count up from
-/// `seed`, and episodes begin anew by themselves.
+/// A run like the recording of Gymnasium's vector environment: the seeds of environments and
+/// actions count up from `seed`, and finished environments are reset automatically.
 fn replay_vector(id: &str, envs: usize, seed: u64) -> Trace {
     const STEPS: usize = 1050;
     let mut batch = Batch::make(id, envs, 2).unwrap();

@@ -1,4 +1,4 @@
-//! NumPy's streams and sums against what NumPy gave (`scripts/record_env_fixtures.py numpy`).
+//! Compares streams and sums with recordings of NumPy (`scripts/record_env_fixtures.py numpy`).
 
 use std::fs::File;
 
@@ -13,7 +13,7 @@ fn recorded<T: ReadableElement, D: Dimension>(name: &str) -> ArrayBase<OwnedRepr
     archive.by_name(name).unwrap()
 }
 
-/// Asserts that `draw` gives, from every recorded seed, the recorded row.
+/// Asserts that `draw` returns the recorded row for every recorded seed.
 fn assert_streams(name: &str, draw: impl Fn(&mut Generator) -> f64) {
     let seeds: Array1<u64> = recorded("seeds");
     let expected: Array2<f64> = recorded(name);
@@ -70,9 +70,9 @@ fn a_million_normal_numbers_are_numpys_through_wedges_and_tails() {
     let at: Array1<u64> = recorded("tail_at");
     let expected: Array1<f64> = recorded("tail");
     let found: Vec<usize> = (0..drawn.len()).filter(|&i| is_tail(&drawn[i])).collect();
-    assert!(found.len() > 100, "the tail was met {} times", found.len());
-    assert!(found.iter().map(|&i| i as u64).eq(at), "numbers of the tail come at other places");
-    // The C library's log1p enters these, and is not the same on every machine in the last bit.
+    assert!(found.len() > 100, "only {} draws from the tail", found.len());
+    assert!(found.iter().map(|&i| i as u64).eq(at), "draws from the tail are at other positions");
+    // These depend on the C library's log1p, whose last bit depends on the machine.
     for (i, expected) in found.into_iter().zip(expected) {
         assert!((drawn[i] - expected).abs() < 2e-15, "{} is not {expected}", drawn[i]);
     }
@@ -92,7 +92,7 @@ fn sums_of_squares_are_numpys_for_every_length() {
 }
 
 #[test]
-fn a_generator_goes_on_from_its_words() {
+fn a_generator_continues_from_its_words() {
     let mut random = Generator::new(11);
     random.standard_normal();
     let mut copy = Generator::from_words(random.words());

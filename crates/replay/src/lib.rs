@@ -1,20 +1,20 @@
-//! Replay buffer: rings of transitions in memory or in a mapped file, with
+//! Replay buffer: ring buffers of transitions in memory or in a mapped file, with
 //! uniform sampling.
 //!
-//! An observation is stored once. A slot holds an observation and, unless it
-//! is the last of its episode, the action taken there with its outcome; the
-//! next observation is the next slot's. The last observation of an episode
-//! costs a slot of its own, from which no transition starts. Environments that
-//! step side by side have a ring each, so that "the next slot" stays true.
+//! Each observation is stored once. A slot contains an observation and, unless it
+//! is the last of its episode, the action taken there, its reward and whether the
+//! next state is terminal; the next observation is in the next slot. The last
+//! observation of an episode takes a slot from which no transition starts. Each
+//! environment has its own ring, so that its steps are in consecutive slots.
 //!
-//! # Going on after a stop
-//! The file is written as the replay fills, so that a checkpoint costs what is
-//! new since the one before, however full the replay is. It needs to note one
-//! [`Cursor`] for each ring: slots are numbered for ever, and a ring's last
-//! `window` slots can be sampled. A ring has `spare` slots more than that; what a
-//! run writes after a checkpoint lands there, and takes nothing that the
-//! checkpoint can still see. Every slot carries its number and a checksum, so
-//! that [`Replay::open`] finds a file that is not what the checkpoint saw.
+//! # Resuming
+//! The file is written as the replay fills, so that a checkpoint writes only what is
+//! new since the previous one. It records one [`Cursor`] per ring: slots are numbered
+//! consecutively from the start of the run, and the last `window` slots of a ring can
+//! be sampled. A ring has `spare` slots more; what a run writes after a checkpoint goes
+//! there and overwrites nothing that the checkpoint refers to. Every slot contains its
+//! number and a checksum, so that [`Replay::open`] detects a file that does not match
+//! the checkpoint.
 
 mod slot;
 mod storage;
@@ -32,12 +32,12 @@ use storage::Storage;
 /// Sizes of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// Environments, each of which has a ring.
+    /// Number of environments, and so of rings.
     pub envs: usize,
-    /// Slots of a ring that can be sampled: its last ones.
+    /// Slots of a ring that can be sampled: the last ones.
     pub window: usize,
-    /// Slots of a ring beyond those: how many may be written after a checkpoint
-    /// before it is given up.
+    /// Additional slots of a ring: the number that may be written after a checkpoint
+    /// before the checkpoint becomes unusable.
     pub spare: usize,
     /// Size of an observation.
     pub obs_dim: usize,
@@ -59,23 +59,24 @@ impl Shape {
     }
 }
 
-/// Where a ring is: all that a checkpoint has to note of it.
+/// The state of a ring in a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cursor {
-    /// Slots written so far, those included that are lost by now.
+    /// Slots written since the start of the run, including overwritten ones.
     pub written: u64,
-    /// The observation in the last one (obs), whose action is not taken yet.
+    /// The observation in the last slot (obs), whose action is not taken yet.
     pub obs: Vec<f32>,
 }
 
-/// Rings of transitions, one for each environment. Memory is touched as it fills.
+/// Rings of transitions, one per environment. Memory pages are used as it fills.
 pub struct Replay {
     storage: Storage,
     layout: Layout,
     shape: Shape,
     rings: Vec<Ring>,
     transitions: usize,
-    /// Slots written since they were last taken, where somebody follows.
+    /// Slots written since the last [`take_written`](Self::take_written); `None` before the
+    /// first call.
     followed: Option<Vec<usize>>,
 }
 
@@ -84,28 +85,28 @@ pub struct Replay {
 struct Ring {
     /// Slots written so far.
     written: u64,
-    /// How many of them were there when the file was last made safe.
+    /// Slots written at the last flush.
     flushed: u64,
 }
 
-/// A minibatch in row-major arrays, reused from one sample to the next.
+/// A minibatch in row-major arrays, reused between samples.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// (B, obs)
+    /// Observations: (B, obs).
     pub obs: Array2<f32>,
-    /// (B, act), in [-1, 1]
+    /// Actions in [-1, 1]: (B, act).
     pub action: Array2<f32>,
-    /// (B)
+    /// Rewards: (B).
     pub reward: Array1<f32>,
-    /// (B, obs)
+    /// Next observations: (B, obs).
     pub next_obs: Array2<f32>,
-    /// (B): 1 where the next state is terminal. A time limit is not: the
-    /// target bootstraps through it.
+    /// 1 where the next state is terminal, else 0: (B). A state at the time limit is not
+    /// terminal: the target bootstraps through it.
     pub terminated: Array1<f32>,
 }
 
 impl Sample {
-    /// Room for `batch` transitions.
+    /// Arrays for `batch` transitions.
     pub fn new(batch: usize, obs_dim: usize, act_dim: usize) -> Self {
         Self {
             obs: Array2::zeros((batch, obs_dim)),
@@ -121,19 +122,19 @@ impl Replay {
     /// An empty replay in memory.
     ///
     /// # Errors
-    /// There is not enough.
+    /// There is not enough memory.
     ///
     /// # Panics
-    /// If a window is below 2 slots: a transition spans two.
+    /// If the window is less than 2 slots: a transition takes two.
     pub fn in_memory(shape: Shape) -> std::io::Result<Self> {
         Ok(Self::new(Storage::in_memory(shape.bytes())?, shape))
     }
 
-    /// An empty replay in a new file. Its space on the disk is taken at once, so
-    /// that a disk that fills later can't stop the run here.
+    /// An empty replay in a new file. Its disk space is reserved immediately, so that
+    /// writing can't fail later if the disk fills up.
     ///
     /// # Errors
-    /// The file exists or can't be made, for example for want of space.
+    /// The file exists or can't be created, for example because the disk is full.
     ///
     /// # Panics
     /// As [`in_memory`](Self::in_memory).
@@ -141,12 +142,11 @@ impl Replay {
         Ok(Self::new(Storage::create(path, shape.bytes())?, shape))
     }
 
-    /// Goes on with a file as it was when the cursors (one for each ring) were
-    /// noted; every slot that can be sampled is read and checked.
+    /// Opens a file in the state recorded by the cursors (one per ring); every slot that
+    /// can be sampled is read and checked.
     ///
     /// # Errors
-    /// The file can't be opened, has another size, or a slot is not what was
-    /// written there.
+    /// The file can't be opened, has the wrong size, or a slot is damaged.
     ///
     /// # Panics
     /// As [`in_memory`](Self::in_memory).
@@ -171,14 +171,14 @@ impl Replay {
                 let kind = kind.ok_or(Damage::Slot { slot: at })?;
                 replay.transitions += usize::from(kind != Kind::ObservationOnly);
             }
-            // The run may have taken its action since, or died while it wrote it down.
+            // The interrupted run may have added its action, or part of it.
             replay.begin_slot(env, last, aview(&cursor.obs));
         }
         Ok(replay)
     }
 
     fn new(storage: Storage, shape: Shape) -> Self {
-        assert!(shape.window >= 2, "replay: {} slots a ring, expected 2 at least", shape.window);
+        assert!(shape.window >= 2, "replay: {} slots a ring, expected at least 2", shape.window);
         Self {
             storage,
             layout: Layout::new(shape.obs_dim, shape.act_dim),
@@ -199,7 +199,7 @@ impl Replay {
         self.transitions == 0
     }
 
-    /// Where the rings are, for a checkpoint.
+    /// The states of the rings, for a checkpoint.
     pub fn cursors(&self) -> Vec<Cursor> {
         let cursor = |(env, ring): (usize, &Ring)| {
             let last = ring.written.checked_sub(1).map(|last| self.slot_of(env, last));
@@ -209,14 +209,14 @@ impl Replay {
         self.rings.iter().enumerate().map(cursor).collect()
     }
 
-    /// Makes safe on the disk what was written since the last time.
+    /// Syncs to disk what was written since the last flush.
     ///
     /// # Errors
-    /// The disk fails.
+    /// Syncing fails.
     pub fn flush(&mut self) -> std::io::Result<()> {
         for env in 0..self.rings.len() {
             let Ring { written, flushed } = self.rings[env];
-            // The last slot of then has its action since.
+            // The slot that was last at the previous flush has got its action: flush it again.
             let first = flushed.saturating_sub(1).max(self.window(env).start);
             let mut number = first;
             while number < written {
@@ -232,20 +232,19 @@ impl Replay {
         Ok(())
     }
 
-    /// Begins an episode of an environment with the observation of a reset.
+    /// Starts an episode of an environment with the observation of a reset.
     pub fn begin(&mut self, env: usize, obs: ArrayView1<f32>) {
         self.place(env, obs);
     }
 
-    /// Appends what followed an environment's current observation: the action
-    /// taken, its reward, the observation it led to, and whether that state is
-    /// terminal.
+    /// Appends a step of an environment: the action taken at the current observation,
+    /// its reward, the next observation, and whether the next state is terminal.
     ///
     /// After the last step of an episode (terminated or truncated) the next
-    /// call for this environment is `begin`.
+    /// call for this environment must be `begin`.
     ///
     /// # Panics
-    /// If no episode was begun.
+    /// If no episode was started.
     pub fn push(
         &mut self,
         env: usize,
@@ -264,8 +263,8 @@ impl Replay {
         self.place(env, next_obs);
     }
 
-    /// Writes an observation into the next slot of a ring. The slot that leaves
-    /// the window takes its transition with it.
+    /// Writes an observation into the next slot of a ring. The transition of the slot that
+    /// leaves the window is no longer counted.
     fn place(&mut self, env: usize, obs: ArrayView1<f32>) {
         let number = self.rings[env].written;
         if let Some(gone) = number.checked_sub(self.shape.window as u64) {
@@ -289,13 +288,13 @@ impl Replay {
         }
     }
 
-    /// Numbers of a ring's slots that can be sampled.
+    /// Numbers of the slots of a ring that can be sampled.
     fn window(&self, env: usize) -> Range<u64> {
         let written = self.rings[env].written;
         written.saturating_sub(self.shape.window as u64)..written
     }
 
-    /// Where the slot of a ring with this number is.
+    /// Index of the slot with this number in a ring.
     fn slot_of(&self, env: usize, number: u64) -> usize {
         let ring = self.shape.ring();
         env * ring + (number % ring as u64) as usize
@@ -311,7 +310,7 @@ impl Replay {
         &mut self.storage.words_mut()[at * words..][..words]
     }
 
-    /// Draws a transition uniformly: the slot that it starts from, and the one with
+    /// Draws a transition uniformly; returns the indices of its slot and of the slot with
     /// its next observation.
     ///
     /// # Panics
@@ -320,7 +319,7 @@ impl Replay {
         assert!(!self.is_empty(), "nothing to sample from an empty replay");
         let size = |env: usize| self.window(env).end - self.window(env).start;
         let most = (0..self.rings.len()).map(size).max().unwrap_or(0);
-        // Slots without a transition are few (one an episode): redraw.
+        // Slots without a transition are few (one per episode): redraw.
         loop {
             let draw = rng.random_range(0..most as usize * self.rings.len()) as u64;
             let (env, offset) = ((draw / most) as usize, draw % most);
@@ -332,18 +331,18 @@ impl Replay {
         }
     }
 
-    /// Slots in all rings.
+    /// Number of slots of all rings.
     pub fn slots(&self) -> usize {
         self.shape.envs * self.shape.ring()
     }
 
-    /// What a slot holds.
+    /// The content of a slot.
     pub fn slot(&self, at: usize) -> SlotView<'_> {
         self.layout.view(self.row(at))
     }
 
-    /// The slots that were written since this was last asked for, in rising order,
-    /// for a copy of the replay to follow; the first time, all that can be sampled.
+    /// The indices of the slots written since the last call, in ascending order, for
+    /// updating a copy of the replay; on the first call, all that can be sampled.
     pub fn take_written(&mut self) -> Vec<usize> {
         let mut written = self.followed.replace(Vec::new()).unwrap_or_else(|| {
             let of_ring = |env| self.window(env).map(move |number| (env, number));
@@ -355,7 +354,7 @@ impl Replay {
         written
     }
 
-    /// Fills `sample` with transitions drawn uniformly, with replacement.
+    /// Fills `sample` with transitions drawn uniformly with replacement.
     ///
     /// # Panics
     /// If the replay is empty.

@@ -3,31 +3,31 @@
 
 use ndarray::{ArrayView1, aview1};
 
-/// What a slot holds beside its observation.
+/// The content of a slot besides its observation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The last observation of an episode, or one whose action is not taken yet.
     ObservationOnly = 0,
     /// A transition that the next slot completes.
     Transition = 1,
-    /// A transition into a terminal state: nothing is to be expected after it.
+    /// A transition into a terminal state.
     Terminated = 2,
 }
 
-/// What a slot holds, as [`Replay::slot`](crate::Replay::slot) shows it.
+/// The content of a slot, returned by [`Replay::slot`](crate::Replay::slot).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SlotView<'a> {
-    /// (obs)
+    /// The observation: (obs).
     pub obs: ArrayView1<'a, f32>,
-    /// (act); of no meaning where no transition starts, like what follows.
+    /// The action: (act). It and the next two are undefined if no transition starts here.
     pub action: ArrayView1<'a, f32>,
     /// The reward of the action.
     pub reward: f32,
-    /// 1 where the action led to a terminal state.
+    /// 1 if the action led to a terminal state, else 0.
     pub terminated: f32,
 }
 
-/// Where the parts of a row are.
+/// Positions of the parts of a row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
     obs_dim: usize,
@@ -39,7 +39,7 @@ impl Layout {
         Self { obs_dim, act_dim }
     }
 
-    /// Words of a row.
+    /// Number of words of a row.
     pub fn words(self) -> usize {
         self.number() + 3
     }
@@ -61,7 +61,7 @@ impl Layout {
         self.seal(row, number, Kind::ObservationOnly);
     }
 
-    /// Adds what followed.
+    /// Adds the action and its outcome.
     pub fn complete(
         self,
         row: &mut [u32],
@@ -88,14 +88,14 @@ impl Layout {
         crc32fast::hash(bytemuck::cast_slice(&row[..self.number() + 2]))
     }
 
-    /// The kind of an intact row with this number.
+    /// The kind of a row, or `None` if its number or checksum is wrong.
     pub fn check(self, row: &[u32], number: u64) -> Option<Kind> {
         let found = u64::from(row[self.number()]) | u64::from(row[self.number() + 1]) << 32;
         let intact = row[self.number() + 2] == self.checksum(row) && found == number;
         intact.then(|| self.kind(row))
     }
 
-    /// The kind of a row. One that was never written is an observation alone.
+    /// The kind of a row; `ObservationOnly` for one that was never written.
     pub fn kind(self, row: &[u32]) -> Kind {
         match row[self.reward() + 1] {
             1 => Kind::Transition,

@@ -1,14 +1,14 @@
-//! Memory that a replay lives in: anonymous, or a mapped file.
+//! Memory of a replay: anonymous, or a mapped file.
 
 use memmap2::{MmapMut, MmapOptions};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
 use std::path::Path;
 
-/// Why a file is not the replay that a checkpoint saw.
+/// Why a file does not match a checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum Damage {
-    /// The system does not let us use the file.
+    /// The file can't be opened or mapped.
     #[error("{0}")]
     File(#[from] io::Error),
     /// The file is too short or too long.
@@ -16,34 +16,34 @@ pub enum Damage {
     Size {
         /// Bytes of the file.
         found: u64,
-        /// Bytes of its sizes.
+        /// Bytes of a replay of this shape.
         expected: u64,
     },
     /// A slot's number or checksum is wrong.
-    #[error("slot {slot} is not what was written there")]
+    #[error("slot {slot} has a wrong number or checksum")]
     Slot {
-        /// Counted over all rings.
+        /// Index of the slot over all rings.
         slot: usize,
     },
-    /// There is not a cursor for each ring.
+    /// The number of cursors is not that of rings.
     #[error("{found} cursors, expected {expected}")]
     Cursors {
-        /// Cursors given.
+        /// Number of cursors given.
         found: usize,
-        /// Rings.
+        /// Number of rings.
         expected: usize,
     },
-    /// A cursor's observation has another size.
+    /// A cursor's observation has the wrong size.
     #[error("an observation of {found} numbers, expected {expected}")]
     Observation {
-        /// Numbers given.
+        /// Its size.
         found: usize,
-        /// Numbers of an observation.
+        /// Size of an observation.
         expected: usize,
     },
 }
 
-/// Words of 32 bits, all zero at first.
+/// 32-bit words, initially zero.
 pub(crate) struct Storage(MmapMut);
 
 impl Storage {
@@ -57,7 +57,7 @@ impl Storage {
         let reserved = reserve(&mut file, bytes);
         let storage = reserved.and_then(|()| file.sync_all()).and_then(|()| Self::map(&file));
         if storage.is_err() {
-            // Half a file is of no use and takes the space that is short.
+            // A partial file is useless and takes disk space.
             let _ = std::fs::remove_file(path);
         }
         storage
@@ -74,8 +74,8 @@ impl Storage {
 
     #[allow(unsafe_code)]
     fn map(file: &File) -> io::Result<Self> {
-        // SAFETY: the file belongs to a run's folder, whose lock the caller holds:
-        // nobody else changes or shortens it while it is mapped.
+        // SAFETY: the file is in a run's folder, whose lock the caller holds:
+        // no other process changes or truncates it while it is mapped.
         unsafe { MmapOptions::new().map_mut(file) }.map(Self)
     }
 
@@ -92,14 +92,14 @@ impl Storage {
     }
 }
 
-/// Takes space on the disk, so that no later write can fail for want of it: in a
-/// mapped file that would be a signal, not an error.
+/// Reserves disk space, so that no later write can fail on a full disk: in a mapped
+/// file that would raise a signal instead of returning an error.
 fn reserve(file: &mut File, bytes: u64) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
     use rustix::io::Errno;
     match fallocate(&*file, FallocateFlags::empty(), 0, bytes) {
         Ok(()) => Ok(()),
-        // A file system that can't reserve is made to by writing.
+        // Without support by the file system, reserve by writing zeros.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
             file.rewind()?;
             io::copy(&mut io::Read::take(io::repeat(0), bytes), file)?;

@@ -1,5 +1,5 @@
-//! A replay in a file goes on exactly from where a checkpoint saw it, and a file
-//! that is not what the checkpoint saw is refused.
+//! A replay in a file resumes exactly at a checkpoint, and a file that does not match
+//! the checkpoint is refused.
 
 use ndarray::aview1;
 use proptest::prelude::*;
@@ -11,8 +11,8 @@ use std::path::Path;
 
 const SHAPE: Shape = Shape { envs: 2, window: 24, spare: 20, obs_dim: 3, act_dim: 2 };
 
-/// The step-th thing that happens to an environment: an episode of five steps, every
-/// second one ending in a terminal state.
+/// The step-th reset or step of an environment: episodes of five steps, every second one
+/// ending in a terminal state.
 fn happen(replay: &mut Replay, env: usize, step: u64) {
     let x = (1000 * env as u64 + step) as f32;
     let obs = [x, x + 0.25, x + 0.5];
@@ -46,8 +46,8 @@ fn reopen(path: &Path, cursors: &[Cursor]) -> Result<Replay, Damage> {
 }
 
 proptest! {
-    /// Whatever is written after a checkpoint, as long as the spare slots last, and
-    /// whether the ring has wrapped or not.
+    /// For any writes after a checkpoint within the spare slots, whether the ring has
+    /// wrapped or not.
     #[test]
     fn what_a_checkpoint_saw_is_there_after_more_was_written(before in 2u64..150, after in 0u64..20) {
         let folder = tempfile::tempdir().unwrap();
@@ -67,7 +67,7 @@ proptest! {
         prop_assert!(same(&resumed, &undisturbed));
     }
 
-    /// One flipped bit anywhere: it is found, or lies where nothing can be drawn from.
+    /// Any flipped bit is detected, or is in a slot that can't be sampled.
     #[test]
     fn a_flipped_bit_is_found_or_of_no_effect(steps in 2u64..100, at in any::<prop::sample::Index>(), bit in 0u8..8) {
         let folder = tempfile::tempdir().unwrap();
@@ -106,7 +106,7 @@ fn a_file_that_is_shorter_longer_or_another_runs_is_refused() {
     assert!(refusal(&[], &cursors).contains("0 bytes, expected"));
     assert!(refusal(&vec![0; bytes.len()], &cursors).contains("slot"));
     assert!(refusal(&bytes, &cursors[..1]).contains("1 cursors, expected 2"));
-    // Older slots than the cursors say: those of a checkpoint too far back.
+    // Slots with other numbers than the cursors expect: a checkpoint that is too old.
     let later = |cursor: &Cursor| Cursor { written: cursor.written + 30, ..cursor.clone() };
     let later: Vec<Cursor> = cursors.iter().map(later).collect();
     assert!(refusal(&bytes, &later).contains("slot"));
@@ -114,7 +114,7 @@ fn a_file_that_is_shorter_longer_or_another_runs_is_refused() {
 }
 
 #[test]
-fn a_file_is_never_written_over() {
+fn a_file_is_never_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("replay.bin");
     fs::write(&path, "precious").unwrap();
@@ -122,8 +122,8 @@ fn a_file_is_never_written_over() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
 }
 
-/// The figure of the specification: a million Humanoid transitions in 1.7 GB, with
-/// room for two checkpoints 10,000 steps apart in which every step ends an episode.
+/// Required size: a million Humanoid transitions in 1.7 GB, with spare slots for two
+/// checkpoints 10,000 steps apart in which every step ends an episode.
 #[test]
 fn a_million_humanoid_transitions_take_less_than_1_7_gb() {
     let (obs_dim, act_dim) = (376, 17);

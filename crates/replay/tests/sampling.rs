@@ -1,17 +1,17 @@
-//! What can be drawn from a replay, while its rings fill and wrap.
+//! Sampling from a replay while its rings fill and wrap.
 
 use ndarray::aview1;
 use rand::SeedableRng;
 use rand_pcg::Pcg64;
 use replay::{Replay, Sample, Shape};
 
-/// Rings of observations and actions of one number, without spare slots.
+/// A replay with observations and actions of size 1, without spare slots.
 fn replay(slots: usize, envs: usize) -> Replay {
     let shape = Shape { envs, window: slots / envs, spare: 0, obs_dim: 1, act_dim: 1 };
     Replay::in_memory(shape).unwrap()
 }
 
-/// Observations count up along an episode; its first is `start`.
+/// An episode whose observations count up from `start`.
 fn episode(replay: &mut Replay, start: f32, steps: usize, terminated: bool) {
     replay.begin(0, aview1(&[start]));
     for i in 0..steps {
@@ -51,23 +51,23 @@ fn a_time_limit_is_not_a_terminal_state() {
         let expected = if sample.next_obs[[row, 0]] == 3.0 { 1.0 } else { 0.0 };
         assert_eq!(sample.terminated[row], expected);
     }
-    assert!(sample.next_obs.iter().any(|next| *next == 103.0), "its last step is kept");
+    assert!(sample.next_obs.iter().any(|next| *next == 103.0), "the last step is kept");
 }
 
 #[test]
-fn the_oldest_transitions_make_room_and_the_count_stays_true() {
+fn the_oldest_transitions_are_overwritten_and_the_count_is_correct() {
     let mut replay = replay(8, 1);
     episode(&mut replay, 0.0, 5, false);
     assert_eq!(replay.len(), 5);
     episode(&mut replay, 100.0, 5, false);
-    // 12 slots were wanted: of the first episode only 4 -> 5 has both ends left.
+    // 12 slots were needed: of the first episode only 4 -> 5 has both slots left.
     assert_eq!(replay.len(), 6);
     let sample = draw(&replay, 512);
     assert!(sample.obs.iter().all(|obs| *obs == 4.0 || *obs >= 100.0));
 }
 
 #[test]
-fn environments_side_by_side_keep_their_episodes_apart_and_are_drawn_alike() {
+fn interleaved_environments_keep_their_episodes_apart_and_are_drawn_equally_often() {
     let mut replay = replay(90, 3);
     let mut counts = [0; 3];
     for (env, start) in [(0, 0.0), (1, 1000.0), (2, 2000.0)] {

@@ -12,27 +12,27 @@ use std::collections::BTreeSet;
 /// Thresholds of a performance profile.
 const THRESHOLDS: usize = 101;
 
-/// All that is said over tasks. Scores are normalised: uniform actions 0, the reference 1.
+/// Aggregates over tasks. Scores are normalised: uniform actions 0, the reference 1.
 #[derive(Debug, Serialize)]
 pub struct Aggregate {
-    /// The tasks behind it.
+    /// The tasks included.
     pub tasks: Vec<String>,
     /// The algorithms with a score on each of them.
     pub members: Vec<Member>,
-    /// Where profiles are known.
+    /// Thresholds of the performance profiles.
     pub thresholds: Vec<f64>,
-    /// Every pair of members, in their order.
+    /// Every ordered pair of members.
     pub improvements: Vec<Improvement>,
-    /// Algorithms and tasks that are left out, and why.
+    /// Excluded algorithms and tasks, each with the reason.
     pub left_out: Vec<String>,
 }
 
-/// An algorithm over tasks.
+/// One algorithm, aggregated over tasks.
 #[derive(Debug, Serialize)]
 pub struct Member {
     /// The algorithm.
     pub algorithm: String,
-    /// Runs behind it, by task.
+    /// Number of runs per task.
     pub runs: Vec<usize>,
     /// Interquartile mean.
     pub iqm: Estimate,
@@ -40,25 +40,26 @@ pub struct Member {
     pub mean: Estimate,
     /// Share of runs above each threshold.
     pub above: Vec<f64>,
-    /// Its intervals.
+    /// Intervals of `above`; none if a task has only one run.
     pub above_intervals: Option<Vec<Interval>>,
-    /// Interquartile mean by step.
+    /// Interquartile mean as a function of the step.
     pub curve: Vec<CurvePoint>,
 }
 
-/// How probably one algorithm's run beats another's.
+/// Probability that a run of one algorithm beats a run of another.
 #[derive(Debug, Serialize)]
 pub struct Improvement {
-    /// The one.
+    /// The first algorithm.
     pub x: String,
-    /// The other.
+    /// The second algorithm.
     pub y: String,
     /// P(x > y) + P(x = y) / 2.
     pub probability: Estimate,
 }
 
-/// Aggregates what can be: tasks that are normalised and on which more than half of the
-/// algorithms have a score, algorithms that have one on each of those.
+/// Aggregates over the tasks that can be normalised and on which more than half of the
+/// algorithms have a score, and over the algorithms that have a score on each of those.
+/// `None` if there are no such tasks or algorithms.
 pub fn aggregate(tasks: &[Task], algorithms: &[String], runs: &[Run]) -> Option<Aggregate> {
     let scored = |task: &Task, algorithm: &str| {
         task.cells.iter().any(|cell| cell.algorithm == algorithm && !cell.scores.is_empty())
@@ -71,8 +72,8 @@ pub fn aggregate(tasks: &[Task], algorithms: &[String], runs: &[Run]) -> Option<
         let here = counted.iter().filter(|name| scored(task, name)).count();
         if task.threshold.is_none() {
             let missing = match (task.random, task.reference) {
-                (_, None) => "the reference has no score there",
-                (None, _) => "no run shows what uniform actions give",
+                (_, None) => "the reference has no score",
+                (None, _) => "no run has the return of uniform actions",
                 _ => "the reference is no better than uniform actions",
             };
             left_out.push(format!("{}: {missing}", task.name));
@@ -117,7 +118,7 @@ fn normalise(task: &Task, value: f64) -> f64 {
     (value - random) / (reference - random)
 }
 
-/// An algorithm's normalised scores, by task.
+/// An algorithm's normalised scores per task.
 fn scores(tasks: &[&Task], algorithm: &str) -> Scores {
     let of = |task: &&Task| -> Vec<f64> {
         let cells = task.cells.iter().filter(|cell| cell.algorithm == algorithm);
@@ -169,7 +170,7 @@ fn member(
     }
 }
 
-/// The interquartile mean by step, over the runs that reach their task's horizon, where
+/// The interquartile mean over the runs that reach their task's horizon, at the steps where
 /// all of them have an evaluation.
 fn curve(name: &str, tasks: &[&Task], runs: &[Run]) -> Vec<CurvePoint> {
     let of = |task: &&Task| -> Vec<&Run> {

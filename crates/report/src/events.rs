@@ -1,6 +1,6 @@
-//! TensorBoard's event files, made of the rows of a run's CSV files.
+//! TensorBoard event files with the rows of a run's CSV files.
 //!
-//! A record is a length, its checksum, a message of protocol buffers and its
+//! A record is a length, its checksum, a protocol buffer message and its
 //! checksum (TensorFlow's `record_writer.cc`, `event.proto`, `summary.proto`); only the
 //! fields that scalars need are written.
 
@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
-/// What TensorBoard knows an event file by.
+/// Prefix by which TensorBoard recognises an event file.
 const NAME: &str = "events.out.tfevents";
 
 #[derive(Clone, PartialEq, Message)]
@@ -48,9 +48,9 @@ pub struct Events {
 }
 
 impl Events {
-    /// Begins the event file of a run's folder with the rows that there are, in
-    /// place of older ones: a run that goes on has rows behind its checkpoint in those.
-    /// `wall_s` is what the run's clock shows.
+    /// Creates the event file in a run's folder with the existing rows. It replaces
+    /// older event files, which may contain rows after the checkpoint that a run resumes
+    /// from. `wall_s` is the run's wall-clock time so far, in seconds.
     ///
     /// # Errors
     /// The file can't be written.
@@ -142,7 +142,7 @@ impl Events {
         record.extend(masked(&length));
         record.extend(&message);
         record.extend(masked(&message));
-        // Whole at once: a reader that follows the file sees no half record.
+        // One write call, so that a reader that follows the file sees no partial record.
         self.file.write_all(&record)
     }
 }
@@ -157,8 +157,8 @@ fn tag(name: &str) -> String {
     format!("{group}/{name}")
 }
 
-/// The checksum of a record: CRC-32C, turned and shifted so that checksums of
-/// checksums stay sound (`crc32c.h` of TensorFlow).
+/// The masked CRC-32C of a record, as in TensorFlow's `crc32c.h`: rotated and offset,
+/// so that data may itself contain checksums.
 fn masked(bytes: &[u8]) -> [u8; 4] {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }

@@ -1,5 +1,5 @@
-//! Curves of others, from tables of any shape: a mapping file says which column is what
-//! (`docs/report.md` shows one).
+//! Published curves, from CSV tables of any layout: a mapping file describes the columns
+//! (example in `docs/report.md`).
 
 use crate::run::{self, Origin, Point, Run};
 use crate::{ActionTime, Problem};
@@ -15,36 +15,37 @@ struct Mapping {
     curves: Vec<Entry>,
 }
 
-/// A table, and what its columns hold. Just one of `return`, `returns` and `mean` is given.
+/// A table and the meaning of its columns. Exactly one of `return`, `returns` and `mean`
+/// is given.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
-    /// The table, seen from the mapping file.
+    /// The table, relative to the mapping file.
     file: PathBuf,
     algorithm: Name,
     task: Name,
     /// Column of the environment steps.
     step: String,
-    /// What the column counts in, such as 1e6.
+    /// Unit of that column in steps, such as 1e6.
     #[serde(default = "one")]
     step_scale: f64,
-    /// Long form: the column of returns; with `seed`, a row is one run's.
+    /// Long form: the column of returns; `seed` is the column that identifies the run.
     #[serde(rename = "return")]
     score: Option<String>,
     seed: Option<String>,
-    /// Wide form: a column for every run.
+    /// Wide form: one column per run.
     #[serde(default)]
     returns: Vec<String>,
-    /// A mean over runs, which are not in the table.
+    /// The column of a mean over runs that are not in the table.
     mean: Option<String>,
     /// Column of the seconds since the run began.
     wall_s: Option<String>,
-    /// Names of algorithms and tasks in the table, and what they are called in the report.
+    /// Maps names of algorithms and tasks in the table to names in the report.
     #[serde(default)]
     rename: BTreeMap<String, String>,
 }
 
-/// A name, or the column that holds it.
+/// A constant name, or the column that contains it.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a name or { column = \"...\" }")]
 enum Name {
@@ -59,7 +60,7 @@ fn one() -> f64 {
 /// Reads the runs that a mapping file names.
 ///
 /// # Errors
-/// The mapping is mistaken, or a table has not what it says.
+/// The mapping is invalid, or a table does not match it.
 pub fn read_mapping(path: &Path) -> Result<Vec<Run>, Problem> {
     let text = std::fs::read_to_string(path).map_err(|error| Problem::input(path, error))?;
     let mapping: Mapping = toml_edit::de::from_str(&text).map_err(|error| {
@@ -81,10 +82,10 @@ impl Entry {
     fn check(&self) -> Result<(), &'static str> {
         let forms = [self.score.is_some(), !self.returns.is_empty(), self.mean.is_some()];
         if forms.iter().filter(|given| **given).count() != 1 {
-            return Err("expected just one of return, returns and mean");
+            return Err("expected exactly one of return, returns and mean");
         }
         if self.seed.is_some() && self.score.is_none() {
-            return Err("seed names a column beside return, expected none with returns or mean");
+            return Err("seed is given, expected it only together with return");
         }
         if self.step_scale.is_nan() || self.step_scale <= 0.0 {
             return Err("step_scale must be above 0");
@@ -92,7 +93,7 @@ impl Entry {
         Ok(())
     }
 
-    /// The columns of returns, the one that names a row's run, and whether they are means.
+    /// The columns of returns, and whether they are runs or published means.
     fn form(&self) -> (Vec<&str>, Origin) {
         match (&self.score, &self.mean) {
             (Some(column), _) => (vec![column], Origin::Table),
@@ -165,7 +166,7 @@ fn read_table(path: &Path, entry: &Entry) -> Result<Vec<Run>, Problem> {
         run.reached = run.last_step();
         run::check(path, &run.points).map_err(|problem| match problem {
             Problem::Input(what) => Problem::Input(format!(
-                "{what} ({} on {}, '{}'); `seed` names the column that tells runs apart",
+                "{what} ({} on {}, '{}'); set `seed` to the column that identifies the run",
                 run.algorithm, run.task, run.seed
             )),
             other => other,
@@ -174,7 +175,7 @@ fn read_table(path: &Path, entry: &Entry) -> Result<Vec<Run>, Problem> {
     Ok(runs)
 }
 
-/// A field's number; nothing if it is empty.
+/// A field as a number; `None` if it is empty.
 fn number(
     path: &Path,
     record: &StringRecord,
@@ -202,13 +203,13 @@ fn begin(algorithm: &str, task: &str, seed: &str, origin: Origin, point: Point) 
         uniform: None,
         reached: 0,
         asked: None,
-        // Of others' runs nothing is known but what they show.
+        // Nothing else is known of published runs.
         finished: true,
         settings: Vec::new(),
     }
 }
 
-/// Reads a table of times of actions, such as `results/bench/act.csv`.
+/// Reads a table of action times, such as `results/bench/act.csv`.
 ///
 /// # Errors
 /// It can't be read, or lacks a column.

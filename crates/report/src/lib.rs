@@ -1,7 +1,7 @@
 //! Result files: the schemas of `train.csv`, `eval.csv` and the toys' tables, a log
-//! that appends rows to one of them, a tail that reads them as they come, pictures of
-//! samples, and reports: runs are found (`place`) and read (`run`, `foreign`), compared
-//! (`study`, `aggregate`) and shown (`tables`, `figures`, `page`).
+//! that appends rows to one of them, a tail that reads rows as they are appended, scatter
+//! plots of samples, and reports: runs are found (`place`) and read (`run`, `foreign`),
+//! compared (`study`, `aggregate`) and displayed (`tables`, `figures`, `page`).
 
 mod aggregate;
 mod events;
@@ -36,7 +36,7 @@ pub use train_row::{METRICS, TrainRow};
 
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom};
+use std::io::{Seek, SeekFrom, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -64,7 +64,7 @@ pub struct EvalRow {
 }
 
 impl EvalRow {
-    /// Summarises returns and lengths of episodes (at least one).
+    /// Summarises (return, length) of at least one episode.
     pub fn summarise(step: u64, mode: String, episodes: &[(f64, u32)], wall_s: f64) -> Self {
         let n = episodes.len() as f64;
         let returns = || episodes.iter().map(|(total, _)| *total);
@@ -84,8 +84,8 @@ impl EvalRow {
     }
 }
 
-/// A CSV file that grows by a row at a time; every row reaches the system
-/// before the next step is taken.
+/// A CSV file that is appended row by row; each row is passed to the operating system
+/// immediately.
 pub struct Log<Row> {
     writer: csv::Writer<File>,
     /// The file has no header yet.
@@ -103,9 +103,10 @@ pub trait Record: Serialize {
 
 impl Record for EvalRow {}
 impl Record for ToyRow {}
+impl Record for ScoreRow {}
 
 impl<Row: Record> Log<Row> {
-    /// Begins a file, which must not exist.
+    /// Creates a file, which must not exist.
     ///
     /// # Errors
     /// The file exists or can't be written.
@@ -113,10 +114,10 @@ impl<Row: Record> Log<Row> {
         Ok(Self::append_to(OpenOptions::new().write(true).create_new(true).open(path)?, true))
     }
 
-    /// Goes on with a file after its first `bytes`; what comes after them is cut off.
+    /// Resumes a file after its first `bytes`; the rest is truncated.
     ///
     /// # Errors
-    /// The file is not there or can't be written.
+    /// The file does not exist or can't be written.
     pub fn resume(path: &Path, bytes: u64) -> std::io::Result<Self> {
         let mut file = OpenOptions::new().write(true).open(path)?;
         file.set_len(bytes)?;
@@ -129,15 +130,15 @@ impl<Row: Record> Log<Row> {
         Self { writer, empty, row: PhantomData }
     }
 
-    /// Makes the rows safe on the disk.
+    /// Syncs the rows to disk.
     ///
     /// # Errors
-    /// The disk fails.
+    /// Syncing fails.
     pub fn sync(&self) -> std::io::Result<()> {
         self.writer.get_ref().sync_data()
     }
 
-    /// Appends a row (before the first, the header).
+    /// Appends a row (and the header before the first row).
     ///
     /// # Errors
     /// The file can't be written, for example because the disk is full.
@@ -152,35 +153,38 @@ impl<Row: Record> Log<Row> {
     }
 }
 
-/// Writes a file whole: beside its name first, then under it, so that what was there
-/// is replaced at once or not at all.
+/// Writes a file atomically: under a temporary name, which is then renamed, so that an
+/// older file is replaced completely or not at all.
 ///
 /// # Errors
-/// It can't be written; what was there is still there then.
+/// It can't be written; an older file is then unchanged.
 pub fn whole(
     path: &Path,
     write: impl FnOnce(&mut File) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
-    let beside = unfinished(path);
-    let mut file = File::create(&beside)?;
+    let temporary = unfinished(path);
+    let mut file = File::create(&temporary)?;
     write(&mut file)?;
     file.sync_all()?;
-    std::fs::rename(&beside, path)
+    std::fs::rename(&temporary, path)
 }
 
-/// The name that a file has until it is whole: `<name>.unfinished`.
+/// The temporary name of a file until it is complete: `<name>.unfinished`.
 pub fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".unfinished");
     path.with_file_name(name)
 }
 
-/// Prints rows with their header to stdout.
+/// Writes rows as CSV, with their header.
 ///
 /// # Errors
-/// stdout can't be written.
-pub fn print<Row: Serialize>(rows: &[Row]) -> std::io::Result<()> {
-    let mut writer = csv::Writer::from_writer(std::io::stdout());
+/// `to` can't be written.
+pub fn write<Row: Record>(to: impl Write, rows: &[Row]) -> std::io::Result<()> {
+    let mut writer = csv::Writer::from_writer(to);
+    if let Some(header) = rows.first().and_then(Record::header) {
+        writer.write_record(header).map_err(std::io::Error::from)?;
+    }
     for row in rows {
         writer.serialize(row).map_err(std::io::Error::from)?;
     }
@@ -198,7 +202,6 @@ pub fn read<Row: for<'de> Deserialize<'de>>(path: &Path) -> Result<Vec<Row>, csv
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     #[test]
     fn rows_come_back_as_written_and_missing_quantities_are_empty_fields() {
@@ -219,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_never_writes_over_a_file() {
+    fn a_log_never_overwrites_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("eval.csv");
         std::fs::write(&path, "precious").unwrap();
@@ -228,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_goes_on_after_the_rows_that_count_and_cuts_off_what_follows() {
+    fn a_resumed_log_keeps_the_rows_of_the_checkpoint_and_truncates_the_rest() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("train.csv");
         let row = |step| TrainRow { step, ..Default::default() };

@@ -1,4 +1,4 @@
-//! A report's folder: what is written, and what is never written over.
+//! A report's folder: writes the files, and never overwrites files that are not a report's.
 
 use crate::study::Study;
 use crate::{Problem, figures, page, tables};
@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// Lists the files of a report, so that the next one knows which are its own.
+/// Lists the files of a report, so that the next report knows which it may overwrite.
 const LIST: &str = "FILES";
 /// The list's first line.
 const HEAD: &str = "# Files of a report: `runner report` may write over these, and over no others.";
 
-/// A folder that a report may go to.
+/// A folder that a report may be written to.
 pub struct Output {
     folder: PathBuf,
     /// Files of an earlier report.
@@ -19,24 +19,24 @@ pub struct Output {
 }
 
 impl Output {
-    /// Looks at the folder, which may be missing; touches nothing.
+    /// Checks the folder, which need not exist; changes nothing.
     ///
     /// # Errors
-    /// It holds something, and no earlier report.
+    /// It contains files, but no earlier report.
     pub fn look(folder: &Path) -> Result<Self, Problem> {
         let list = folder.join(LIST);
         let ours = |text: &String| text.lines().next() == Some(HEAD);
         match std::fs::read_to_string(&list) {
             Ok(text) if ours(&text) => {
-                // The list may come from anywhere: it can't name files elsewhere.
+                // The list is untrusted: names outside this folder are ignored.
                 let here = |name: &&str| Path::new(name).file_name() == Some((*name).as_ref());
                 let earlier = text.lines().skip(1).filter(here).map(str::to_string).collect();
                 return Ok(Self { folder: folder.to_path_buf(), earlier });
             }
-            Ok(_) => return Err(Problem::input(&list, "is not of a report; give another --out")),
+            Ok(_) => return Err(Problem::input(&list, "is not a report's; choose another --out")),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) if error.kind() == ErrorKind::NotADirectory => {
-                return Err(Problem::input(folder, "is no folder; give another --out"));
+                return Err(Problem::input(folder, "is not a folder; choose another --out"));
             }
             Err(error) => return Err(Problem::system(&list, "read", error)),
         }
@@ -46,17 +46,17 @@ impl Output {
             Err(error) => return Err(Problem::system(folder, "read this folder", error)),
         };
         if entries > 0 {
-            let what = "holds files, and none of an earlier report; give another --out";
+            let what = "contains files but no earlier report; choose another --out";
             return Err(Problem::input(folder, what));
         }
         Ok(Self { folder: folder.to_path_buf(), earlier: BTreeSet::new() })
     }
 
-    /// Writes a study: each file whole, the page last. Files of an earlier report that
-    /// this one has not are taken away.
+    /// Writes a study, each file atomically and the page last. Files of an earlier report
+    /// that this one does not have are removed. Returns the path of the page.
     ///
     /// # Errors
-    /// A file of the user's has the name of one of ours, or the system refuses.
+    /// A file that is not a report's has the name of a file to be written, or writing fails.
     pub fn write(&self, study: &Study) -> Result<PathBuf, Problem> {
         let mut files: Vec<(String, Vec<u8>)> = Vec::new();
         for (name, text) in tables::csv_files(study) {
@@ -74,13 +74,13 @@ impl Output {
             if path.exists() {
                 return Err(Problem::input(
                     &path,
-                    "is not of a report; move it or give another --out",
+                    "is not a report's; move it or choose another --out",
                 ));
             }
         }
         std::fs::create_dir_all(&self.folder)
-            .map_err(|error| Problem::system(&self.folder, "make this folder", error))?;
-        // Before the files, so that a report that is broken off can be made again.
+            .map_err(|error| Problem::system(&self.folder, "create this folder", error))?;
+        // Before the files, so that an interrupted report can be written again.
         self.list(self.earlier.union(&names))?;
         for (name, bytes) in &files {
             self.put(name, bytes)?;

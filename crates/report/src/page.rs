@@ -1,11 +1,11 @@
-//! The page `index.html`: all in one file that asks nothing of the network.
+//! The page `index.html`: a single file that makes no network requests.
 
 use crate::figures::palette::{PALETTE, SHAPES, hex};
 use crate::study::{MOST_POINTS, Study, thin};
 use serde_json::{Value, json};
 
 const PAGE: &str = include_str!("page/page.html");
-/// Each takes the place of the comment with its name.
+/// Each file replaces the comment that names it.
 const PARTS: [(&str, &str); 6] = [
     ("/* page.css */", include_str!("page/page.css")),
     ("/* study.js */", include_str!("page/study.js")),
@@ -18,11 +18,11 @@ const PARTS: [(&str, &str); 6] = [
 /// The page of a study.
 pub fn page(study: &Study) -> String {
     let page = PARTS.iter().fold(PAGE.to_string(), |page, (name, text)| page.replace(name, text));
-    // Last, so that nothing in it is replaced: names are the user's.
+    // Last, so that user-defined names in the data are not replaced.
     page.replace("{\"data\": \"here\"}", &data(study))
 }
 
-/// The study as the page's script reads it: JSON that can't end its element.
+/// The study as JSON for the page's script, escaped so that it can't close its element.
 fn data(study: &Study) -> String {
     let mut data = serde_json::to_value(study).expect("a study has no keys but strings");
     let runs = data["runs"].as_array_mut().expect("a study has runs");
@@ -41,7 +41,7 @@ fn data(study: &Study) -> String {
     data.to_string().replace('<', "\\u003c")
 }
 
-/// Seven digits are more than a chart or a cell shows.
+/// Rounds numbers to seven digits, more than a chart or a cell shows.
 fn shorten(value: &mut Value) {
     match value {
         Value::Array(all) => all.iter_mut().for_each(shorten),

@@ -1,9 +1,9 @@
-//! Where runs lie: `<algorithm>/<task>/seed-<n>/`.
+//! Finds run folders: `<algorithm>/<task>/seed-<n>/`.
 
 use crate::Problem;
 use std::path::{Path, PathBuf};
 
-/// A run's folder, and what its path says.
+/// A run's folder, with the algorithm, task and seed in its path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The algorithm, with the variant's name.
@@ -17,7 +17,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// What a path says that ends like a run's.
+    /// Parses a path that ends in `<algorithm>/<task>/seed-<n>`.
     fn of(folder: PathBuf) -> Option<Self> {
         let mut names = folder.components().rev().map(|part| part.as_os_str().to_str());
         let seed = names.next()??.strip_prefix("seed-")?.parse().ok()?;
@@ -26,8 +26,8 @@ impl Place {
     }
 }
 
-/// Folders `levels` below another that are named as a run's is, in the order of their names,
-/// seeds by number: 3 below a folder of results, 2 below an algorithm's.
+/// Run folders `levels` below a folder (3 for a results folder, 2 for an algorithm's),
+/// sorted by name and numerically by seed.
 ///
 /// # Errors
 /// A folder can't be read.
@@ -45,12 +45,12 @@ pub fn places(root: &Path, levels: usize) -> Result<Vec<Place>, Problem> {
     Ok(places)
 }
 
-/// Adds the folders in a folder.
+/// Appends the subfolders of a folder.
 fn folders(path: &Path, found: &mut Vec<PathBuf>) -> Result<(), Problem> {
     let fail = |error| Problem::system(path, "read this folder", error);
     for entry in std::fs::read_dir(path).map_err(fail)? {
         let entry = entry.map_err(fail)?.path();
-        // `is_dir` follows links: results may lie on another disk.
+        // `is_dir` follows links: results may be on another disk.
         if entry.is_dir() {
             found.push(entry);
         }

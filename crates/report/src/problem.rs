@@ -1,31 +1,31 @@
-//! What can go wrong with a report's input, in one line.
+//! Errors of a report, each in one line.
 
 use std::fmt::Display;
 use std::path::Path;
 
-/// A message of one line: the thing, what is wrong with it, what was expected.
+/// An error in one line: the subject, what is wrong with it, what was expected.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// The user's input is wrong.
     #[error("{0}")]
     Input(String),
-    /// The system does not let us read or write.
+    /// The operating system reports an error on reading or writing.
     #[error("{0}")]
     System(String),
 }
 
 impl Problem {
-    /// Something about a file or folder of the user's.
+    /// An invalid file or folder of the user's.
     pub fn input(path: &Path, what: impl Display) -> Self {
         Self::Input(format!("{}: {what}", path.display()))
     }
 
-    /// A file or folder that the system does not let us use.
+    /// A file or folder that can't be read or written.
     pub fn system(path: &Path, doing: &str, error: impl Display) -> Self {
         Self::System(format!("{}: can't {doing}: {error}", path.display()))
     }
 
-    /// A CSV file that is not what it should be; names the row as an editor counts it.
+    /// An invalid CSV file, with the line number of the row.
     pub fn csv(path: &Path, error: &csv::Error) -> Self {
         let what = match error.kind() {
             csv::ErrorKind::Io(error) => return Self::system(path, "read", error),

@@ -1,4 +1,4 @@
-//! A run as a report sees it, and how it is read from its folder.
+//! A run as used by a report, and reading it from its folder.
 
 use crate::{EvalRow, Place, Problem, Tail, TrainRow, places};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ pub struct Point {
     pub step: u64,
     /// Mean return of the evaluation's episodes.
     pub score: f64,
-    /// Seconds since the run began, where they are known.
+    /// Seconds since the run began, if known.
     pub wall_s: Option<f64>,
 }
 
@@ -22,46 +22,48 @@ pub struct Point {
 pub enum Origin {
     /// A run's folder.
     Folder,
-    /// A run of others, from a table.
+    /// A published run, from a table.
     Table,
-    /// A mean over runs of others, of which no single run is known: no statistic counts it.
+    /// A published mean whose single runs are unknown; statistics exclude it.
     PublishedMean,
 }
 
-/// A run: who learnt what, and how far it got.
+/// A run: algorithm, task, seed, evaluations and progress.
 #[derive(Debug, Clone, Serialize)]
 pub struct Run {
     /// The algorithm, with the variant's name: the folder's name.
     pub algorithm: String,
     /// The task.
     pub task: String,
-    /// The seed, or whatever tells this run from others of its algorithm and task.
+    /// The seed, or another label that identifies the run among those of its algorithm and
+    /// task.
     pub seed: String,
-    /// What it was read from.
+    /// Where it was read from.
     pub origin: Origin,
-    /// Its deterministic evaluations, by step.
+    /// Its deterministic evaluations, in order of steps.
     pub points: Vec<Point>,
     /// Mean return of the episodes before the first update, whose actions are uniform.
     pub uniform: Option<f64>,
-    /// Steps so far.
+    /// Environment steps so far.
     pub reached: u64,
-    /// Steps that were asked for, where that is known.
+    /// Requested steps, if known.
     pub asked: Option<u64>,
-    /// Whether it got to its end.
+    /// Whether it reached the requested steps.
     pub finished: bool,
-    /// Every setting: its key with the section before it, and its value as TOML.
+    /// All settings: `section.key`, and the value as TOML.
     pub settings: Vec<(String, String)>,
 }
 
 impl Run {
-    /// The last evaluation at `step` or before; none if the next would have come by then.
+    /// The last evaluation at or before `step`; `None` if the run should have been
+    /// evaluated again by then but was not.
     pub fn at(&self, step: u64) -> Option<&Point> {
         let seen = self.points.partition_point(|point| point.step <= step);
         let covered = seen < self.points.len() || step < self.ends_before();
         self.points[..seen].last().filter(|_| covered)
     }
 
-    /// The step at which an evaluation is missing.
+    /// The step of the first missing evaluation.
     fn ends_before(&self) -> u64 {
         match self.points.as_slice() {
             [] => 0,
@@ -76,11 +78,11 @@ impl Run {
     }
 }
 
-/// All runs below a folder: `<algorithm>/<task>/seed-<n>/`, in the order of their names,
-/// seeds by number.
+/// All runs below a folder, `<algorithm>/<task>/seed-<n>/`, sorted by name and numerically
+/// by seed.
 ///
 /// # Errors
-/// A file of a run is not what it should be.
+/// A file of a run is invalid.
 pub fn read_folder(root: &Path) -> Result<Vec<Run>, Problem> {
     let mut places = places(root, 3)?;
     let holds = |place: &Place, name: &str| place.folder.join(name).is_file();
@@ -117,10 +119,10 @@ fn read_run(place: &Place) -> Result<Run, Problem> {
     })
 }
 
-/// Steps must grow and scores be numbers, or no curve can be drawn.
+/// Checks that steps increase and returns are numbers.
 ///
 /// # Errors
-/// They are not.
+/// They don't.
 pub fn check(path: &Path, points: &[Point]) -> Result<(), Problem> {
     if let Some(point) = points.iter().find(|point| !point.score.is_finite()) {
         let what = format!("step {}: the return is {}, expected a number", point.step, point.score);
@@ -129,7 +131,10 @@ pub fn check(path: &Path, points: &[Point]) -> Result<(), Problem> {
     match points.windows(2).find(|pair| pair[0].step >= pair[1].step) {
         Some(pair) => Err(Problem::input(
             path,
-            format!("step {} follows step {}, expected steps to grow", pair[1].step, pair[0].step),
+            format!(
+                "step {} follows step {}, expected increasing steps",
+                pair[1].step, pair[0].step
+            ),
         )),
         None => Ok(()),
     }
@@ -145,7 +150,7 @@ fn uniform(train: &[TrainRow]) -> Option<f64> {
     (before > 0).then(|| total / before as f64)
 }
 
-/// The rows of a table; none where there is no file yet.
+/// The rows of a table; empty if the file does not exist yet.
 fn rows<Row: for<'de> Deserialize<'de>>(path: &Path) -> Result<Vec<Row>, Problem> {
     let news = Tail::new(path.into()).news()?;
     Ok(news.map(|news| news.rows).unwrap_or_default())
@@ -159,7 +164,7 @@ fn text(path: &Path) -> Result<Option<String>, Problem> {
     }
 }
 
-/// `section.key` and value of everything in a `config.toml`.
+/// All settings of a `config.toml` as (`section.key`, value).
 fn settings(path: &Path) -> Result<Vec<(String, String)>, Problem> {
     let Some(text) = text(path)? else { return Ok(Vec::new()) };
     let invalid = |error: toml_edit::TomlError| Problem::input(path, error.message());
@@ -216,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn uniform_actions_are_those_before_the_first_update_and_episodes_weigh_alike() {
+    fn the_uniform_return_is_the_mean_over_episodes_before_the_first_update() {
         let row = |updates, episodes, return_mean| TrainRow {
             updates,
             episodes,
@@ -230,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_an_end_is_left_out_and_a_broken_one_is_named() {
+    fn an_incomplete_last_line_is_skipped_and_an_invalid_one_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("eval.csv");
         let head =
@@ -255,7 +260,7 @@ mod tests {
     fn settings_are_flat_keys_in_their_order_without_comments() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
-        std::fs::write(&path, "[run]\nalgo = \"sac\"\n[train]\n# Why.\nsteps = 300 # so many\n")
+        std::fs::write(&path, "[run]\nalgo = \"sac\"\n[train]\n# Why.\nsteps = 300 # A comment.\n")
             .unwrap();
         let expected = [("run.algo", "\"sac\""), ("train.steps", "300")];
         let found = settings(&path).unwrap();

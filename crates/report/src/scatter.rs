@@ -1,4 +1,4 @@
-//! Pictures of samples in the plane: a grid of panels, a row for each variant.
+//! Scatter plots of samples in the plane: a grid of panels, one row per variant.
 
 use plotters::prelude::*;
 use plotters::style::register_font;
@@ -10,17 +10,17 @@ use std::sync::Once;
 /// Side of a panel, and the gap between two, in pixels.
 const PANEL: i32 = 128;
 const GAP: i32 = 6;
-/// Height of a letter, and what a letter takes of the width.
+/// Height of the text, and width of a letter, in pixels.
 const TEXT: i32 = 15;
 const LETTER: f64 = 8.0;
-/// Samples, and those of the target behind them.
+/// Colours of the samples and of the target's samples behind them.
 const SAMPLES: RGBColor = RGBColor(20, 70, 170);
 const BEHIND: RGBColor = RGBColor(235, 150, 60);
 const FRAME: RGBColor = RGBColor(190, 190, 190);
-/// How many levels a colour's channel has in the file: few, as they compress well.
+/// Levels per colour channel in the file; few levels compress well.
 const LEVELS: u32 = 16;
 
-/// A picture: panels that all show the same square, in rows.
+/// A picture: rows of panels that all show the same square.
 pub struct Scatter {
     /// Samples of the target, shown faintly in every panel.
     pub behind: Vec<[f64; 2]>,
@@ -34,20 +34,20 @@ pub struct Scatter {
 pub struct Row {
     /// Lines of text on the left.
     pub label: Vec<String>,
-    /// From left to right.
+    /// The panels, from left to right.
     pub panels: Vec<Panel>,
 }
 
-/// Samples at one moment.
+/// Samples after some updates.
 pub struct Panel {
-    /// What stands in its corner.
+    /// Text in its corner.
     pub caption: String,
-    /// The samples. Those outside the square are left out.
+    /// The samples. Those outside the square are not drawn.
     pub samples: Vec<[f64; 2]>,
 }
 
 impl Scatter {
-    /// Writes the picture as PNG, whole: beside its name first, then under it.
+    /// Writes the picture as PNG, atomically (see [`whole`](crate::whole)).
     ///
     /// # Errors
     /// It can't be written.
@@ -65,7 +65,7 @@ impl Scatter {
         })
     }
 
-    /// Width, height, and red, green and blue of every pixel, row by row.
+    /// Width, height, and the RGB values of all pixels, row by row.
     fn draw(&self) -> (u32, u32, Vec<u8>) {
         let columns = self.rows.iter().map(|row| row.panels.len()).max().unwrap_or(0) as i32;
         let letters = self.rows.iter().flat_map(|row| &row.label).map(|line| line.chars().count());
@@ -74,7 +74,7 @@ impl Scatter {
         let height = (self.rows.len() as i32 * (PANEL + GAP) + GAP) as u32;
         let mut pixels = vec![0; (3 * width * height) as usize];
         let root = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
-        let fine = "a picture in memory takes what is drawn";
+        let fine = "drawing in memory succeeds";
         root.fill(&WHITE).expect(fine);
         for (row, top) in self.rows.iter().zip((0..).map(|i| GAP + i * (PANEL + GAP))) {
             for (line, y) in row.label.iter().zip((0..).map(|i| top + GAP + i * (TEXT + 4))) {
@@ -119,7 +119,7 @@ impl Scatter {
     }
 }
 
-/// Dark letters of a height, placed by their upper left corner.
+/// Style of dark text of a height, positioned by its upper left corner.
 fn text(height: i32) -> TextStyle<'static> {
     static FONT: Once = Once::new();
     FONT.call_once(|| {
@@ -142,7 +142,7 @@ mod tests {
         Scatter { behind: vec![], half_side: 1.0, rows: vec![row] }
     }
 
-    /// Where the blue pixels are, from the panel's left and upper edge.
+    /// Positions of the blue pixels, from the panel's left and upper edge.
     fn blue(scatter: &Scatter) -> Vec<(i32, i32)> {
         let (width, _, pixels) = scatter.draw();
         let at = |i: usize| ((i as u32 % width) as i32 - 2 * GAP, (i as u32 / width) as i32 - GAP);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_stands_where_it_is_with_y_upwards_and_none_outside_the_square() {
+    fn samples_are_drawn_at_their_position_with_y_upwards_and_none_outside_the_square() {
         let found = blue(&scatter(vec![[0.5, 0.5]]));
         assert!(!found.is_empty());
         for (x, y) in found {

@@ -1,29 +1,29 @@
 //! Statistics of few runs on several tasks, as Agarwal et al. 2021 (arXiv 2108.13264)
 //! define them and their package rliable computes them (`tests/rliable.rs` compares).
 //!
-//! An interval is a percentile bootstrap over runs, stratified by task: every draw
-//! takes, of each task, as many runs as there are, with replacement. It says what
-//! other seeds might have given on the same tasks, and nothing of other tasks.
+//! An interval is a percentile bootstrap over runs, stratified by task: a resample draws
+//! each task's number of runs with replacement. It estimates the variation over seeds on
+//! the same tasks, not over tasks.
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use serde::Serialize;
 
-/// An algorithm's scores: a list for every task, with an entry for every run.
+/// An algorithm's scores: one list per task, one entry per run.
 pub type Scores = Vec<Vec<f64>>;
 
-/// Draws behind an interval in a table.
+/// Bootstrap resamples for an interval in a table.
 pub const REPETITIONS: usize = 10_000;
-/// Draws behind an interval at a point of a curve.
+/// Bootstrap resamples for an interval at a point of a curve.
 pub const CURVE_REPETITIONS: usize = 2_000;
 
-/// How much of the bootstrap's draws an interval covers.
+/// Confidence level of the intervals.
 const COVERAGE: f64 = 0.95;
-/// Every bootstrap begins its random stream here, so that an interval depends on
-/// its scores alone, whatever else is in the report.
+/// Seed of every bootstrap, so that an interval depends on its scores only, not on the
+/// rest of the report.
 const SEED: u64 = 20260731;
 
-/// The ends of an interval.
+/// A confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Interval {
     /// Lower end.
@@ -32,12 +32,12 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// A number with its interval, which is missing where a task has but one run.
+/// A value with its interval, which is missing if a task has only one run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
-    /// The number.
+    /// The value.
     pub value: f64,
-    /// 95 % of the bootstrap's draws lie in it.
+    /// Its 95 % bootstrap interval.
     pub interval: Option<Interval>,
 }
 
@@ -51,9 +51,9 @@ pub fn mean_of_tasks(scores: &[Vec<f64>]) -> f64 {
     mean(&scores.iter().map(|task| mean(task)).collect::<Vec<_>>())
 }
 
-/// The mean of the middle half of all scores, whichever task they are of: a quarter of
-/// them, rounded down, is left out at either end. Where tasks have different numbers of
-/// runs, which rliable does not know, each task's are repeated until all have as many.
+/// The mean of the middle half of the scores of all tasks: a quarter of them, rounded
+/// down, is dropped at either end. If tasks have different numbers of runs (which rliable
+/// does not support), each task's scores are repeated to a common number.
 pub fn interquartile_mean(scores: &[Vec<f64>]) -> f64 {
     let as_many = scores.iter().fold(1, |all, task| lcm(all, task.len()));
     let repeated = |task: &Vec<f64>| {
@@ -83,7 +83,7 @@ fn lcm(a: usize, b: usize) -> usize {
     a / x * b
 }
 
-/// How probably a run of `x` beats a run of `y` on the same task, a draw counting half:
+/// Probability that a run of `x` beats a run of `y` on the same task, a tie counting half:
 /// the mean over tasks of the Mann-Whitney statistic divided by the number of pairs.
 pub fn probability_of_improvement(x: &[Vec<f64>], y: &[Vec<f64>]) -> f64 {
     let on_task = |(x, y): (&Vec<f64>, &Vec<f64>)| {
@@ -95,7 +95,8 @@ pub fn probability_of_improvement(x: &[Vec<f64>], y: &[Vec<f64>]) -> f64 {
     mean(&x.iter().zip(y).map(on_task).collect::<Vec<_>>())
 }
 
-/// The performance profile: the share of scores above each threshold, tasks weighing alike.
+/// The performance profile: the share of scores above each threshold, with equal weight
+/// per task.
 pub fn profile(scores: &[Vec<f64>], thresholds: &[f64]) -> Vec<f64> {
     let above = |runs: &Vec<f64>, threshold: f64| {
         runs.iter().filter(|score| **score > threshold).count() as f64 / runs.len() as f64
@@ -106,11 +107,11 @@ pub fn profile(scores: &[Vec<f64>], thresholds: &[f64]) -> Vec<f64> {
     thresholds.iter().map(share).collect()
 }
 
-/// The p-quantile of sorted numbers, between two of them in proportion (NumPy's default).
+/// The p-quantile of sorted numbers, with linear interpolation (NumPy's default).
 pub fn quantile(sorted: &[f64], p: f64) -> f64 {
     let at = p * (sorted.len() - 1) as f64;
     let (below, above) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
-    // Equal ends may be infinite, whose difference is no number.
+    // Both neighbours may be the same infinity, whose difference is NaN.
     if below == above { below } else { below + (above - below) * at.fract() }
 }
 
@@ -131,8 +132,8 @@ pub fn estimate(
     Estimate { value: statistic(scores), interval: interval.map(|ends| ends[0]) }
 }
 
-/// Intervals of all that `statistic` makes of some algorithms' scores. There are none
-/// where a task has but one run: of one run nothing can be said about others.
+/// Intervals of the values that `statistic` computes from some algorithms' scores.
+/// `None` if a task has only one run, which says nothing about the spread.
 pub fn bootstrap<const N: usize>(
     scores: [&Scores; N],
     repetitions: usize,
@@ -157,7 +158,7 @@ pub fn bootstrap<const N: usize>(
     Some(draws.into_iter().map(ends).collect())
 }
 
-/// The middle of what was drawn.
+/// The central interval of the resampled values.
 fn ends(mut draws: Vec<f64>) -> Interval {
     draws.sort_by(f64::total_cmp);
     let tail = (1.0 - COVERAGE) / 2.0;
@@ -169,26 +170,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_interquartile_mean_leaves_out_a_quarter_at_either_end_of_all_scores_together() {
+    fn the_interquartile_mean_drops_a_quarter_of_all_scores_at_either_end() {
         // Sorted: -9 1 | 2 3 4 5 | 6 100.
         assert_eq!(
             interquartile_mean(&[vec![100.0, 2.0, 3.0, 4.0], vec![-9.0, 6.0, 1.0, 5.0]]),
             3.5
         );
-        assert_eq!(interquartile_mean(&[vec![1.0, 2.0, 6.0]]), 3.0, "too few to leave one out");
+        assert_eq!(interquartile_mean(&[vec![1.0, 2.0, 6.0]]), 3.0, "too few to drop one");
     }
 
     #[test]
-    fn a_task_with_more_runs_weighs_no_more_in_the_interquartile_mean() {
+    fn tasks_have_equal_weight_in_the_interquartile_mean_whatever_their_runs() {
         let few = [vec![1.0, 1.0], vec![4.0]];
         assert_eq!(interquartile_mean(&few), 2.5);
-        // As 0 1 2 3 and 5 5 9 9, of which two are left out at either end.
+        // As 0 1 2 3 and 5 5 9 9, of which two are dropped at either end.
         let more = [vec![0.0, 1.0, 2.0, 3.0], vec![5.0, 9.0]];
         assert_eq!(interquartile_mean(&more), (2.0 + 3.0 + 5.0 + 5.0) / 4.0);
     }
 
     #[test]
-    fn improvement_counts_pairs_of_runs_on_each_task_and_a_draw_as_half() {
+    fn improvement_counts_pairs_of_runs_on_each_task_and_a_tie_as_half() {
         let (x, y) = (vec![vec![1.0, 3.0], vec![5.0]], vec![vec![2.0, 3.0], vec![0.0]]);
         // First task: 1<2, 1<3, 3>2, 3=3: 1.5 of 4. Second: certain.
         assert_eq!(probability_of_improvement(&x, &y), (1.5 / 4.0 + 1.0) / 2.0);
@@ -197,13 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_is_the_share_strictly_above_and_tasks_weigh_alike() {
+    fn a_profile_is_the_share_strictly_above_with_equal_weight_per_task() {
         let scores = vec![vec![1.0, 2.0, 3.0, 4.0], vec![1.0]];
         assert_eq!(profile(&scores, &[0.0, 1.0, 3.0, 4.0]), [1.0, 3.0 / 8.0, 1.0 / 8.0, 0.0]);
     }
 
     #[test]
-    fn quantiles_lie_between_neighbours_in_proportion_and_the_unreached_is_infinite() {
+    fn quantiles_interpolate_linearly_and_may_be_infinite() {
         assert_eq!(quantile(&[1.0, 2.0, 4.0], 0.75), 3.0);
         assert_eq!(median(&[9.0, 1.0, 2.0, 4.0]), 3.0);
         assert_eq!(median(&[f64::INFINITY, 7.0, f64::INFINITY]), f64::INFINITY);
@@ -212,7 +213,7 @@ mod tests {
     #[test]
     fn an_interval_of_two_runs_is_their_range_and_one_run_has_none() {
         let two = estimate(&vec![vec![1.0, 3.0]], REPETITIONS, mean_of_tasks);
-        // A quarter of the draws takes the same run twice: more than the tails leave out.
+        // A quarter of the resamples draws the same run twice: more than the tails exclude.
         assert_eq!(two.interval, Some(Interval { low: 1.0, high: 3.0 }));
         assert_eq!(two.value, 2.0);
         let one = estimate(&vec![vec![1.0, 3.0], vec![2.0]], REPETITIONS, mean_of_tasks);
@@ -220,22 +221,22 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_of_a_mean_is_what_the_central_limit_says() {
-        // 0..199: the standard deviation of the mean of 200 draws is known exactly, and so
-        // many draws make the bootstrap's distribution normal.
+    fn the_interval_of_a_mean_agrees_with_the_central_limit_theorem() {
+        // 0..199: the standard deviation of the mean of 200 draws is known exactly, and with
+        // 200 draws the bootstrap distribution is close to normal.
         let scores = vec![(0..200).map(f64::from).collect::<Vec<_>>()];
         let deviation = ((200.0f64.powi(2) - 1.0) / 12.0 / 200.0).sqrt();
         let interval = estimate(&scores, REPETITIONS, mean_of_tasks).interval.unwrap();
         for (end, expected) in
             [(interval.low, 99.5 - 1.96 * deviation), (interval.high, 99.5 + 1.96 * deviation)]
         {
-            // An end by 10,000 draws has a deviation of 0.027 of these; five of them.
+            // With 10,000 resamples an end has a standard error of 0.027 of these; allow five.
             assert!((end - expected).abs() < 0.14 * deviation, "{end} {expected}");
         }
     }
 
     #[test]
-    fn an_interval_depends_on_its_scores_alone() {
+    fn an_interval_depends_on_its_scores_only() {
         let scores = vec![vec![1.0, 3.0, 4.0], vec![2.0, 2.5, 7.0]];
         let once = estimate(&scores, REPETITIONS, interquartile_mean);
         let _ = estimate(&vec![vec![5.0, 6.0]], 100, interquartile_mean);

@@ -1,5 +1,5 @@
-//! What a report says: every task's scores and curves, from runs. Tables, figures and
-//! page show this and compute nothing themselves.
+//! The content of a report: every task's scores and curves, computed from runs. Tables,
+//! figures and page only display it.
 
 use crate::aggregate::{Aggregate, aggregate};
 use crate::run::{Origin, Point, Run};
@@ -9,40 +9,40 @@ use crate::statistics::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// A run's score is the mean of so many evaluations, its last.
+/// A run's score is the mean of this many evaluations, its last.
 const LAST: usize = 3;
-/// Points that a drawn curve has at most.
+/// Largest number of points of a drawn curve.
 pub const MOST_POINTS: usize = 250;
 
-/// What the user may choose.
+/// Options of a report.
 #[derive(Debug, Clone, Serialize)]
 pub struct Options {
-    /// Compare at this step instead of the one that `horizon` finds.
+    /// Step of comparison; by default the one that `horizon` computes.
     pub at: Option<u64>,
-    /// The algorithm whose score is 1 on every task.
+    /// The algorithm whose normalised score is 1.
     pub reference: String,
-    /// The normalised score whose first reaching is timed.
+    /// Normalised score for the time to threshold.
     pub threshold: f64,
 }
 
 /// Everything that a report shows.
 #[derive(Debug, Serialize)]
 pub struct Study {
-    /// What was chosen.
+    /// The options.
     pub options: Options,
-    /// In the order of the runs, which is that of their colours.
+    /// Algorithms in the order of the runs, which determines their colours.
     pub algorithms: Vec<String>,
-    /// In the order of their names.
+    /// Tasks, sorted by name.
     pub tasks: Vec<Task>,
-    /// Over tasks, where there is something to compare.
+    /// Aggregates over tasks, if there is anything to aggregate.
     pub aggregate: Option<Aggregate>,
     /// All runs.
     pub runs: Vec<Run>,
-    /// Time of an action, where a file gave it.
+    /// Times of actions, if a file was given.
     pub action_times: Vec<ActionTime>,
 }
 
-/// A task.
+/// All results on one task.
 #[derive(Debug, Serialize)]
 pub struct Task {
     /// Its name.
@@ -53,32 +53,32 @@ pub struct Task {
     pub random: Option<f64>,
     /// The reference's mean score: the normalised score 1.
     pub reference: Option<f64>,
-    /// The return whose first reaching is timed.
+    /// The return at the threshold of [`Options`]; `None` if scores can't be normalised.
     pub threshold: Option<f64>,
-    /// One for every algorithm with runs on it.
+    /// One cell for every algorithm with runs on this task.
     pub cells: Vec<Cell>,
 }
 
-/// An algorithm on a task.
+/// One algorithm on one task.
 #[derive(Debug, Serialize)]
 pub struct Cell {
     /// The algorithm.
     pub algorithm: String,
-    /// Places of its runs in the study's.
+    /// Indices of its runs in [`Study::runs`].
     pub runs: Vec<usize>,
-    /// Scores of those that reach the horizon.
+    /// Scores of the runs that reach the horizon.
     pub scores: Vec<f64>,
-    /// Their mean; of a published mean, its score.
+    /// Mean of the scores; for a published mean, its score.
     pub score: Option<Estimate>,
-    /// The same with uniform actions at 0 and the reference at 1.
+    /// The mean score, normalised: uniform actions 0, the reference 1.
     pub normalised: Option<Estimate>,
-    /// Mean over the runs.
+    /// Learning curve: mean over the runs.
     pub curve: Vec<CurvePoint>,
-    /// When runs first reach the threshold.
+    /// Time to threshold.
     pub to_threshold: Option<Reaching>,
     /// Seconds to the horizon: the median over the runs that reach it.
     pub wall_s: Option<f64>,
-    /// What a reader must know: seeds that are missing, runs that ended early.
+    /// Remarks for the reader: missing seeds, runs that ended early.
     pub remarks: Vec<String>,
 }
 
@@ -89,25 +89,25 @@ pub struct CurvePoint {
     pub step: u64,
     /// The statistic over runs.
     pub value: f64,
-    /// Its interval; none with one run.
+    /// Its interval; `None` with one run.
     pub interval: Option<Interval>,
-    /// Runs behind it.
+    /// Number of runs included.
     pub runs: usize,
-    /// Their mean time.
+    /// Mean wall-clock time of these runs, in seconds.
     pub wall_s: Option<f64>,
 }
 
-/// How many runs reach a return, and when: medians over all runs, in which a run that does
-/// not counts as later than all others.
+/// Time to a threshold: how many runs reach it, and the median over all runs, where a run
+/// that does not reach it counts as later than all others.
 #[derive(Debug, Serialize)]
 pub struct Reaching {
-    /// Runs that do.
+    /// Number of runs that reach it.
     pub reached: usize,
-    /// Runs.
+    /// Number of all runs.
     pub of: usize,
-    /// Steps; none if half of the runs don't reach it.
+    /// Median steps; `None` if half of the runs don't reach it.
     pub step: Option<f64>,
-    /// Seconds.
+    /// Median seconds.
     pub wall_s: Option<f64>,
 }
 
@@ -116,18 +116,18 @@ pub struct Reaching {
 pub struct ActionTime {
     /// The policy.
     pub policy: String,
-    /// What it runs on.
+    /// The system that computes it.
     pub system: String,
     /// Network calls per action.
     pub network_calls: u64,
-    /// Median, in microseconds.
+    /// Median time in microseconds.
     pub us_p50: f64,
-    /// 99th percentile.
+    /// 99th percentile in microseconds.
     pub us_p99: f64,
 }
 
 impl Study {
-    /// Studies runs.
+    /// Computes all scores, curves and aggregates from runs.
     pub fn new(runs: Vec<Run>, options: Options, action_times: Vec<ActionTime>) -> Self {
         let mut algorithms: Vec<String> = Vec::new();
         for run in &runs {
@@ -142,7 +142,7 @@ impl Study {
         Self { options, algorithms, tasks, aggregate, runs, action_times }
     }
 
-    /// What a reader must know, a line for every algorithm on a task.
+    /// The remarks, one line per algorithm and task.
     pub fn remarks(&self) -> Vec<String> {
         let cells =
             self.tasks.iter().flat_map(|task| task.cells.iter().map(move |cell| (task, cell)));
@@ -195,9 +195,9 @@ fn task(name: &str, algorithms: &[String], runs: &[Run], options: &Options) -> T
     Task { name: name.to_string(), horizon, random, reference, threshold, cells }
 }
 
-/// The step to compare at: the furthest that more than half of the algorithms have
-/// reached with some run. One that crashed early holds nobody back, and of one that is
-/// far ahead the beginning is compared.
+/// The step of comparison: the largest that more than half of the algorithms have
+/// reached with at least one run. An algorithm that crashed early does not lower it, and
+/// one that is far ahead is compared at this earlier step.
 fn horizon<'a>(algorithms: impl Iterator<Item = Vec<&'a Run>>) -> u64 {
     let furthest = |runs: Vec<&Run>| {
         let counted = runs.iter().filter(|run| run.origin != Origin::PublishedMean);
@@ -208,7 +208,8 @@ fn horizon<'a>(algorithms: impl Iterator<Item = Vec<&'a Run>>) -> u64 {
     reached.get(reached.len() / 2).copied().unwrap_or(0)
 }
 
-/// Mean return of uniform actions: over seeds, since runs of one seed draw the same.
+/// Mean return of uniform actions, averaged over seeds: runs of the same seed draw the
+/// same actions.
 fn random(runs: &[&Run]) -> Option<f64> {
     let seeds: BTreeSet<&str> = runs.iter().map(|run| run.seed.as_str()).collect();
     let of_seed = |seed: &str| {
@@ -220,7 +221,7 @@ fn random(runs: &[&Run]) -> Option<f64> {
     (!means.is_empty()).then(|| mean(&means))
 }
 
-/// The score of a run: the mean of its last evaluations up to the horizon, if it gets there.
+/// The score of a run: the mean of its last evaluations up to the horizon, if it reaches it.
 pub fn score(run: &Run, horizon: u64) -> Option<f64> {
     run.at(horizon)?;
     let seen = run.points.partition_point(|point| point.step <= horizon);
@@ -249,8 +250,8 @@ fn cell(algorithm: &str, places: Vec<usize>, all: &[Run], on_task: &[&Run], hori
     }
 }
 
-/// The mean over runs at every step where one was evaluated. A run that was evaluated at
-/// other steps counts with its last evaluation, until one is missing.
+/// The mean over runs at every step at which one was evaluated. A run that was evaluated
+/// at other steps counts with its last evaluation, until one is missing.
 fn curve(runs: &[&Run]) -> Vec<CurvePoint> {
     let steps: BTreeSet<u64> =
         runs.iter().flat_map(|run| &run.points).map(|point| point.step).collect();
@@ -268,7 +269,7 @@ fn curve(runs: &[&Run]) -> Vec<CurvePoint> {
     thin(&steps.collect::<Vec<_>>(), MOST_POINTS).iter().map(point).collect()
 }
 
-/// Every n-th of what is too much to draw, the last among them.
+/// Every n-th element, including the last, if there are too many to draw.
 pub fn thin<T: Clone>(all: &[T], most: usize) -> Vec<T> {
     let every = all.len().div_ceil(most).max(1);
     let mut kept: Vec<T> = all.iter().rev().step_by(every).cloned().collect();
@@ -293,12 +294,10 @@ fn reaching(runs: &[&Run], least: f64) -> Reaching {
     }
 }
 
-/// What the numbers alone would hide.
+/// Remarks on missing or incomplete runs.
 fn remarks(runs: &[&Run], on_task: &[&Run], horizon: u64) -> Vec<String> {
     if runs.iter().any(|run| run.origin == Origin::PublishedMean) {
-        return vec![
-            "a published mean, of which no run is known: drawn, and in no statistic".into(),
-        ];
+        return vec!["a published mean without single runs: drawn, but in no statistic".into()];
     }
     let mut all = Vec::new();
     for run in runs {
@@ -307,10 +306,10 @@ fn remarks(runs: &[&Run], on_task: &[&Run], horizon: u64) -> Vec<String> {
             let of = run.asked.map(|asked| format!(" of {}", thousands(asked))).unwrap_or_default();
             all.push(format!("seed {seed}: stopped at step {at}{of} (or is still running)"));
         } else if run.at(horizon).is_none() && !run.points.is_empty() {
-            all.push(format!("seed {seed}: ends at step {at}, as it was asked to"));
+            all.push(format!("seed {seed}: ends at step {at}, as requested"));
         }
         if run.points.is_empty() {
-            all.push(format!("seed {seed}: has no evaluation yet"));
+            all.push(format!("seed {seed}: no evaluation yet"));
         }
     }
     let ours = |runs: &[&Run]| -> BTreeSet<u64> {
@@ -323,7 +322,7 @@ fn remarks(runs: &[&Run], on_task: &[&Run], horizon: u64) -> Vec<String> {
         let missing: Vec<String> = others.difference(&own).map(u64::to_string).collect();
         if !missing.is_empty() {
             let word = if missing.len() == 1 { "seed" } else { "seeds" };
-            all.push(format!("{word} {} missing, which others have", missing.join(", ")));
+            all.push(format!("{word} {} missing, which other algorithms have", missing.join(", ")));
         }
     }
     let reach = runs.iter().filter(|run| run.at(horizon).is_some()).count();
@@ -337,7 +336,7 @@ fn remarks(runs: &[&Run], on_task: &[&Run], horizon: u64) -> Vec<String> {
     let shortest =
         shortest.map(|run| run.points.partition_point(|point| point.step <= horizon)).min();
     if let Some(few @ 1..LAST) = shortest {
-        all.push(format!("a score is the mean of {few} evaluations only, as there are no more"));
+        all.push(format!("scores are means of only {few} evaluations"));
     }
     all
 }

@@ -6,24 +6,24 @@ use crate::study::{Cell, CurvePoint, Reaching, Study, score, thousands};
 use serde::Serialize;
 use std::fmt::Write;
 
-/// A row of `scores.csv`: an algorithm on a task.
+/// A row of `scores.csv`: one algorithm on one task.
 #[derive(Debug, Serialize)]
 pub struct ScoreRow {
     /// The task.
     pub task: String,
     /// The algorithm.
     pub algorithm: String,
-    /// The step at which it is compared.
+    /// The step of comparison.
     pub step: u64,
-    /// Runs that reach it; 0 beside a number is a published mean.
+    /// Runs that reach the step of comparison; 0 with a score means a published mean.
     pub runs: usize,
-    /// Mean score of these runs, and its interval.
+    /// Mean score of these runs.
     pub mean: Option<f64>,
-    /// Lower end.
+    /// Lower end of its interval.
     pub low: Option<f64>,
-    /// Upper end.
+    /// Upper end of its interval.
     pub high: Option<f64>,
-    /// The mean with uniform actions at 0 and the reference at 1.
+    /// The mean score, normalised: uniform actions 0, the reference 1.
     pub normalised: Option<f64>,
 }
 
@@ -134,7 +134,7 @@ fn ends(interval: Option<Interval>) -> (Option<f64>, Option<f64>) {
     (interval.map(|ends| ends.low), interval.map(|ends| ends.high))
 }
 
-/// All tables as CSV: names and texts.
+/// All tables as CSV: file names and contents.
 pub fn csv_files(study: &Study) -> Vec<(&'static str, String)> {
     let mut files = vec![
         ("scores.csv", text(scores(study))),
@@ -194,8 +194,8 @@ pub fn csv_files(study: &Study) -> Vec<(&'static str, String)> {
 /// Rows with their header.
 fn text<Row: Serialize>(rows: impl IntoIterator<Item = Row>) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    rows.into_iter().for_each(|row| writer.serialize(row).expect("memory takes what is written"));
-    let bytes = writer.into_inner().expect("memory takes what is written");
+    rows.into_iter().for_each(|row| writer.serialize(row).expect("writing to memory succeeds"));
+    let bytes = writer.into_inner().expect("writing to memory succeeds");
     String::from_utf8(bytes).expect("names and numbers are UTF-8")
 }
 
@@ -277,7 +277,7 @@ pub fn markdown(study: &Study) -> String {
     }
     let _ = write!(
         page,
-        "\n## Wall-clock\n\nSeconds to the step of comparison, as each run's machine took them.\n\n"
+        "\n## Wall-clock\n\nSeconds to the step of comparison, on each run's machine.\n\n"
     );
     grid(&mut page, study, study.tasks.iter().map(|task| task.name.clone()), |cell| {
         cell.wall_s.map(|seconds| thousands(seconds.round() as u64))
@@ -301,7 +301,7 @@ pub fn markdown(study: &Study) -> String {
     page
 }
 
-/// A table of tasks across and algorithms down.
+/// A table with one column per task and one row per algorithm.
 fn grid(
     page: &mut String,
     study: &Study,
@@ -335,7 +335,7 @@ fn over_tasks(page: &mut String, study: &Study) {
         let _ = writeln!(page, "| {} | {runs} | {iqm} | {mean} |", escape(&member.algorithm));
     }
     if !aggregate.left_out.is_empty() {
-        let _ = writeln!(page, "\nLeft out: {}.", aggregate.left_out.join("; "));
+        let _ = writeln!(page, "\nExcluded: {}.", aggregate.left_out.join("; "));
     }
     if aggregate.members.len() < 2 {
         return;
@@ -361,7 +361,7 @@ fn over_tasks(page: &mut String, study: &Study) {
 fn remarks(page: &mut String, study: &Study) {
     let remarks = study.remarks();
     if !remarks.is_empty() {
-        let _ = writeln!(page, "\n## What to know\n\n- {}", remarks.join("\n- "));
+        let _ = writeln!(page, "\n## Remarks\n\n- {}", remarks.join("\n- "));
     }
 }
 
@@ -383,7 +383,7 @@ fn reaching(reaching: &Reaching) -> String {
     }
 }
 
-/// A name that breaks no table.
+/// A name, escaped for a Markdown table.
 fn escape(name: &str) -> String {
     name.replace('|', "\\|")
 }

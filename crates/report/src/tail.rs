@@ -1,4 +1,4 @@
-//! A log of another process, read as it grows.
+//! Reads a log of another process as it grows.
 
 use crate::Problem;
 use serde::Deserialize;
@@ -8,14 +8,14 @@ use std::marker::PhantomData;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Reads a CSV file again and again, and of it only what is new.
+/// Reads the new rows of a CSV file, call by call.
 ///
-/// A last line without an end is being written, or was when the machine stopped: it waits.
-/// A run that goes on after a stop cuts off rows and makes them again, with other times:
-/// the last line that was read shows it.
+/// A last line without a line break is incomplete and is read later. A resumed run truncates
+/// rows and writes them again with other times; comparing the last line that was read
+/// detects this.
 pub struct Tail<Row> {
     path: PathBuf,
-    /// The file as it was found last.
+    /// The file at the last call.
     found: Option<Stamp>,
     header: Vec<u8>,
     /// The last whole line that was read, and where it ends.
@@ -24,7 +24,7 @@ pub struct Tail<Row> {
     row: PhantomData<Row>,
 }
 
-/// What differs once a file is another, or has other bytes.
+/// Device, inode, size and time of change: differs if the file was replaced or changed.
 #[derive(PartialEq)]
 struct Stamp([i64; 5]);
 
@@ -35,17 +35,18 @@ impl Stamp {
     }
 }
 
-/// What is new in a file.
+/// New rows of a file.
 #[derive(Debug, PartialEq)]
 pub struct News<Row> {
-    /// Rows that were not there before.
+    /// The new rows.
     pub rows: Vec<Row>,
-    /// Rows that were read before are no longer in the file: these are all.
-    pub anew: bool,
+    /// Whether rows that were read earlier are no longer in the file; `rows` are then all
+    /// rows.
+    pub rewritten: bool,
 }
 
 impl<Row: for<'de> Deserialize<'de>> Tail<Row> {
-    /// Begins before the first row. The file needs not be there yet.
+    /// Starts before the first row. The file need not exist yet.
     pub fn new(path: PathBuf) -> Self {
         let (header, last) = (Vec::new(), Vec::new());
         Self { path, found: None, header, last, end: 0, row: PhantomData }
@@ -56,10 +57,11 @@ impl<Row: for<'de> Deserialize<'de>> Tail<Row> {
         &self.path
     }
 
-    /// What is new since the last call; none if nothing is.
+    /// The rows since the last call; `None` if the file has not changed.
     ///
     /// # Errors
-    /// The file can't be read, or a row is not what it should be: the next call begins anew.
+    /// The file can't be read, or a row is invalid. The next call then starts again at the
+    /// first row.
     pub fn news(&mut self) -> Result<Option<News<Row>>, Problem> {
         let file = match std::fs::metadata(&self.path) {
             Ok(file) => Some(Stamp::of(&file)),
@@ -71,22 +73,22 @@ impl<Row: for<'de> Deserialize<'de>> Tail<Row> {
         }
         let begun = self.end > 0;
         let news = match file {
-            None => Ok(News { rows: Vec::new(), anew: begun }),
+            None => Ok(News { rows: Vec::new(), rewritten: begun }),
             Some(_) => self.appended().and_then(|rows| match rows {
-                Some(rows) => Ok(News { rows, anew: false }),
-                None => Ok(News { rows: self.whole()?, anew: begun }),
+                Some(rows) => Ok(News { rows, rewritten: false }),
+                None => Ok(News { rows: self.whole()?, rewritten: begun }),
             }),
         };
         if file.is_none() || news.is_err() {
             *self = Self::new(std::mem::take(&mut self.path));
         }
-        // A file with a mistake in it is not read again until it changes.
+        // An invalid file is not read again until it changes.
         self.found = file;
         news.map(Some)
     }
 
-    /// The rows after the last line that was read; none if that is no longer there, or if
-    /// one of them is wrong: a reading of the whole says which.
+    /// The rows after the last line that was read; `None` if that line is no longer there, or
+    /// if a row is invalid: reading the whole file then reports which.
     fn appended(&mut self) -> Result<Option<Vec<Row>>, Problem> {
         if self.end == 0 {
             return Ok(None);
@@ -155,11 +157,11 @@ mod tests {
 
     fn some(news: Result<Option<News<TrainRow>>, Problem>) -> (Vec<TrainRow>, bool) {
         let news = news.unwrap().expect("something new");
-        (news.rows, news.anew)
+        (news.rows, news.rewritten)
     }
 
     #[test]
-    fn each_row_is_given_once_and_half_a_row_waits_for_its_end() {
+    fn each_row_is_returned_once_and_an_incomplete_row_only_when_it_is_complete() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("train.csv");
         let mut tail = Tail::<TrainRow>::new(path.clone());
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_are_made_again_replace_those_that_were_read_whatever_the_files_length() {
+    fn rewritten_rows_replace_those_that_were_read_at_any_length_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("train.csv");
         let mut tail = Tail::<TrainRow>::new(path.clone());
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_row_is_named_by_its_line_in_the_file_once_and_mended_read_again() {
+    fn an_invalid_row_is_reported_once_by_its_line_and_read_again_when_corrected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("train.csv");
         let mut tail = Tail::<TrainRow>::new(path.clone());

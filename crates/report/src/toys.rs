@@ -1,27 +1,27 @@
-//! `<toy>.csv`: what `runner toy` measures.
+//! Schema of `<toy>-<picture>.csv`, written by `runner toy`.
 
 use serde::{Deserialize, Serialize};
 
-/// A row: a variant with a seed at a moment. Lengths are in the toy's own units.
-/// The variant `exact` is a second draw of the target itself: what is left of the
-/// distance when nothing is wrong.
+/// One row: a variant and seed after some updates. Lengths are in the toy's own units.
+/// The variant `exact` is an independent sample of the target: its `w2` is the sampling
+/// error of the distance.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ToyRow {
     /// `three-modes` or `two-bumps`.
     pub toy: String,
     /// The variant, by its name in `toys.toml`.
     pub variant: String,
-    /// Seed of every random stream.
+    /// Seed of all random streams.
     pub seed: u64,
     /// Actor updates so far.
     pub updates: u64,
     /// Modes with at least 15 % of 2,000 samples within 3 standard deviations.
     pub modes: u64,
-    /// The share of the samples at the first mode.
+    /// Share of the samples at the first mode.
     pub share_1: f64,
-    /// At the second.
+    /// Share of the samples at the second mode.
     pub share_2: f64,
-    /// At the third, where there is one.
+    /// Share of the samples at the third mode, if there is one.
     pub share_3: Option<f64>,
     /// Wasserstein-2 distance of 500 samples to 500 of the target.
     pub w2: f64,
@@ -30,9 +30,8 @@ pub struct ToyRow {
     pub entropy_surrogate: Option<f64>,
     /// Mean standard deviation of the Gaussian head.
     pub sigma_mean: Option<f64>,
-    /// Standard deviation of the head's mean over the latent; empty where there is
-    /// no latent.
+    /// Standard deviation of the head's mean over the latent; empty without a latent.
     pub spread_z: Option<f64>,
-    /// Seconds spent in these updates.
+    /// Seconds spent in the updates so far.
     pub wall_s: f64,
 }

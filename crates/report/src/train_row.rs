@@ -10,8 +10,8 @@ use std::fmt;
 pub const METRICS: [&str; 7] =
     ["critic_loss", "actor_loss", "mirror_loss", "entropy", "alpha", "q_mean", "grad_norm"];
 
-/// A row of `train.csv`. Quantities that an algorithm lacks, or that did not
-/// arise since the row before, are empty fields.
+/// A row of `train.csv`. Quantities that the algorithm lacks, or that have no value since
+/// the previous row, are empty fields.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TrainRow {
     /// Environment steps so far.
@@ -20,14 +20,14 @@ pub struct TrainRow {
     pub updates: u64,
     /// Episodes finished so far.
     pub episodes: u64,
-    /// Mean return of the episodes that ended since the row before.
+    /// Mean return of the episodes that ended since the previous row.
     pub return_mean: Option<f64>,
-    /// Their mean length in steps.
+    /// Mean length of these episodes in steps.
     pub length_mean: Option<f64>,
-    /// Metrics by name, the same in every row of a file: means over the updates since the row
-    /// before.
+    /// Metrics by name, the same in every row of a file: means over the updates since the
+    /// previous row.
     pub metrics: Vec<(String, Option<f64>)>,
-    /// Environment steps per second since the row before.
+    /// Environment steps per second since the previous row.
     pub steps_per_s: f64,
     /// Seconds since the run began.
     pub wall_s: f64,

@@ -1,4 +1,4 @@
-//! The statistics against rliable's, as `scripts/record_rliable.py` recorded them.
+//! Compares the statistics with rliable's, recorded by `scripts/record_rliable.py`.
 
 use report::statistics::{
     Interval, REPETITIONS, Scores, bootstrap, interquartile_mean, mean_of_tasks,
@@ -37,7 +37,7 @@ struct Improvement {
     ends: Ends,
 }
 
-/// Where the ends of an interval may lie: the lowest and the highest place of each.
+/// Bounds of the ends of an interval: lowest and highest value of each.
 #[derive(Deserialize)]
 struct Ends {
     low: [Vec<f64>; 2],

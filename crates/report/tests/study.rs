@@ -1,4 +1,4 @@
-//! What a report says of runs whose truth is known, and what it never does to files.
+//! Reports of runs with known scores, and which files a report never changes.
 
 use report::{Options, Origin, Output, Point, Problem, Run, Study};
 use std::fs;
@@ -38,13 +38,13 @@ fn a_score_is_the_mean_of_the_last_three_evaluations_up_to_the_step_of_compariso
     let long = run("smfp", "Ant", 0, &[0.0, 10.0, 20.0, 30.0, 900.0]);
     let study = study(vec![run("sac", "Ant", 0, &[1.0, 2.0, 3.0, 7.0]), long]);
     let task = &study.tasks[0];
-    assert_eq!(task.horizon, 40, "the first four evaluations are there for both");
+    assert_eq!(task.horizon, 40, "both have the first four evaluations");
     assert_eq!(task.cells[0].scores, [4.0]);
     assert_eq!(task.cells[1].scores, [20.0]);
 }
 
 #[test]
-fn uniform_actions_are_0_the_reference_is_1_and_intervals_are_scaled_alike() {
+fn uniform_actions_are_0_the_reference_is_1_and_intervals_are_scaled_with_them() {
     let study = study(vec![
         run("sac", "Ant", 0, &[100.0, 100.0, 100.0]),
         run("smfp", "Ant", 0, &[300.0, 300.0, 300.0]),
@@ -59,7 +59,7 @@ fn uniform_actions_are_0_the_reference_is_1_and_intervals_are_scaled_alike() {
 }
 
 #[test]
-fn a_crash_and_a_missing_seed_and_a_short_run_are_said_and_hold_nobody_back() {
+fn crashed_missing_and_short_runs_are_reported_and_do_not_lower_the_step_of_comparison() {
     let scores = [1.0, 2.0, 3.0, 4.0];
     let mut crashed = run("td3", "Ant", 0, &scores[..1]);
     (crashed.reached, crashed.asked, crashed.finished) = (14_000, Some(30_000), false);
@@ -76,21 +76,21 @@ fn a_crash_and_a_missing_seed_and_a_short_run_are_said_and_hold_nobody_back() {
         of("td3").remarks,
         [
             "seed 0: stopped at step 14,000 of 30,000 (or is still running)",
-            "seeds 1, 2, 3 missing, which others have",
+            "seeds 1, 2, 3 missing, which other algorithms have",
             "0 of 1 seeds reach 40",
         ]
     );
     assert!(of("td3").score.is_none() && !of("td3").curve.is_empty());
     assert_eq!(
         of("sac").remarks,
-        ["seed 3: ends at step 20, as it was asked to", "3 of 4 seeds reach 40"]
+        ["seed 3: ends at step 20, as requested", "3 of 4 seeds reach 40"]
     );
     let runs: Vec<usize> = of("sac").curve.iter().map(|point| point.runs).collect();
     assert_eq!(runs, [4, 4, 3, 3]);
 }
 
 #[test]
-fn the_time_to_a_threshold_is_a_median_in_which_who_never_gets_there_is_last() {
+fn the_time_to_a_threshold_is_a_median_in_which_runs_that_never_reach_it_are_last() {
     let sac = run("sac", "Ant", 0, &[100.0, 100.0, 100.0]);
     let reaching = |scores: &[[f64; 3]]| {
         let others = scores.iter().zip(0..).map(|(scores, seed)| run("smfp", "Ant", seed, scores));
@@ -120,10 +120,7 @@ fn over_tasks_only_algorithms_with_a_score_on_every_task_are_compared() {
     assert_eq!(all.tasks, ["Ant", "Hopper"]);
     let members: Vec<&str> = all.members.iter().map(|member| member.algorithm.as_str()).collect();
     assert_eq!(members, ["sac", "smfp"]);
-    assert_eq!(
-        all.left_out,
-        ["Swimmer: the reference has no score there", "dpmd: no score on Hopper"]
-    );
+    assert_eq!(all.left_out, ["Swimmer: the reference has no score", "dpmd: no score on Hopper"]);
     assert!(all.improvements.iter().all(|pair| pair.probability.value == 0.5));
 }
 
@@ -163,7 +160,7 @@ fn long_tables_wide_ones_and_published_means_become_runs() {
     runs.extend(mean);
     let study = study(runs);
     let theirs = &study.tasks[0].cells[1];
-    assert!(theirs.scores.is_empty(), "no run of it is known");
+    assert!(theirs.scores.is_empty(), "its runs are unknown");
     let score = theirs.score.unwrap();
     assert_eq!((score.value, score.interval), (3.0, None));
     assert_eq!(study.tasks[0].horizon, 30, "a published mean does not move the comparison");
@@ -171,13 +168,13 @@ fn long_tables_wide_ones_and_published_means_become_runs() {
 }
 
 #[test]
-fn mistakes_in_a_mapping_or_a_table_are_named() {
+fn errors_in_a_mapping_or_a_table_are_reported_with_their_place() {
     let head = "[[curves]]\nfile = \"t.csv\"\nalgorithm = \"A\"\ntask = \"T\"\nstep = \"step\"\n";
     let table = "step,r\n10,1\n20,oops\n";
     for (table, mapping, words) in [
         (table, format!("{head}return = \"ret\"\n"), "there is no column 'ret' (all: step, r)"),
         (table, format!("{head}return = \"r\"\n"), "row 3: r is 'oops', expected a number"),
-        (table, head.to_string(), "curves 1: expected just one of return, returns and mean"),
+        (table, head.to_string(), "curves 1: expected exactly one of return, returns and mean"),
         (table, format!("{head}retrun = \"r\"\n"), "row 6: unknown field `retrun`"),
         ("step,r\n10,1\n10,2\n", format!("{head}return = \"r\"\n"), "step 10 follows step 10"),
         ("step,r\n", format!("{head}return = \"r\"\n"), "no row has both a step and a return"),
@@ -196,7 +193,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_report_replaces_an_earlier_one_and_no_file_of_the_users() {
+fn a_report_replaces_an_earlier_report_and_no_other_file() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("report");
     let both = |task: &str| study(vec![run("sac", "Ant", 0, &[1.0]), run("sac", task, 0, &[1.0])]);
@@ -210,7 +207,7 @@ fn a_report_replaces_an_earlier_one_and_no_file_of_the_users() {
     fs::write(out.join("curves-Walker.svg"), "mine").unwrap();
     let before = names(&out);
     let error = Output::look(&out).unwrap().write(&both("Walker")).unwrap_err().to_string();
-    assert!(error.contains("curves-Walker.svg: is not of a report"), "{error}");
+    assert!(error.contains("curves-Walker.svg: is not a report's"), "{error}");
     assert_eq!(fs::read_to_string(out.join("curves-Walker.svg")).unwrap(), "mine");
     assert_eq!(names(&out), before);
 
@@ -219,11 +216,11 @@ fn a_report_replaces_an_earlier_one_and_no_file_of_the_users() {
     fs::write(other.join("index.html"), "mine").unwrap();
     assert!(Output::look(&other).is_err());
     fs::write(other.join("FILES"), "index.html\n").unwrap();
-    assert!(Output::look(&other).is_err(), "a list that we did not write gives no right");
+    assert!(Output::look(&other).is_err(), "a list that is not a report's must not count");
 }
 
 #[test]
-fn a_list_of_files_can_not_reach_out_of_its_folder() {
+fn a_list_of_files_cannot_name_files_outside_its_folder() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("report");
     let study = study(vec![run("sac", "Ant", 0, &[1.0])]);
@@ -236,7 +233,7 @@ fn a_list_of_files_can_not_reach_out_of_its_folder() {
 }
 
 #[test]
-fn names_of_the_users_can_not_become_markup_nor_paths_and_the_page_asks_for_nothing() {
+fn names_cannot_become_markup_or_paths_and_the_page_makes_no_requests() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("report");
     let evil = "</script><img src=http://example.org/>";
@@ -250,7 +247,7 @@ fn names_of_the_users_can_not_become_markup_nor_paths_and_the_page_asks_for_noth
     assert_eq!(text.matches("</script>").count(), 2, "the page's own two");
     assert!(!text.contains("<img"));
     let address = text.replace("http://www.w3.org/2000/svg", "").replace("http://example.org", "");
-    assert!(!address.contains("http:") && !address.contains("https:"), "an address outside");
+    assert!(!address.contains("http:") && !address.contains("https:"), "an external address");
     assert!(out.join("curves-..-..-x.svg").exists());
     assert_eq!(names(folder.path()), ["report"]);
     let svg = fs::read_to_string(out.join("curves.svg")).unwrap();

@@ -181,7 +181,7 @@ fn a_replay_that_is_not_what_the_checkpoints_saw_is_refused() {
         ("expected", ("too short", |bytes| Some(bytes[..bytes.len() - 4].to_vec()))),
         ("expected", ("too long", |bytes| Some([bytes, vec![0; 4]].concat()))),
         (
-            "slot 10 is not what was written there",
+            "slot 10 has a wrong number or checksum",
             ("one bit flipped", |mut bytes| {
                 bytes[10 * 4 * (11 + 3 + 5) + 7] ^= 1;
                 Some(bytes)

@@ -101,7 +101,7 @@ fn the_reference_runs_report_their_crashes_gaps_and_settings_and_the_same_bytes_
     let messages = String::from_utf8(once.stderr).unwrap();
     for line in [
         "seed 1: stopped at step 14,000 of 30,000 (or is still running); 1 of 2 seeds reach 30,000",
-        "seed 1: ends at step 20,000, as it was asked to; 1 of 2 seeds reach 30,000",
+        "seed 1: ends at step 20,000, as requested; 1 of 2 seeds reach 30,000",
     ] {
         assert!(messages.contains(line), "'{line}' is not in: {messages}");
     }

@@ -1,5 +1,5 @@
-//! What the tests of several crates share: configurations, and whole updates against
-//! recordings of independent implementations (`scripts/recording.py`).
+//! Shared test code: configurations, and comparing whole updates with recordings of
+//! independent implementations (`scripts/recording.py`).
 
 use agent::{Agent, Batch, Metrics};
 use serde::de::DeserializeOwned;
@@ -8,24 +8,25 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 use toml_edit::{DocumentMut, Table};
 
-/// A recording is computed in f64. An update in f32 is a few dozen operations deep,
-/// each good to 6e-8 of its largest term.
+/// Relative tolerance. Recordings are computed in f64; an update in f32 is a chain of a few
+/// dozen operations, each with an error of 6e-8 of its largest term.
 const RELATIVE: f64 = 1e-5;
-/// Where terms cancel, what counts is their size, which is around 1.
+/// Absolute tolerance. Where terms cancel, the error depends on their size, about 1.
 const ABSOLUTE: f64 = 1e-6;
 
-/// Preset `default` of a preset file with some keys (`"section.key" = value`, a line each)
-/// over it; of a key that is given twice the last value counts. The configuration is not
+/// The preset `default` of a preset file, overridden by some keys (`"section.key" = value`, one
+/// per line); if a key is given twice, the last value counts. The configuration is not
 /// validated.
 ///
 /// # Panics
-/// A key is not the preset's, or its value does not fit.
+/// A key is not in the preset, or its value has the wrong type.
 pub fn config<C: DeserializeOwned>(presets: &str, keys: &str) -> C {
     let lines: Vec<DocumentMut> = keys.lines().map(|line| line.parse().unwrap()).collect();
     layered(presets, lines.iter().map(|line| line.as_table()))
 }
 
-/// The same with the keys of tables. Tables in them are left out.
+/// The preset `default` of a preset file, overridden by the keys of tables in order. Nested
+/// tables are ignored.
 fn layered<'a, C: DeserializeOwned>(
     presets: &str,
     layers: impl IntoIterator<Item = &'a Table>,
@@ -34,18 +35,18 @@ fn layered<'a, C: DeserializeOwned>(
     let keys = layers.into_iter().flat_map(|layer| layer.iter());
     for (key, value) in keys.filter(|(_, item)| item.is_value()) {
         let (section, name) = key.split_once('.').unwrap();
-        assert!(config[section].get(name).is_some(), "{key} is no key of the preset");
+        assert!(config[section].get(name).is_some(), "{key} is not a key of the preset");
         config[section][name] = value.clone();
     }
     agent::presets::read(config).unwrap()
 }
 
-/// The recorded cases of the file `folder/name`: each a name, its configuration, which
-/// is preset `default` with the file's keys and the case's over it, and its recording
+/// The recorded cases of the file `folder/name`. Each has a name, a configuration (the preset
+/// `default`, overridden by the keys of the file and of the case) and a recording,
 /// `folder/<prefix><case>.safetensors`.
 ///
 /// # Panics
-/// A file can't be read, or a configuration does not fit.
+/// A file can't be read, or a configuration is invalid.
 pub fn cases<C: DeserializeOwned>(
     folder: &Path,
     name: &str,
@@ -73,15 +74,15 @@ impl Recording {
         Self(tensors.unwrap_or_else(|error| panic!("{}: {error}", path.display())))
     }
 
-    /// A tensor, if it was recorded.
+    /// A recorded tensor, if there is one with this name.
     pub fn find(&self, name: &str) -> Option<Tensor> {
         self.0.iter().find(|(other, _)| other == name).map(|(_, tensor)| tensor.shallow_clone())
     }
 
-    /// A tensor.
+    /// A recorded tensor.
     ///
     /// # Panics
-    /// It was not recorded.
+    /// If there is none with this name.
     pub fn get(&self, name: &str) -> Tensor {
         self.find(name).unwrap_or_else(|| panic!("{name} is not in the recording"))
     }
@@ -104,10 +105,10 @@ impl Recording {
         (obs.size()[1], action.size()[1])
     }
 
-    /// Puts an agent where the recording begins.
+    /// Loads the recorded initial state into an agent.
     ///
     /// # Panics
-    /// The recorded state is not the agent's.
+    /// If it does not have the agent's tensors.
     pub fn start(&self, case: &str, agent: &mut impl Agent) {
         let strip = |(name, tensor): &(String, Tensor)| {
             name.strip_prefix("before.").map(|name| (name.to_string(), tensor.shallow_clone()))
@@ -117,11 +118,11 @@ impl Recording {
         assert_eq!(agent.state().len(), before.len(), "{case}: tensors of the state");
     }
 
-    /// Where an agent that has made the recorded update is not where the recording
-    /// ends: one line for each such quantity.
+    /// Differences between an agent after the update and the recorded final state and
+    /// metrics, one line per quantity that exceeds the tolerance.
     ///
     /// # Panics
-    /// The quantities are not the recorded ones, or of other shapes.
+    /// If quantities or shapes differ from the recorded ones.
     pub fn differences(&self, case: &str, agent: &impl Agent, metrics: &Metrics) -> Vec<String> {
         let mut failures = Vec::new();
         let mut worst = (0.0, String::new());
@@ -151,7 +152,7 @@ impl Recording {
     }
 }
 
-/// The largest deviation, in units of what is tolerated.
+/// The largest deviation, in units of the tolerance.
 fn deviation(found: &Tensor, expected: &Tensor) -> f64 {
     let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
     let tolerated = expected.abs() * RELATIVE + ABSOLUTE;

@@ -1,4 +1,4 @@
-//! An actor that learns a toy.
+//! Training an actor on a toy problem.
 
 use crate::toy::uniform_points;
 use crate::{Point, PriorIn, Toy};
@@ -11,13 +11,12 @@ use tch::{Device, Kind, Tensor};
 
 /// Size of an action.
 const ACT_DIM: i64 = 2;
-/// Uniform actions that the replay of [`Toy::ThreeModes`] begins with, as a run on
-/// a task does.
+/// Uniform actions at the start of the replay of [`Toy::ThreeModes`], as in a run on a
+/// task.
 const WARMUP_ACTIONS: i64 = 5000;
 
-/// The policy that learns: the structs that [`smfp::Smfp`] and
-/// [`baselines::sac::Sac`] have beside their critics.
-#[allow(clippy::large_enum_variant)] // There is one at a time.
+/// The actor of [`smfp::Smfp`] or [`baselines::sac::Sac`], without critics.
+#[allow(clippy::large_enum_variant)] // There is only one at a time.
 pub enum Actor {
     /// SMFP, with its configuration.
     Smfp(SmfpActor, SmfpConfig),
@@ -32,34 +31,33 @@ impl Actor {
         Self::Smfp(SmfpActor::new(config, 1, ACT_DIM, Device::Cpu, &mut rng), config.clone())
     }
 
-    /// SAC for a toy, likewise.
+    /// SAC for a toy. The configuration must be valid; its critics are not used.
     pub fn sac(config: &SacConfig, seed: u64) -> Self {
         let mut rng = stream(seed, "network initialisation");
         Self::Sac(SacActor::new(config, 1, ACT_DIM, Device::Cpu, &mut rng))
     }
 }
 
-/// Where the actions come from that the objective reads as the replay's.
+/// The source of the replay's actions.
 enum Replay {
-    /// The policy's own: uniform ones, then one of the policy's per update, all
-    /// kept, as in a run on a task.
+    /// Uniform actions, then one action of the policy per update, all kept, as in a run
+    /// on a task.
     Own { actions: Vec<f32>, exploration: Random },
-    /// Drawn anew for every update: from pi_old, or uniform where pi_old is in
-    /// the value.
+    /// New actions for every update: from pi_old, or uniform if pi_old is in the value.
     Fresh(PriorIn),
 }
 
-/// Samples of a policy and what it says of itself, in the toy's units.
+/// Samples and statistics of a policy, in the toy's units.
 pub struct Drawn {
     /// The samples.
     pub samples: Vec<Point>,
-    /// The entropy: the surrogate (2) for SMFP, the mean of -log pi over the
+    /// The entropy: the surrogate, equation (2), for SMFP; the mean of -log pi over the
     /// samples for SAC. None for a deterministic head.
     pub entropy: Option<f64>,
     /// Mean standard deviation of the Gaussian head (SAC's before squashing).
     pub sigma_mean: f64,
-    /// Standard deviation of mu over the latent: root of the mean over the
-    /// coordinates of its variance. None for SAC, which has no latent.
+    /// Standard deviation of mu over the latent: the root of its variance, averaged over
+    /// the coordinates. None for SAC, which has no latent.
     pub spread_z: Option<f64>,
 }
 
@@ -70,7 +68,7 @@ pub struct Learner {
     /// Half the side of the square of actions, in the toy's units.
     scale: f64,
     actor: Actor,
-    /// The state, once for each row of a batch: (B, 1).
+    /// The state, repeated for each row of a batch: (B, 1).
     obs: Tensor,
     replay: Replay,
     sampling: Random,
@@ -79,8 +77,8 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// Begins with an untrained actor, to be updated in batches of the given size.
-    /// Its actions are points x = `scale` a of the toy.
+    /// A learner for an untrained actor, with batches of the given size. Its actions a
+    /// correspond to points x = `scale` a of the toy.
     pub fn new(toy: Toy, prior: PriorIn, scale: f64, actor: Actor, batch: i64, seed: u64) -> Self {
         let mut exploration = stream(seed, "exploration");
         let replay = match toy {
@@ -103,10 +101,10 @@ impl Learner {
         }
     }
 
-    /// One update, by the code of a training run.
+    /// One update, with the code of a training run.
     ///
     /// # Errors
-    /// A quantity left the finite numbers.
+    /// A metric is not finite.
     pub fn update(&mut self) -> Result<(), Diverged> {
         let (toy, prior, scale) = (self.toy, self.prior, self.scale);
         let batch = self.obs.size()[0];
@@ -148,7 +146,7 @@ impl Learner {
         }
     }
 
-    /// Samples of the policy as it is, always with the same noise. Changes nothing.
+    /// Samples of the current policy, always with the same noise. Changes nothing.
     pub fn draw(&self, count: i64) -> Drawn {
         let scale = self.scale;
         let mut rng = stream(self.seed, "samples");
@@ -171,8 +169,8 @@ impl Learner {
     }
 }
 
-/// Actions (N, 2), the means and log deviations of their Gaussians, and log pi: (N)
-/// (for SMFP given the latent).
+/// Actions, means and log standard deviations of their Gaussians, (N, 2) each, and log pi,
+/// (N) (for SMFP given the latent).
 fn draw(actor: &Actor, count: i64, rng: &mut Random) -> (Tensor, Tensor, Tensor, Tensor) {
     let _guard = tch::no_grad_guard();
     let obs = state(count);
@@ -192,7 +190,7 @@ fn draw(actor: &Actor, count: i64, rng: &mut Random) -> (Tensor, Tensor, Tensor,
     }
 }
 
-/// The one state, an observation of 1, in some rows: (N, 1).
+/// The only state, with observation 1, in each row: (N, 1).
 fn state(rows: i64) -> Tensor {
     Tensor::ones([rows, 1], (Kind::Float, Device::Cpu))
 }
@@ -201,7 +199,7 @@ fn flat(actions: &Tensor) -> Vec<f32> {
     Vec::try_from(&actions.reshape([-1])).expect("a vector of f32 on the CPU")
 }
 
-/// Rows of (N, 2) as points.
+/// Converts (N, 2) to points.
 pub(crate) fn points(x: &Tensor) -> Vec<Point> {
     flat(x).chunks_exact(2).map(|xy| [f64::from(xy[0]), f64::from(xy[1])]).collect()
 }

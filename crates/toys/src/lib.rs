@@ -1,10 +1,10 @@
-//! Two problems in the plane with one state and a known Q, so that what a policy
-//! should become is known too (`docs/toys.md`).
+//! Two problems with one state, actions in the plane and a known Q, so that the target
+//! policy is known too (`docs/toys.md`).
 //!
 //! 1. [`Toy`]: Q, pi_old, the target and exact samples of it;
-//! 2. [`Learner`]: an actor of SMFP or of SAC, by the code that trains on tasks,
-//!    with Q in place of the critics;
-//! 3. [`Measures`]: how far its samples are from the target.
+//! 2. [`Learner`]: trains the actor of SMFP or SAC with the code of training runs, with Q
+//!    in place of the critics;
+//! 3. [`Measures`]: modes and distance of its samples to the target.
 
 mod learner;
 mod measure;

@@ -1,34 +1,34 @@
-//! How far samples are from a target.
+//! Measures of samples against a target.
 
 use crate::{Mode, Point};
 use pathfinding::kuhn_munkres::kuhn_munkres_min;
 use pathfinding::matrix::Matrix;
 
-/// A mode counts from this share of the samples on ...
+/// A mode counts if it has at least this share of the samples ...
 const MODE_SHARE: f64 = 0.15;
-/// ... within so many of its standard deviations.
+/// ... within this many of its standard deviations.
 const MODE_RADIUS: f64 = 3.0;
-/// Points of each side in the Wasserstein distance: the exact assignment costs
-/// their number cubed.
+/// Points per side in the Wasserstein distance; the cost of the exact assignment is cubic
+/// in their number.
 const W2_POINTS: usize = 500;
-/// Squared distances are matched as whole numbers of this part, so that the
-/// assignment is exact.
+/// Squared distances are rounded to integer multiples of this unit, as required by the exact
+/// assignment.
 const W2_UNIT: f64 = 1e-9;
 
-/// What is measured of samples.
+/// Measures of samples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measures {
     /// Modes with at least 15 % of the samples within 3 standard deviations.
     pub modes: usize,
-    /// The share of the samples there, mode by mode.
+    /// Share of the samples at each mode.
     pub shares: Vec<f64>,
     /// Wasserstein-2 distance between the first 500 samples and the first 500 exact
-    /// ones, in the toy's units.
+    /// samples, in the toy's units.
     pub w2: f64,
 }
 
 impl Measures {
-    /// Measures samples against modes and exact samples.
+    /// Compares samples with modes and exact samples.
     pub fn of(samples: &[Point], modes: &[Mode], exact: &[Point]) -> Self {
         let shares = shares(samples, modes);
         let count = W2_POINTS.min(samples.len()).min(exact.len());
@@ -49,13 +49,13 @@ pub fn shares(samples: &[Point], modes: &[Mode]) -> Vec<f64> {
     modes.iter().map(|mode| near(mode) as f64 / samples.len() as f64).collect()
 }
 
-/// Wasserstein-2 distance between two sets of as many points: the root of the mean
-/// squared distance under the assignment that makes it least.
+/// Wasserstein-2 distance between two sets of equal size: the root of the mean squared
+/// distance under the assignment that minimises it.
 ///
 /// # Panics
-/// If there are more points on one side, or a coordinate is not finite.
+/// If the sizes differ, or a coordinate is not finite.
 pub fn wasserstein_2(a: &[Point], b: &[Point]) -> f64 {
-    assert_eq!(a.len(), b.len(), "expected as many points on both sides");
+    assert_eq!(a.len(), b.len(), "expected the same number of points on both sides");
     if a.is_empty() {
         return 0.0;
     }

@@ -1,5 +1,4 @@
-//! The problems themselves, in their own coordinates x = scale a, where actions a
-//! are in [-1, 1].
+//! The problems, in coordinates x = scale a, where actions a are in [-1, 1].
 
 use crate::Point;
 use crate::learner::points;
@@ -11,8 +10,8 @@ use tch::{Device, Kind, Tensor};
 /// A problem with one state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Toy {
-    /// Q is the log density of three Gaussians with equal weights, and so is the
-    /// target's: there is no pi_old.
+    /// Q is the log density of an equal mixture of three Gaussians, which is the target;
+    /// there is no pi_old.
     ThreeModes,
     /// Q is two bumps, pi_old = N(0, 4 I), the target pi_old exp(Q).
     TwoBumps,
@@ -21,23 +20,23 @@ pub enum Toy {
 /// A mode of the target.
 #[derive(Debug, Clone, Copy)]
 pub struct Mode {
-    /// Where it is.
+    /// Its maximum.
     pub centre: Point,
-    /// Its standard deviation: that of the Gaussian with its curvature.
+    /// Its standard deviation: that of a Gaussian with the same curvature.
     pub std: f64,
 }
 
-/// Where pi_old enters an update of [`Toy::TwoBumps`]. In [`Toy::ThreeModes`],
-/// which has none, both are the same.
+/// Where pi_old enters an update of [`Toy::TwoBumps`]. Without effect on
+/// [`Toy::ThreeModes`], which has no pi_old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PriorIn {
-    /// As the replay: its actions are drawn from pi_old and the value is Q. The
-    /// mirror term with `mirror.actions = "replay"` then draws the policy to
-    /// pi_old exp(Q / temperature), and the pathwise term climbs Q alone.
+    /// In the replay: its actions are drawn from pi_old, and the value is Q. The target of
+    /// the mirror term with `mirror.actions = "replay"` is then
+    /// pi_old exp(Q / temperature); the pathwise term maximises Q without pi_old.
     Replay,
-    /// In the value, Q + log pi_old: maximising it with the entropy at alpha = 1
-    /// is the reverse KL divergence to the target. The replay's actions are
-    /// uniform, so that the mirror term's weights make the same target of them.
+    /// In the value, Q + log pi_old: maximising it plus the entropy at alpha = 1
+    /// minimises the reverse KL divergence to the target. The replay's actions are
+    /// uniform, so that the mirror term's weights turn them into the same target.
     Value,
 }
 
@@ -47,20 +46,20 @@ const THREE_MODES: [Mode; 3] = [
     Mode { centre: [0.0, 0.5], std: 0.1 },
 ];
 
-/// The maxima of pi_old exp(Q), and (-d2/dx2 log density)^(-1/2) there.
+/// The maxima of pi_old exp(Q), with std = (-d2/dx2 log density)^(-1/2) there.
 const TWO_BUMPS: [Mode; 2] =
     [Mode { centre: [2.074, 2.074], std: 1.156 }, Mode { centre: [-2.543, -2.543], std: 0.777 }];
 
-/// Bumps of Q: height 5 each, centre, and what divides the squared distance.
+/// Bumps of Q, each of height 5: centre, and divisor of the squared distance.
 const BUMPS: [(Point, f64); 2] = [([3.0, 3.0], 16.0), ([-3.0, -3.0], 6.0)];
 const HEIGHT: f64 = 5.0;
-/// A bound of Q from above: its maximum is 5.06, near (-3, -3).
+/// Upper bound of Q; its maximum is 5.06, near (-3, -3).
 const Q_BOUND: f64 = 5.1;
 /// Standard deviation of pi_old.
 const PRIOR_STD: f64 = 2.0;
 
 impl Toy {
-    /// All of them.
+    /// All toys.
     pub const ALL: [Self; 2] = [Self::ThreeModes, Self::TwoBumps];
 
     /// Its name on the command line.
@@ -71,9 +70,9 @@ impl Toy {
         }
     }
 
-    /// Half the side of the square of actions, in the toy's units, where a learner
-    /// is given no other: 1, or 4 standard deviations of pi_old, beyond which the
-    /// target has less than 1e-3 of its mass.
+    /// Default of half the side of the square of actions, in the toy's units: 1, or 4
+    /// standard deviations of pi_old, outside which the target has less than 1e-3 of its
+    /// mass.
     pub fn scale(self) -> f64 {
         match self {
             Self::ThreeModes => 1.0,
@@ -114,7 +113,7 @@ impl Toy {
         }
     }
 
-    /// What an actor climbs, at points x (B, 2) in the toy's units: (B).
+    /// The value that an actor maximises, at points x (B, 2) in the toy's units: (B).
     pub fn value(self, prior: PriorIn, x: &Tensor) -> Tensor {
         match prior {
             PriorIn::Replay => self.q(x),
@@ -145,13 +144,13 @@ impl Toy {
         }
     }
 
-    /// The same as points.
+    /// Samples of the target as points, in the toy's units.
     pub fn exact_points(self, count: i64, rng: &mut Random) -> Vec<Point> {
         points(&self.exact(count, rng))
     }
 
-    /// Samples of pi_old: (count, 2) in the toy's units. [`Toy::ThreeModes`], which
-    /// has none, answers uniform points.
+    /// Samples of pi_old: (count, 2) in the toy's units. Uniform points for
+    /// [`Toy::ThreeModes`], which has no pi_old.
     pub fn prior(self, count: i64, rng: &mut Random) -> Tensor {
         match self {
             Self::ThreeModes => uniform_points(self.scale(), count, rng),
@@ -160,7 +159,7 @@ impl Toy {
     }
 }
 
-/// Uniform points of the square: (count, 2).
+/// Uniform points in the square: (count, 2).
 pub(crate) fn uniform_points(scale: f64, count: i64, rng: &mut Random) -> Tensor {
     (uniform(rng, &[count, 2], Device::Cpu) * 2.0 - 1.0) * scale
 }
@@ -172,7 +171,7 @@ fn square_distance(x: &Tensor, centre: Point) -> Tensor {
     first + second
 }
 
-/// The log density of a round Gaussian in the plane at a squared distance.
+/// The log density of an isotropic Gaussian in the plane at a squared distance.
 fn log_gaussian(square_distance: &Tensor, std: f64) -> Tensor {
     square_distance / (-2.0 * std * std) - (2.0 * PI * std * std).ln()
 }

@@ -1,4 +1,4 @@
-//! Actors on the toys.
+//! Training actors on the toys.
 
 use agent::stream;
 use baselines::sac::{self, SacConfig};
@@ -20,7 +20,7 @@ fn smfp(keys: &str, seed: u64) -> Actor {
 }
 
 #[test]
-fn a_gaussian_by_reverse_kl_ends_at_one_mode_with_the_modes_deviation() {
+fn minimising_the_reverse_kl_a_gaussian_ends_at_one_mode_with_the_modes_deviation() {
     let mut learner = Learner::new(Toy::ThreeModes, PriorIn::Value, 1.0, gaussian(1), 64, 1);
     (0..500).for_each(|_| learner.update().unwrap());
     let drawn = learner.draw(2000);
@@ -29,7 +29,7 @@ fn a_gaussian_by_reverse_kl_ends_at_one_mode_with_the_modes_deviation() {
     let measures = Measures::of(&drawn.samples, modes, &target);
     assert_eq!(measures.modes, 1, "{measures:?}");
     assert!(measures.shares.iter().any(|share| *share > 0.97), "{measures:?}");
-    // The entropy of a round Gaussian in the plane with deviation 0.1.
+    // The entropy of an isotropic Gaussian in the plane with standard deviation 0.1.
     let expected = 2.0 * (0.1f64.ln() + 0.5 * (std::f64::consts::TAU.ln() + 1.0));
     let entropy = drawn.entropy.unwrap();
     assert!((entropy - expected).abs() < 0.15, "{entropy}, expected {expected}");
@@ -58,7 +58,7 @@ fn the_mirror_term_alone_moves_towards_both_bumps() {
 }
 
 #[test]
-fn the_semi_implicit_entropy_finds_the_bump_that_the_conditional_surrogate_leaves_out() {
+fn the_semi_implicit_entropy_finds_the_bump_that_the_conditional_surrogate_misses() {
     let modes = |estimate: &str| {
         let keys = format!(
             r#"
@@ -104,8 +104,8 @@ fn a_seed_gives_the_same_samples_and_drawing_them_changes_nothing() {
 
 #[test]
 fn lengths_and_entropies_are_in_the_toys_units() {
-    // An untrained head has mean z and deviation 0.3, in units of the square's half
-    // side: 1 and 8.
+    // An untrained head has mean z and standard deviation 0.3, in units of half the
+    // square's side: 1 and 8.
     for (toy, scale) in [(Toy::ThreeModes, 1.0f64), (Toy::TwoBumps, 8.0)] {
         let drawn = Learner::new(toy, PriorIn::Replay, toy.scale(), smfp("", 3), 32, 3).draw(2000);
         assert!((drawn.sigma_mean / (0.3 * scale) - 1.0).abs() < 1e-5);
@@ -113,7 +113,7 @@ fn lengths_and_entropies_are_in_the_toys_units() {
         let expected = 2.0 * ((0.3 * scale).ln() + 0.5 * (std::f64::consts::TAU.ln() + 1.0));
         assert!((drawn.entropy.unwrap() - expected).abs() < 1e-5);
         let side = drawn.samples.iter().flatten().fold(0.0f64, |most, x| most.max(x.abs()));
-        assert_eq!(side, scale, "some of 2,000 samples lie at the square's edge");
+        assert_eq!(side, scale, "some of 2,000 samples are clipped to the square's edge");
     }
     let keys = "\"entropy.mode\" = \"none\"\n\"entropy.sigma_target\" = 0.0";
     let drawn = Learner::new(Toy::ThreeModes, PriorIn::Replay, 1.0, smfp(keys, 3), 32, 3).draw(50);

@@ -1,10 +1,10 @@
-//! NumPy's random streams and sums, to the last bit.
+//! NumPy's random streams and sums, bit for bit.
 //!
 //! Gymnasium draws every initial state with `numpy.random.Generator(PCG64(SeedSequence(seed)))`
-//! and adds up costs with NumPy's pairwise summation; both have to be the same here for a run to
-//! be the same. The algorithms and constants are those of NumPy 2 (`numpy/random/src` and
-//! `numpy/_core/src/umath`), whose streams NumPy promises to keep only within a version: the
-//! tests compare with recorded output of the version that `scripts/parity.py` installs.
+//! and adds up costs with NumPy's pairwise summation; both must be identical here for identical
+//! runs. The algorithms and constants are those of NumPy 2 (`numpy/random/src` and
+//! `numpy/_core/src/umath`). NumPy guarantees its streams only within a version, so the tests
+//! compare with recorded output of the version that `scripts/parity.py` installs.
 
 mod generator;
 mod scalar;

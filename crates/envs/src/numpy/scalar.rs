@@ -1,18 +1,18 @@
-//! Single numbers: where NumPy asks a library, the library's rounding counts.
+//! Functions that NumPy delegates to libraries, with the rounding of those libraries.
 
 use std::hint::black_box;
 
 /// `x ** 2` of a `numpy.float64`: the C library's `pow`, which is not always `x * x` in the last
 /// bit. (NumPy's `square` is `x * x`.)
 pub fn squared(x: f64) -> f64 {
-    // The compiler would make a multiplication of it if it saw the exponent.
+    // `black_box`, or the compiler would replace the call by a multiplication.
     x.powf(black_box(2.0))
 }
 
 /// `numpy.linalg.norm(x)` of a short vector.
 ///
-/// NumPy leaves the dot product to OpenBLAS, whose routine for processors with AVX-512 adds
-/// without rounding the products first; the others (AVX2 and older) round them.
+/// NumPy uses OpenBLAS for the dot product, whose routine for processors with AVX-512 adds
+/// products without rounding them first (FMA); the others (AVX2 and older) round them.
 pub fn norm(x: &[f64]) -> f64 {
     #[cfg(target_arch = "x86_64")]
     let fused = is_x86_feature_detected!("avx512vl");
@@ -32,7 +32,7 @@ mod tests {
 
     /// Recorded under `OPENBLAS_CORETYPE=Haswell` and `OPENBLAS_CORETYPE=SkylakeX`.
     #[test]
-    fn a_norm_is_that_of_either_of_openblas_routines() {
+    fn norms_are_those_of_both_openblas_routines() {
         let recorded = [
             (
                 [-0.1830535891600027, -0.9094496121951097, -0.9024845785456639],

@@ -1,8 +1,9 @@
-//! From a seed to well mixed bits (`numpy/random/bit_generator.pyx`, after O'Neill's `seed_seq_fe`).
+//! Mixes a seed into well distributed bits (`numpy/random/bit_generator.pyx`, after O'Neill's
+//! `seed_seq_fe`).
 
 const POOL: usize = 4;
 
-/// NumPy's `SeedSequence` for one non-negative integer, no spawn key.
+/// NumPy's `SeedSequence` for one non-negative integer without a spawn key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeedSequence {
     pool: [u32; POOL],
@@ -24,7 +25,7 @@ impl SeedSequence {
         Self { pool }
     }
 
-    /// The first `N` words of state, as `generate_state(N, numpy.uint64)` gives them.
+    /// The first `N` words of state, as by `generate_state(N, numpy.uint64)`.
     pub fn generate_state<const N: usize>(&self) -> [u64; N] {
         let mut hash = Hash { constant: 0x8b51_f9dd, multiplier: 0x58f3_8ded };
         let mut pool = self.pool.iter().cycle();
@@ -36,7 +37,7 @@ impl SeedSequence {
     }
 }
 
-/// A multiplicative hash whose constant moves on with every word.
+/// A multiplicative hash whose constant changes with every word.
 struct Hash {
     constant: u32,
     multiplier: u32,

@@ -1,8 +1,8 @@
-//! NumPy's sums: the order of additions decides the last bits.
+//! NumPy's sums: the order of additions determines the last bits.
 
 use std::ops::{Add, Mul};
 
-/// `f32` or `f64`: a sum is rounded in the precision of its terms.
+/// `f32` or `f64`; a sum has the precision of its terms.
 pub trait Float: Copy + Add<Output = Self> + Mul<Output = Self> {
     /// Zero in this precision.
     const ZERO: Self;
@@ -26,9 +26,9 @@ pub fn sum_of_squares<T: Float>(x: &[T]) -> T {
     sum_of(x, |x| x * x)
 }
 
-/// Adds `term(x)` as `pairwise_sum` of NumPy's `loops_utils.h.src` does: one after the other below
-/// eight numbers, in eight interleaved partial sums up to 128, by halves (rounded down to a
-/// multiple of eight) beyond.
+/// Adds `term(x)` as `pairwise_sum` in NumPy's `loops_utils.h.src` does: sequentially below
+/// eight numbers, in eight interleaved partial sums up to 128, and recursively by halves (rounded
+/// down to a multiple of eight) beyond.
 fn pairwise<T: Float>(x: &[T], term: impl Fn(T) -> T + Copy) -> T {
     const LANES: usize = 8;
     const BLOCK: usize = 128;

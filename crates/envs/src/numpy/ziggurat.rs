@@ -6,7 +6,7 @@ mod tables;
 
 use super::Generator;
 
-/// Where the tail begins, and its inverse, as NumPy writes them.
+/// Start of the tail, and its inverse, as in NumPy.
 const TAIL: f64 = 3.654_152_885_361_009;
 const TAIL_INVERSE: f64 = 0.273_661_237_329_758_3;
 
@@ -20,11 +20,11 @@ pub(super) fn standard_normal(random: &mut Generator) -> f64 {
         let x = if negative { -magnitude } else { magnitude };
 
         if mantissa < tables::THRESHOLD[layer] {
-            return x; // 99.3 % of the draws end here
+            return x; // 99.3 % of the draws return here
         }
         if layer == 0 {
             let beyond = tail(random);
-            // The sign comes from another bit here: NumPy's own choice.
+            // As in NumPy, the sign comes from another bit here.
             return if mantissa >> 8 & 1 == 1 { -beyond } else { beyond };
         }
         let [upper, lower] = [layer - 1, layer].map(|at| f64::from_bits(tables::HEIGHT[at]));

@@ -2,10 +2,9 @@
 //!
 //! Written by `scripts/record_env_fixtures.py ziggurat`, which reads them out of NumPy's compiled
 //! `_generator` (source: `numpy/random/src/distributions/ziggurat_constants.h`, BSD-3-Clause).
-//! They cannot be computed here: NumPy's differ from the true values in the last bits, and a
-//! stream is only NumPy's if its rounding errors are too.
+//! They are not computed here because NumPy's differ from the exact values in the last bits.
 
-/// Mantissas below this lie wholly under the curve (`ki_double`).
+/// Mantissas below this are entirely under the curve (`ki_double`).
 #[rustfmt::skip]
 pub(super) static THRESHOLD: [u64; 256] = [
     0x000ef33d8025ef6a, 0x0000000000000000, 0x000c08be98fbc6a8, 0x000da354fabd8142,

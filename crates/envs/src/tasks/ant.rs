@@ -1,12 +1,12 @@
-//! Ant: a four-legged robot that is paid for running along x.
+//! Ant: a four-legged robot, rewarded for speed along x.
 
-use super::{Judgement, Setting, Task, Version, add_normal, add_uniform, concatenate};
+use super::{Judgement, ModelInfo, Task, Version, add_normal, add_uniform, concatenate};
 use crate::error::Error;
 use crate::numpy::{Generator, sum_of, sum_of_squares};
 use crate::physics::Physics;
 
-/// `ant_v4.py` and `ant_v5.py`: v5 also shows and charges for contact forces, and does not pay
-/// for health on the step that loses it.
+/// `ant_v4.py` and `ant_v5.py`: v5 adds contact forces to the observation and the cost, and
+/// gives no health reward on the step that terminates.
 pub(crate) struct Ant {
     version: Version,
     dt: f64,
@@ -14,10 +14,10 @@ pub(crate) struct Ant {
 }
 
 impl Ant {
-    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
-        let Setting { version, dt, .. } = *setting;
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+        let ModelInfo { version, dt, .. } = *info;
         let torso = match version {
-            Version::V4 => setting.body("torso")?,
+            Version::V4 => info.body("torso")?,
             Version::V5 => 1, // `main_body`
         };
         Ok(Box::new(Self { version, dt, torso }))
@@ -35,7 +35,7 @@ impl Task for Ant {
         let (joints, contacts) = observation.split_at_mut(joints);
         concatenate(joints, [&physics.qpos[2..], physics.qvel]);
         if self.version == Version::V5 {
-            // The world, body 0, is left out.
+            // Without the world, body 0.
             concatenate(contacts, [physics.cfrc_ext[1..].as_flattened()]);
             contacts.iter_mut().for_each(|force| *force = clip(*force));
         }

@@ -1,18 +1,18 @@
-//! HalfCheetah: a flat, two-legged cat that is paid for running along x. It cannot fall over.
+//! HalfCheetah: a planar two-legged robot, rewarded for speed along x. It never terminates.
 
-use super::{Judgement, Setting, Task, add_normal, add_uniform, concatenate};
+use super::{Judgement, ModelInfo, Task, add_normal, add_uniform, concatenate};
 use crate::error::Error;
 use crate::numpy::{Generator, sum_of_squares};
 use crate::physics::Physics;
 
-/// `half_cheetah_v4.py` and `half_cheetah_v5.py`, which behave the same.
+/// `half_cheetah_v4.py` and `half_cheetah_v5.py`, which are equivalent.
 pub(crate) struct HalfCheetah {
     dt: f64,
 }
 
 impl HalfCheetah {
-    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
-        Ok(Box::new(Self { dt: setting.dt }))
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+        Ok(Box::new(Self { dt: info.dt }))
     }
 }
 

@@ -1,19 +1,19 @@
-//! Hopper: a flat, one-legged robot that is paid for hopping along x and for staying upright.
+//! Hopper: a planar one-legged robot, rewarded for speed along x and for staying upright.
 
-use super::{Judgement, Setting, Task, Version, add_uniform, concatenate};
+use super::{Judgement, ModelInfo, Task, Version, add_uniform, concatenate};
 use crate::error::Error;
 use crate::numpy::{Generator, sum_of_squares};
 use crate::physics::Physics;
 
-/// `hopper_v4.py` and `hopper_v5.py`: v5 does not pay for health on the step that loses it.
+/// `hopper_v4.py` and `hopper_v5.py`: v5 gives no health reward on the step that terminates.
 pub(crate) struct Hopper {
     version: Version,
     dt: f64,
 }
 
 impl Hopper {
-    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
-        Ok(Box::new(Self { version: setting.version, dt: setting.dt }))
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+        Ok(Box::new(Self { version: info.version, dt: info.dt }))
     }
 }
 
@@ -49,14 +49,14 @@ fn is_healthy(physics: Physics) -> bool {
         && angle < 0.2
 }
 
-/// What Hopper and Walker2d show: everything but x, velocities cut off at 10.
+/// The observation of Hopper and Walker2d: everything but x, velocities clipped to +-10.
 pub(super) fn observe_planar(physics: Physics, observation: &mut [f64]) {
     concatenate(observation, [&physics.qpos[1..], physics.qvel]);
     let velocities = &mut observation[physics.qpos.len() - 1..];
     velocities.iter_mut().for_each(|velocity| *velocity = velocity.clamp(-10.0, 10.0));
 }
 
-/// What Hopper and Walker2d pay: speed along x, health, less the cost of the action.
+/// The reward of Hopper and Walker2d: speed along x plus health minus the cost of the action.
 pub(super) fn planar_reward(
     version: Version,
     dt: f64,

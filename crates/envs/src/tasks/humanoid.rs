@@ -1,12 +1,12 @@
-//! Humanoid: a two-legged robot that is paid for walking along x and for staying upright.
+//! Humanoid: a two-legged robot, rewarded for speed along x and for staying upright.
 
-use super::{Judgement, Setting, Task, Version, add_uniform, concatenate};
+use super::{Judgement, ModelInfo, Task, Version, add_uniform, concatenate};
 use crate::error::Error;
 use crate::numpy::{Generator, sum_of, sum_of_squares};
 use crate::physics::Physics;
 
-/// `humanoid_v4.py` and `humanoid_v5.py`: v4 does not charge for contacts at all; v5 does, leaves
-/// constant zeros out of the observation, and does not pay for health on the step that loses it.
+/// `humanoid_v4.py` and `humanoid_v5.py`: v5 adds a contact cost, omits constant zeros from the
+/// observation, and gives no health reward on the step that terminates.
 pub(crate) struct Humanoid {
     version: Version,
     dt: f64,
@@ -15,10 +15,10 @@ pub(crate) struct Humanoid {
 }
 
 impl Humanoid {
-    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
-        let masses = setting.model.body_mass().to_vec();
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+        let masses = info.model.body_mass().to_vec();
         let total_mass = sum_of(&masses, |mass| mass);
-        Ok(Box::new(Self { version: setting.version, dt: setting.dt, masses, total_mass }))
+        Ok(Box::new(Self { version: info.version, dt: info.dt, masses, total_mass }))
     }
 }
 
@@ -32,7 +32,7 @@ impl Task for Humanoid {
         observe_whole_body(self.version, physics, observation);
     }
 
-    /// The centre of mass. The sum runs over the bodies in order: `numpy.einsum`'s way.
+    /// The centre of mass, summed over the bodies in order, as `numpy.einsum` does.
     fn mark(&self, physics: Physics) -> [f64; 2] {
         let mut moment = [0.0; 2];
         for (mass, [x, y, _]) in self.masses.iter().zip(physics.xipos) {
@@ -48,7 +48,7 @@ impl Task for Humanoid {
         let z = physics.qpos[2];
         let healthy = 1.0 < z && z < 2.0;
         let rewards = forward_reward + self.version.healthy_reward(healthy) * 5.0;
-        // The action as `f64`: it is taken from MuJoCo's controls.
+        // The action as `f64`, from MuJoCo's controls.
         let control_cost = 0.1 * sum_of_squares(physics.ctrl);
         let costs = match self.version {
             Version::V4 => control_cost,
@@ -58,15 +58,16 @@ impl Task for Humanoid {
     }
 }
 
-/// The charge for contact forces of Humanoid-v5 and HumanoidStandup, at most 10.
+/// The contact cost of Humanoid-v5 and HumanoidStandup, at most 10.
 pub(super) fn contact_cost(weight: f64, physics: Physics) -> f64 {
     let cost = weight * sum_of_squares(physics.cfrc_ext.as_flattened());
     if cost > 10.0 { 10.0 } else { cost } // keeps NaN, as NumPy does
 }
 
-/// What the humanoids show: joints without x and y, inertias, velocities and forces of all bodies.
+/// The observation of both humanoids: joints without x and y, inertias, velocities and forces of
+/// all bodies.
 ///
-/// v5 leaves out the world's rows and the forces on the free joint, which are always zero.
+/// v5 omits the rows of the world and the forces on the free joint, which are always zero.
 pub(super) fn observe_whole_body(version: Version, physics: Physics, observation: &mut [f64]) {
     let (bodies, joints) = match version {
         Version::V4 => (0.., 0..),

@@ -1,7 +1,7 @@
-//! HumanoidStandup: the humanoid, lying on its back, is paid for the height of its torso.
+//! HumanoidStandup: the humanoid starts on its back and is rewarded for the height of its torso.
 
 use super::humanoid::{contact_cost, observe_whole_body};
-use super::{Judgement, Setting, Task, Version, add_uniform};
+use super::{Judgement, ModelInfo, Task, Version, add_uniform};
 use crate::error::Error;
 use crate::numpy::{Generator, sum_of_squares};
 use crate::physics::Physics;
@@ -9,14 +9,14 @@ use crate::physics::Physics;
 /// `humanoidstandup_v4.py` and `humanoidstandup_v5.py`, which differ in the observation.
 pub(crate) struct HumanoidStandup {
     version: Version,
-    /// Seconds per MuJoCo step: the height is divided by it, not by the longer `dt`.
+    /// Seconds per MuJoCo step: the height is divided by this, not by the longer `dt`.
     timestep: f64,
 }
 
 impl HumanoidStandup {
-    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
-        let timestep = setting.model.opt().timestep;
-        Ok(Box::new(Self { version: setting.version, timestep }))
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+        let timestep = info.model.opt().timestep;
+        Ok(Box::new(Self { version: info.version, timestep }))
     }
 }
 

@@ -1,22 +1,22 @@
-//! InvertedDoublePendulum: a cart that is paid for holding up a pole on a pole.
+//! InvertedDoublePendulum: a cart, rewarded for balancing a pole on a pole.
 
-use super::{Judgement, Setting, Task, Version, add_normal, add_uniform};
+use super::{Judgement, ModelInfo, Task, Version, add_normal, add_uniform};
 use crate::error::Error;
 use crate::numpy::{Generator, squared};
 use crate::physics::Physics;
 
-/// `inverted_double_pendulum_v4.py` and `inverted_double_pendulum_v5.py`: v5 shows the constraint
-/// force on the cart only, and does not pay for the step on which the tip falls.
+/// `inverted_double_pendulum_v4.py` and `inverted_double_pendulum_v5.py`: v5 observes the
+/// constraint force on the cart only, and gives no reward on the step on which the tip falls.
 pub(crate) struct InvertedDoublePendulum {
     version: Version,
 }
 
 impl InvertedDoublePendulum {
-    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
-        if setting.model.nsite() < 1 {
-            return Err(setting.misfit("nsite (sites, the first is the tip)", "0", "1"));
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+        if info.model.nsite() < 1 {
+            return Err(info.misfit("nsite (sites, the first is the tip)", "0", "1"));
         }
-        Ok(Box::new(Self { version: setting.version }))
+        Ok(Box::new(Self { version: info.version }))
     }
 }
 

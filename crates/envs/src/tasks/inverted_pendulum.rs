@@ -1,19 +1,19 @@
-//! InvertedPendulum: a cart that is paid for every step on which its pole stands.
+//! InvertedPendulum: a cart, rewarded for every step on which its pole is upright.
 
-use super::{Judgement, Setting, Task, Version, add_uniform, concatenate};
+use super::{Judgement, ModelInfo, Task, Version, add_uniform, concatenate};
 use crate::error::Error;
 use crate::numpy::Generator;
 use crate::physics::Physics;
 
-/// `inverted_pendulum_v4.py` and `inverted_pendulum_v5.py`: v5 does not pay for the step on which
-/// the pole falls.
+/// `inverted_pendulum_v4.py` and `inverted_pendulum_v5.py`: v5 gives no reward on the step on
+/// which the pole falls.
 pub(crate) struct InvertedPendulum {
     version: Version,
 }
 
 impl InvertedPendulum {
-    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
-        Ok(Box::new(Self { version: setting.version }))
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+        Ok(Box::new(Self { version: info.version }))
     }
 }
 
@@ -33,7 +33,7 @@ impl Task for InvertedPendulum {
 
     fn judge(&self, _: [f64; 2], physics: Physics, _: &[f32]) -> Judgement {
         let finite = physics.qpos.iter().chain(physics.qvel).all(|x| x.is_finite());
-        let stands = finite && physics.qpos[1].abs() <= 0.2;
-        Judgement { reward: self.version.healthy_reward(stands), terminated: !stands }
+        let upright = finite && physics.qpos[1].abs() <= 0.2;
+        Judgement { reward: self.version.healthy_reward(upright), terminated: !upright }
     }
 }

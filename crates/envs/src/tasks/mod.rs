@@ -1,8 +1,8 @@
-//! The tasks: how each begins an episode, what it shows and what it pays.
+//! The tasks: initial states, observations and rewards.
 //!
-//! Facts are those of Gymnasium 1.4.0 (`gymnasium/envs/mujoco/*_v4.py`, `*_v5.py`) with the
-//! default arguments. Costs of an action are `f32` where NumPy's would be: a Python float times an
-//! `f32` scalar stays `f32` (NEP 50). Expressions keep Gymnasium's order of operations, for the
+//! They follow Gymnasium 1.4.0 (`gymnasium/envs/mujoco/*_v4.py`, `*_v5.py`) with the
+//! default arguments. Costs of an action are `f32` where NumPy's are: a Python float times an
+//! `f32` scalar is `f32` (NEP 50). Expressions keep Gymnasium's order of operations, because the
 //! last bit depends on it.
 
 mod ant;
@@ -37,29 +37,29 @@ use crate::error::Error;
 use crate::numpy::Generator;
 use crate::physics::Physics;
 
-/// The rules of one task. It holds no state of an episode, so that copies can share it.
+/// The rules of one task, without the state of an episode, so that copies can share them.
 pub(crate) trait Task: Send + Sync {
-    /// Turns MuJoCo's default `qpos` and `qvel` into a random initial state.
+    /// Randomises the initial state: changes MuJoCo's default `qpos` and `qvel`.
     fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]);
 
-    /// Fills `observation` (`obs_dim` numbers).
+    /// Writes the observation (`obs_dim` numbers).
     fn observe(&self, physics: Physics, observation: &mut [f64]);
 
-    /// What the reward of the next step needs to know from before it, mostly a position.
+    /// The quantity before a step, mostly a position, that its reward depends on.
     fn mark(&self, physics: Physics) -> [f64; 2];
 
-    /// Judges a step that began at `mark` and ended in `physics`.
+    /// Reward and termination of a step that started at `mark` and ended in `physics`.
     fn judge(&self, mark: [f64; 2], physics: Physics, action: &[f32]) -> Judgement;
 }
 
-/// What a task has to say about a step.
+/// Reward and termination of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Judgement {
     pub reward: f64,
     pub terminated: bool,
 }
 
-/// Gymnasium's two editions of a task.
+/// Gymnasium's two versions of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
     V4,
@@ -67,7 +67,7 @@ pub(crate) enum Version {
 }
 
 impl Version {
-    /// What staying healthy is worth: v4 pays even on the step that ends it.
+    /// The reward for being healthy, which v4 also gives on the step that terminates.
     fn healthy_reward(self, healthy: bool) -> f64 {
         match self {
             Self::V4 => 1.0,
@@ -76,11 +76,11 @@ impl Version {
     }
 }
 
-/// What a task may learn from the model when it is made.
-pub(crate) struct Setting<'a> {
+/// The model and constants from which a task is built.
+pub(crate) struct ModelInfo<'a> {
     /// The task's id.
     pub id: &'static str,
-    /// The file that the model came from.
+    /// The file of the model.
     pub file: &'a Path,
     pub model: &'a MjModel,
     pub version: Version,
@@ -88,14 +88,14 @@ pub(crate) struct Setting<'a> {
     pub dt: f64,
 }
 
-impl Setting<'_> {
+impl ModelInfo<'_> {
     /// The index of the body with this name.
     fn body(&self, name: &str) -> Result<usize, Error> {
         let body = self.model.name_to_id(MjtObjBase::mjOBJ_BODY, name);
         body.ok_or_else(|| self.misfit(&format!("body '{name}'"), "missing", "present"))
     }
 
-    /// The complaint that `what` is `found` in the model and ought to be `expected`.
+    /// The error that `what` is `found` in the model instead of `expected`.
     pub fn misfit(&self, what: &str, found: &str, expected: &str) -> Error {
         Error::ModelSize {
             file: self.file.to_owned(),
@@ -107,7 +107,7 @@ impl Setting<'_> {
     }
 }
 
-/// Adds uniform noise of [-scale, scale) to every number of `x`.
+/// Adds uniform noise in [-scale, scale) to every number of `x`.
 fn add_uniform(random: &mut Generator, scale: f64, x: &mut [f64]) {
     for x in x {
         *x += random.uniform(-scale, scale);
@@ -124,7 +124,7 @@ fn add_normal(random: &mut Generator, scale: f64, x: &mut [f64]) {
 /// Writes the parts one after the other, as `numpy.concatenate` does.
 ///
 /// # Panics
-/// If they do not fill `observation` exactly, which `registry.rs` would be wrong about.
+/// If they do not fill `observation` exactly: then `registry.rs` has a wrong size.
 fn concatenate<'a>(observation: &mut [f64], parts: impl IntoIterator<Item = &'a [f64]>) {
     let mut rest = observation;
     for part in parts {
@@ -132,7 +132,7 @@ fn concatenate<'a>(observation: &mut [f64], parts: impl IntoIterator<Item = &'a 
         now.copy_from_slice(part);
         rest = later;
     }
-    assert!(rest.is_empty(), "an observation has {} numbers too few", rest.len());
+    assert!(rest.is_empty(), "an observation is {} numbers too short", rest.len());
 }
 
 /// `a - b`, component by component.

@@ -1,6 +1,6 @@
-//! Pusher: an arm of seven joints that is charged for a cylinder's distance to its goal.
+//! Pusher: an arm with seven joints, penalised for a cylinder's distance to its goal.
 
-use super::{Judgement, Setting, Task, add_uniform, concatenate, difference};
+use super::{Judgement, ModelInfo, Task, add_uniform, concatenate, difference};
 use crate::error::Error;
 use crate::numpy::{Generator, norm, sum_of_squares};
 use crate::physics::Physics;
@@ -13,18 +13,18 @@ pub(crate) struct Pusher {
 }
 
 impl Pusher {
-    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
         Ok(Box::new(Self {
-            tips_arm: setting.body("tips_arm")?,
-            object: setting.body("object")?,
-            goal: setting.body("goal")?,
+            tips_arm: info.body("tips_arm")?,
+            object: info.body("object")?,
+            goal: info.body("goal")?,
         }))
     }
 }
 
 impl Task for Pusher {
     fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
-        // The arm begins at rest; the cylinder anywhere but close to the goal, which is at 0.
+        // The arm starts at rest, the cylinder anywhere but close to the goal, which is at 0.
         let cylinder = loop {
             let cylinder = [random.uniform(-0.3, 0.0), random.uniform(-0.2, 0.2)];
             if norm(&cylinder) > 0.17 {

@@ -1,13 +1,12 @@
-//! Reacher: an arm of two links in a plane that is charged for its fingertip's distance to a
-//! target.
+//! Reacher: a planar arm of two links, penalised for its fingertip's distance to a target.
 
-use super::{Judgement, Setting, Task, Version, add_uniform, difference};
+use super::{Judgement, ModelInfo, Task, Version, add_uniform, difference};
 use crate::error::Error;
 use crate::numpy::{Generator, norm, sum_of_squares};
 use crate::physics::Physics;
 
-/// `reacher_v4.py` and `reacher_v5.py`: v4 charges for the distance before the step, v5 for the
-/// distance after it; v5 leaves the height difference, always zero, out of the observation.
+/// `reacher_v4.py` and `reacher_v5.py`: v4 penalises the distance before the step, v5 the
+/// distance after it; v5 omits the height difference, always zero, from the observation.
 pub(crate) struct Reacher {
     version: Version,
     fingertip: usize,
@@ -15,11 +14,11 @@ pub(crate) struct Reacher {
 }
 
 impl Reacher {
-    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
         Ok(Box::new(Self {
-            version: setting.version,
-            fingertip: setting.body("fingertip")?,
-            target: setting.body("target")?,
+            version: info.version,
+            fingertip: info.body("fingertip")?,
+            target: info.body("target")?,
         }))
     }
 

@@ -1,18 +1,18 @@
-//! Swimmer: a chain of three rods in a viscous plane that is paid for moving along x.
+//! Swimmer: a chain of three rods in a viscous plane, rewarded for speed along x.
 
-use super::{Judgement, Setting, Task, add_uniform, concatenate};
+use super::{Judgement, ModelInfo, Task, add_uniform, concatenate};
 use crate::error::Error;
 use crate::numpy::{Generator, sum_of_squares};
 use crate::physics::Physics;
 
-/// `swimmer_v4.py` and `swimmer_v5.py`, which behave the same.
+/// `swimmer_v4.py` and `swimmer_v5.py`, which are equivalent.
 pub(crate) struct Swimmer {
     dt: f64,
 }
 
 impl Swimmer {
-    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
-        Ok(Box::new(Self { dt: setting.dt }))
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+        Ok(Box::new(Self { dt: info.dt }))
     }
 }
 

@@ -1,21 +1,21 @@
-//! Walker2d: a flat, two-legged robot that is paid for walking along x and for staying upright.
+//! Walker2d: a planar two-legged robot, rewarded for speed along x and for staying upright.
 
 use super::hopper::{observe_planar, planar_reward};
-use super::{Judgement, Setting, Task, Version, add_uniform};
+use super::{Judgement, ModelInfo, Task, Version, add_uniform};
 use crate::error::Error;
 use crate::numpy::Generator;
 use crate::physics::Physics;
 
 /// `walker2d_v4.py` and `walker2d_v5.py`: v5 has another model, whose feet have equal friction,
-/// and does not pay for health on the step that loses it.
+/// and gives no health reward on the step that terminates.
 pub(crate) struct Walker2d {
     version: Version,
     dt: f64,
 }
 
 impl Walker2d {
-    pub fn build(setting: &Setting) -> Result<Box<dyn Task>, Error> {
-        Ok(Box::new(Self { version: setting.version, dt: setting.dt }))
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+        Ok(Box::new(Self { version: info.version, dt: info.dt }))
     }
 }
 

@@ -1,5 +1,5 @@
-//! How charts are drawn, on any of plotters' backends: lines with bands, dots with
-//! intervals, a matrix of probabilities.
+//! Charts on any of plotters' backends: lines with bands, dots with intervals, a matrix
+//! of probabilities.
 
 use super::palette::{PALETTE, SHAPES};
 use crate::statistics::{Estimate, Interval};
@@ -10,14 +10,14 @@ use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::sync::Once;
 
-/// In an SVG the reader's own font of these; elsewhere the one that is registered.
+/// An SVG uses the reader's font from this list; a PNG the registered one.
 const FONT: &str = "Helvetica, Arial, sans-serif";
 const INK: RGBColor = RGBColor(40, 40, 40);
 const GRID: RGBColor = RGBColor(226, 226, 226);
-/// Marks are drawn at every evaluation if there are at most so many.
+/// Marks are drawn at every evaluation if there are at most this many.
 const MOST_MARKS: usize = 40;
 
-/// What drawing answers.
+/// Result of drawing.
 pub type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
 /// An area to draw on.
@@ -25,50 +25,50 @@ pub type Area<B> = DrawingArea<B, Shift>;
 
 /// Lines over steps or thresholds.
 pub struct Lines {
-    /// Above the chart.
+    /// Title above the chart.
     pub title: String,
-    /// Below and beside it.
+    /// Labels of the x and y axes.
     pub axes: [String; 2],
     /// Whether x counts steps.
     pub steps: bool,
-    /// One for every algorithm.
+    /// One line per algorithm.
     pub lines: Vec<Line>,
 }
 
 /// A line with the band of its intervals.
 pub struct Line {
-    /// The algorithm's place.
+    /// The algorithm's index, which determines its colour and shape.
     pub place: usize,
-    /// x and y.
+    /// x, and y with its interval.
     pub points: Vec<(f64, Estimate)>,
-    /// How many points from the start are of all runs; the rest is drawn thinly.
+    /// Number of leading points that include all runs; the rest is drawn thinly.
     pub whole: usize,
 }
 
-/// Numbers with intervals, a row each.
+/// Values with intervals, one row each.
 pub struct Dots {
-    /// Below the chart.
+    /// Label of the axis.
     pub axis: String,
-    /// An algorithm's name, its place, its number.
+    /// An algorithm's name, its index, its value.
     pub rows: Vec<(String, usize, Estimate)>,
 }
 
 /// Probabilities that the row's algorithm beats the column's.
 pub struct Matrix {
-    /// Of rows and columns.
+    /// Algorithms, for rows and columns.
     pub names: Vec<String>,
-    /// By row; the diagonal is empty.
+    /// Probabilities by row; the diagonal is empty.
     pub cells: Vec<Vec<Option<Estimate>>>,
 }
 
-/// Width of a letter in a matrix's names, on the safe side.
+/// Upper bound of a letter's width in a matrix's names.
 const LETTER: u32 = 7;
 
-/// Text of a size in points at a scale.
+/// Text style of a size in points at a scale.
 pub fn text(size: f64, scale: f64) -> TextStyle<'static> {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
-        // Neither sizes nor pictures may depend on the machine's fonts.
+        // Sizes and pictures must not depend on the machine's fonts.
         let bytes = epaint_default_fonts::UBUNTU_LIGHT;
         let done = register_font(FONT, FontStyle::Normal, bytes);
         assert!(done.is_ok(), "the font is valid");
@@ -80,7 +80,7 @@ fn pixels(size: f64, scale: f64) -> i32 {
     (size * scale).round() as i32
 }
 
-/// The range of some numbers and their intervals with a little room, never empty.
+/// The range of some values and their intervals with a margin, never empty.
 fn room<'a>(values: impl Iterator<Item = &'a Estimate>) -> std::ops::Range<f64> {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), number| {
         let ends = number.interval.unwrap_or(Interval { low: number.value, high: number.value });
@@ -93,7 +93,7 @@ fn room<'a>(values: impl Iterator<Item = &'a Estimate>) -> std::ops::Range<f64> 
     low - margin..high + margin
 }
 
-/// `30k` of 30,000 steps.
+/// Formats 30,000 steps as `30k`.
 fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 1e6 => format!("{}M", round(value / 1e6)),
@@ -102,7 +102,7 @@ fn short(value: f64) -> String {
     }
 }
 
-/// At most two decimals, without zeros at the end.
+/// At most two decimals, without trailing zeros.
 fn round(value: f64) -> String {
     let text = format!("{value:.2}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
@@ -155,7 +155,7 @@ impl Lines {
 }
 
 impl Line {
-    /// The intervals, wherever two points that follow each other have one.
+    /// The band of intervals, between consecutive points that have one.
     fn bands(&self) -> Vec<Polygon<(f64, f64)>> {
         let style = PALETTE[self.place % PALETTE.len()].0.mix(0.16).filled();
         let known = |point: &(f64, Estimate)| point.1.interval.is_some();
@@ -170,7 +170,7 @@ impl Line {
         parts.filter_map(band).collect()
     }
 
-    /// The line: strong where all runs are behind it, thin where some have ended.
+    /// The line: thick where it includes all runs, thin where some have ended.
     fn strokes(&self, scale: f64) -> Vec<PathElement<(f64, f64)>> {
         let colour = PALETTE[self.place % PALETTE.len()].0;
         let at = |points: &[(f64, Estimate)]| -> Vec<(f64, f64)> {
@@ -185,7 +185,7 @@ impl Line {
 
 /// An algorithm's mark at a pixel: its colour and its shape.
 fn mark((x, y): (i32, i32), place: usize, scale: f64) -> Polygon<(i32, i32)> {
-    // (corners, where the first stands in turns from the right, size)
+    // (corners, angle of the first corner in turns from the right, size)
     let (corners, first, size) = match place % SHAPES {
         0 => (24, 0.0, 3.2),
         1 => (4, 0.125, 4.2),
@@ -202,7 +202,7 @@ fn mark((x, y): (i32, i32), place: usize, scale: f64) -> Polygon<(i32, i32)> {
     Polygon::new(corners, PALETTE[place % PALETTE.len()].0.filled())
 }
 
-/// Where a chart has a point, in its area's pixels.
+/// Maps a point of a chart to pixels of its area.
 fn pixel<B: DrawingBackend>(
     area: &Area<B>,
     chart: &ChartContext<B, Cartesian2d<RangedCoordf64, RangedCoordf64>>,
@@ -212,7 +212,7 @@ fn pixel<B: DrawingBackend>(
     (x - left, y - top)
 }
 
-/// Names with their marks, in rows; answers the height that they take.
+/// Draws names with their marks, in rows; returns their height in pixels.
 pub fn legend<B: DrawingBackend>(
     area: &Area<B>,
     names: &[(String, usize)],
@@ -237,7 +237,7 @@ pub fn legend<B: DrawingBackend>(
 }
 
 impl Dots {
-    /// Height that the rows need, at scale 1.
+    /// Height of the chart, at scale 1.
     pub fn height(&self) -> u32 {
         60 + 26 * self.rows.len() as u32
     }
@@ -295,7 +295,7 @@ impl Matrix {
         ((name + 20 + name.max(74) * side).max(380), 56 + 44 * side)
     }
 
-    /// Room for a name, at scale 1.
+    /// Width reserved for a name, at scale 1.
     fn name(&self) -> u32 {
         self.names.iter().map(|name| LETTER * name.chars().count() as u32).max().unwrap_or(0) + 16
     }

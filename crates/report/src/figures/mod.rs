@@ -1,4 +1,4 @@
-//! Figures for a paper, as SVG and as PNG.
+//! Figures for papers, as SVG and PNG.
 
 mod draw;
 pub mod palette;
@@ -8,15 +8,15 @@ use crate::study::{Cell, CurvePoint, Study, Task, thousands};
 use draw::{Area, Dots, Drawn, Line, Lines, Matrix, legend};
 use plotters::prelude::*;
 
-/// Size of a chart, and pixels of the PNG for one of the SVG.
+/// Size of a chart, and PNG pixels per SVG unit.
 const CHART: (u32, u32) = (340, 260);
 const DENSITY: f64 = 2.0;
-/// Charts beside each other.
+/// Charts per row.
 const COLUMNS: usize = 3;
 
-/// A figure: its name, and what is on it.
+/// A figure: its name and content.
 pub struct Figure {
-    /// Of its files, without the ending.
+    /// Name of its files, without the extension.
     pub name: String,
     content: Content,
 }
@@ -121,7 +121,7 @@ fn line(place: usize, curve: &[CurvePoint]) -> Line {
     Line { place, points: curve.iter().map(point).collect(), whole: curve.len() }
 }
 
-/// A name that any file system takes.
+/// A name that is valid on any file system.
 pub fn file_name(name: &str) -> String {
     let fine = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     name.chars().map(fine).collect()
@@ -132,7 +132,7 @@ impl Figure {
     pub fn svg(&self) -> String {
         let mut text = String::new();
         let root = SVGBackend::with_string(&mut text, self.size()).into_drawing_area();
-        self.draw(&root, 1.0).expect("a picture in memory takes what is drawn");
+        self.draw(&root, 1.0).expect("drawing in memory succeeds");
         drop(root);
         text
     }
@@ -143,14 +143,14 @@ impl Figure {
         let (width, height) = (width * DENSITY as u32, height * DENSITY as u32);
         let mut pixels = vec![0; (3 * width * height) as usize];
         let root = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
-        self.draw(&root, DENSITY).expect("a picture in memory takes what is drawn");
+        self.draw(&root, DENSITY).expect("drawing in memory succeeds");
         drop(root);
         let mut bytes = Vec::new();
         let mut encoder = png::Encoder::new(&mut bytes, width, height);
         encoder.set_color(png::ColorType::Rgb);
         let mut writer = encoder.write_header().expect("the header is valid");
         writer.write_image_data(&pixels).expect("the pixels fit the header");
-        writer.finish().expect("memory takes what is written");
+        writer.finish().expect("writing to memory succeeds");
         bytes
     }
 
@@ -160,7 +160,7 @@ impl Figure {
                 let columns = charts.len().clamp(1, COLUMNS) as u32;
                 let width = if columns == 1 { 480 } else { CHART.0 * columns };
                 let rows = charts.len().div_ceil(COLUMNS).max(1) as u32;
-                // About as many names to a line of the legend.
+                // Estimated number of lines of the legend.
                 let lines = (names.len() as u32 * 110).div_ceil(width);
                 let height = if columns == 1 { 320 } else { CHART.1 };
                 (width, rows * height + 12 + 20 * lines)

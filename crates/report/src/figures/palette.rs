@@ -1,9 +1,9 @@
-//! Colours, for figures and page alike.
+//! Colours of figures and page.
 
 use plotters::style::RGBColor;
 
-/// A colour on white and one on near-black, in the order of algorithms. With more
-/// algorithms they repeat, and the shape of the marks differs.
+/// Pairs of colours on white and on near-black, in the order of algorithms. With more
+/// algorithms colours repeat, but with other shapes of marks.
 pub const PALETTE: [(RGBColor, RGBColor); 8] = [
     (RGBColor(0, 50, 139), RGBColor(131, 126, 249)),
     (RGBColor(199, 136, 0), RGBColor(219, 102, 34)),
@@ -15,10 +15,10 @@ pub const PALETTE: [(RGBColor, RGBColor); 8] = [
     (RGBColor(195, 46, 124), RGBColor(188, 90, 158)),
 ];
 
-/// Shapes of marks, which change with every algorithm.
+/// Number of shapes of marks, which change with every algorithm.
 pub const SHAPES: usize = 5;
 
-/// `#rrggbb`.
+/// A colour as `#rrggbb`.
 pub fn hex(colour: RGBColor) -> String {
     format!("#{:02x}{:02x}{:02x}", colour.0, colour.1, colour.2)
 }
@@ -27,8 +27,8 @@ pub fn hex(colour: RGBColor) -> String {
 mod tests {
     use super::*;
 
-    /// What eyes without red, green or blue cones make of linear red, green and blue
-    /// (Machado, Oliveira and Fernandes 2009, at full severity), and other eyes.
+    /// Matrices on linear RGB that simulate normal vision, protanopia, deuteranopia and
+    /// tritanopia (Machado, Oliveira and Fernandes 2009, at full severity).
     const EYES: [[[f64; 3]; 3]; 4] = [
         [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
         [
@@ -52,7 +52,7 @@ mod tests {
         row.iter().zip(colour).map(|(a, b)| a * b).sum()
     }
 
-    /// sRGB's channels, linear.
+    /// Linear RGB of an sRGB colour.
     fn linear(RGBColor(r, g, b): RGBColor) -> [f64; 3] {
         [r, g, b].map(|channel| {
             let value = f64::from(channel) / 255.0;
@@ -64,7 +64,7 @@ mod tests {
         dot([0.2126, 0.7152, 0.0722], linear(colour))
     }
 
-    /// CIELAB's coordinates for D65.
+    /// CIELAB coordinates for D65.
     fn lab(colour: [f64; 3]) -> [f64; 3] {
         let curve = |t: f64| if t > 0.008856 { t.cbrt() } else { 7.787 * t + 16.0 / 116.0 };
         let x = curve(dot([0.4124, 0.3576, 0.1805], colour) / 0.9505);
@@ -78,7 +78,7 @@ mod tests {
         let contrast = |a: f64, b: f64| (a.max(b) + 0.05) / (a.min(b) + 0.05);
         let (white, black) = (1.0, luminance(RGBColor(28, 31, 37)));
         for (on_white, on_black) in PALETTE {
-            // What WCAG 2.2 asks of graphics (1.4.11).
+            // Required by WCAG 2.2 for graphics (1.4.11).
             assert!(contrast(luminance(on_white), white) >= 3.0, "{on_white:?}");
             assert!(contrast(luminance(on_black), black) >= 3.0, "{on_black:?}");
         }
@@ -96,7 +96,7 @@ mod tests {
                         let (a, b) = (seen(eyes, *a), seen(eyes, *b));
                         let squares = a.iter().zip(b).map(|(a, b)| (a - b).powi(2));
                         let distance = squares.sum::<f64>().sqrt();
-                        // Two that can just be told apart are 2.3 apart.
+                        // A just noticeable difference is 2.3.
                         assert!(distance > 20.0, "{a:?} {b:?}: {distance}");
                     }
                 }

@@ -1,9 +1,9 @@
-// Charts on inline SVG. They know nothing of runs: only of series, rows and text.
+// Charts as inline SVG. They depend only on series, rows and text, not on runs.
 
 const SVG = "http://www.w3.org/2000/svg";
 const tip = document.getElementById("tip");
 
-/** An element with attributes and children; text goes in as text, never as markup. */
+/** An element with attributes and children; strings become text nodes, never markup. */
 function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   return fill(node, attributes, children);
@@ -24,7 +24,7 @@ function fill(node, attributes, children) {
 
 const comma = new Intl.NumberFormat("en");
 
-/** A number as a reader wants it: 4,358 or 12.4 or 0.83. */
+/** Formats a number with few digits: 4,358 or 12.4 or 0.83. */
 function show(value) {
   if (value == null) return "–";
   const size = Math.abs(value);
@@ -32,7 +32,7 @@ function show(value) {
   return comma.format(Number(value.toFixed(digits)));
 }
 
-/** 30k of 30,000. */
+/** Formats 30,000 as 30k. */
 function short(value) {
   const size = Math.abs(value);
   const [unit, name] = size >= 1e6 ? [1e6, "M"] : size >= 1e3 ? [1e3, "k"] : [1, ""];
@@ -41,7 +41,7 @@ function short(value) {
 
 const colour = (place) => `var(--c${place % data.palette.light.length})`;
 
-/** The path of an algorithm's mark around a point. */
+/** The SVG path of an algorithm's mark around a point. */
 function shape(place, x, y, r) {
   switch (place % data.palette.shapes) {
     case 0:
@@ -65,7 +65,7 @@ function swatch(place) {
   );
 }
 
-/** Round numbers that cover a range. */
+/** Round tick values that cover a range. */
 function ticks(low, high, most) {
   const rough = (high - low) / most || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -75,7 +75,7 @@ function ticks(low, high, most) {
   return all;
 }
 
-/** Draws into `host` now and whenever its width changes. */
+/** Draws into `host` now and when its width changes. */
 function drawn(host, draw) {
   let width = 0;
   new ResizeObserver(() => {
@@ -87,7 +87,7 @@ function drawn(host, draw) {
 
 /**
  * Lines with bands. `series`: {name, place, points: [{x, y, low, high, n}], whole, seeds, ends};
- * from the point `whole` on some runs have ended and the line is dashed.
+ * from point `whole` on, some runs have ended and the line is dashed.
  */
 function lineChart({ label, series, xName, yName, xFormat = short, tipHead }) {
   return drawn(el("div"), (width) => {
@@ -110,7 +110,7 @@ function lineChart({ label, series, xName, yName, xFormat = short, tipHead }) {
         svg(
           "text",
           { x: width / 2, y: height / 2, "text-anchor": "middle" },
-          "nothing chosen has values here",
+          "no values for the selected algorithms",
         ),
       );
       return picture;
@@ -241,7 +241,7 @@ function lineChart({ label, series, xName, yName, xFormat = short, tipHead }) {
   });
 }
 
-/** Stretches of points that have intervals. */
+/** Consecutive points that have intervals. */
 function parts(points) {
   const all = [[]];
   for (const p of points) {
@@ -251,7 +251,7 @@ function parts(points) {
   return all.filter((part) => part.length > 1);
 }
 
-/** Of every line its point nearest to x, if one is near; the highest first. */
+/** The point of each line nearest to x, if within a distance; the highest first. */
 function nearest(series, x, within) {
   return series
     .map((line) => ({
@@ -294,7 +294,7 @@ function showTip(head, rows, left, top) {
   tip.style.top = `${Math.max(4, Math.min(top + 12, innerHeight - height - 4))}px`;
 }
 
-/** Numbers with intervals, a row each: {name, place, value, low, high}. */
+/** Values with intervals, one row each: {name, place, value, low, high}. */
 function dotChart({ label, rows, xName }) {
   return drawn(el("div"), (width) => {
     const widest = Math.max(...rows.map((row) => row.name.length));

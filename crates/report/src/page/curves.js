@@ -1,8 +1,8 @@
-// The cards with charts: a task's learning curves, and what is said over tasks.
+// The cards with charts: learning curves of a task, aggregates over tasks.
 
 // --- Learning curves ---
 
-/** The mean of each value and those before it, so many in all. */
+/** A moving average: each value is averaged with those before it. */
 const smooth = (points) =>
   state.smooth === 1
     ? points
@@ -69,7 +69,7 @@ function curveCard(task) {
   const cells = cellsOf(task);
   const x = xOf(cells);
   const lines = cells.map((cell) => series(cell, x));
-  // What holds of several algorithms is said once.
+  // A remark on several algorithms is shown once.
   const said = new Map();
   for (const cell of cells)
     for (const remark of cell.remarks) said.set(remark, [...(said.get(remark) ?? []), cell.algorithm]);
@@ -82,7 +82,7 @@ function curveCard(task) {
       el(
         "li",
         {},
-        `nothing to draw for ${untimed.join(", ")}: ${state.x === "wall" ? "no time is known, or " : ""}no evaluation`,
+        `no curve for ${untimed.join(", ")}: ${state.x === "wall" ? "no times or " : ""}no evaluations`,
       ),
     );
   return el(

@@ -1,6 +1,6 @@
-// The page as a whole: choices, words, and drawing it all.
+// The page: selection, texts, rendering.
 
-// --- Colours, and light or dark ---
+// --- Colour scheme ---
 
 document.head.append(
   el(
@@ -19,13 +19,13 @@ at("theme").addEventListener("click", () => {
   root.colorScheme = dark ? "light" : "dark";
 });
 
-// --- Choices ---
+// --- Selection ---
 
 function chips(host, names, chosen, mark) {
   for (const name of names) {
     const button = el("button", { type: "button", "aria-pressed": "true" }, mark(name), name);
     button.addEventListener("click", (event) => {
-      // With Alt, this one alone; again, all.
+      // With Alt, only this one; again, all.
       if (event.altKey) {
         const alone = chosen.size === 1 && chosen.has(name);
         chosen.clear();
@@ -34,7 +34,7 @@ function chips(host, names, chosen, mark) {
       [...host.children].forEach((chip, i) => chip.setAttribute("aria-pressed", chosen.has(names[i])));
       render();
     });
-    button.title = "Shown or not; with Alt, this one alone";
+    button.title = "Show or hide; with Alt, show only this one";
     host.append(button);
   }
 }
@@ -50,7 +50,7 @@ for (const [id, read] of [
   ["smooth", (input) => Number(input.value)],
   ["seeds", (input) => input.checked],
 ]) {
-  // A browser that goes back may have kept a choice.
+  // On navigating back, the browser may have restored a selection.
   state[id] = read(at(id));
   at(id).addEventListener("change", () => {
     state[id] = read(at(id));
@@ -58,7 +58,7 @@ for (const [id, read] of [
   });
 }
 
-// --- All of it ---
+// --- Texts and rendering ---
 
 function words() {
   const folders = data.runs.filter((run) => run.origin === "folder");
@@ -67,7 +67,7 @@ function words() {
   at("summary").textContent = [
     plural(folders.length, "run"),
     folders.length < data.runs.length
-      ? `${plural(data.runs.length - folders.length, "curve")} of others`
+      ? `${plural(data.runs.length - folders.length, "published curve")}`
       : null,
     plural(data.algorithms.length, "algorithm"),
     plural(data.tasks.length, "task"),
@@ -75,16 +75,16 @@ function words() {
     .filter(Boolean)
     .join(" · ");
   at("about-curves").textContent =
-    `Mean return of deterministic evaluations over seeds; bands are 95 % bootstrap intervals over seeds, never over episodes.${single ? " A curve of one seed has no band." : ""} A smoothed curve has no band. A dashed line has fewer seeds than at its start; × marks where a run stopped.`;
+    `Mean return of deterministic evaluations over seeds; bands are 95 % bootstrap intervals over seeds, never over episodes.${single ? " A curve of one seed has no band." : ""} A smoothed curve has no band. A line is dashed where it has fewer seeds than at its start; × marks the end of a stopped run.`;
   const all = data.aggregate;
   at("over").hidden = !all;
   if (all) {
     const missing = all.members.some((member) => !member.iqm.interval);
     at("about-over").textContent =
-      `Normalised scores on ${all.tasks.join(", ")}: uniform actions 0, ${data.options.reference} 1. ${missing ? "Where a task has one seed only, there is no interval. " : "Intervals are 95 % stratified bootstrap over seeds. "}${all.left_out.length ? `Left out: ${all.left_out.join("; ")}.` : ""}`;
+      `Normalised scores on ${all.tasks.join(", ")}: uniform actions 0, ${data.options.reference} 1. ${missing ? "There is no interval because a task has only one seed. " : "Intervals are 95 % stratified bootstrap over seeds. "}${all.left_out.length ? `Excluded: ${all.left_out.join("; ")}.` : ""}`;
   }
   at("about-scores").textContent =
-    "A run's score is the mean of its last three deterministic evaluations up to the step of comparison; below is the mean over seeds, with its 95 % interval where there are two seeds or more.";
+    "A run's score is the mean of its last three deterministic evaluations up to the step of comparison. The table shows the mean over seeds, with a 95 % interval if there are at least two.";
   const machines = [
     ...new Set(
       folders.flatMap((run) =>
@@ -93,25 +93,25 @@ function words() {
     ),
   ];
   at("about-time").textContent =
-    `Times are as measured while the runs were made${machines.length ? `, on ${machines.join(", ")}` : ""}; what else a machine did is in them.`;
+    `Times were measured during the runs${machines.length ? `, on ${machines.join(", ")}` : ""}, and depend on the other load of the machine.`;
   const how = [
     [
       "Step of comparison",
-      "The furthest step that more than half of a task's algorithms have reached with some seed (or --at). A run that ends before it is drawn, and is in no score.",
+      "The largest step that more than half of a task's algorithms have reached with at least one seed (or --at). A run that ends earlier is drawn but enters no score.",
     ],
     [
       "Interval",
-      "95 % percentile bootstrap over seeds (10,000 draws; 2,000 for each point of a curve), stratified by task where tasks are put together. With few seeds it is too narrow: of two it is just their range.",
+      "95 % percentile bootstrap over seeds (10,000 resamples; 2,000 for each point of a curve), stratified by task for aggregates. With few seeds it is too narrow: for two seeds it is their range.",
     ],
     [
       "Normalised score",
-      `(score − uniform) / (reference − uniform). Uniform is the mean return before the first update, when actions are uniform; the reference is the mean score of ${data.options.reference} at the same step. Their own uncertainty is not in the intervals.`,
+      `(score − uniform) / (reference − uniform). Uniform is the mean return before the first update, when actions are uniform; the reference is the mean score of ${data.options.reference} at the step of comparison. The intervals do not include the uncertainty of these two.`,
     ],
     ["Interquartile mean", "The mean of the middle half of all scores of all tasks."],
-    ["Performance profile", "For every τ the share of runs above it, tasks weighing alike."],
+    ["Performance profile", "For every τ the share of runs above it, with equal weight per task."],
     [
       "Probability of improvement",
-      "Over all pairs of runs on the same task, how often one beats the other (a draw counts half), averaged over tasks.",
+      "Over all pairs of runs on the same task, how often one beats the other (a tie counts half), averaged over tasks.",
     ],
     [
       "Source",
@@ -120,7 +120,7 @@ function words() {
   ];
   at("how").replaceChildren(...how.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]));
   at("foot").textContent =
-    `Made by runner report ${data.version}. The tables (CSV, Markdown) and figures (SVG, PNG) stand beside this page.`;
+    `Generated by runner report ${data.version}. The same folder contains the tables (CSV, Markdown) and figures (SVG, PNG).`;
 }
 
 function render() {

@@ -1,5 +1,5 @@
 "use strict";
-// What the report found, what of it is chosen, and words that all parts of the page share.
+// The report's data, the current selection, and helpers of all parts of the page.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);

@@ -3,7 +3,7 @@
 const scroll = (label, table) =>
   el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, table);
 
-/** A table with these names of columns above its rows. */
+/** A table with column names and rows. */
 const columns = (names, rows) =>
   el(
     "table",
@@ -20,7 +20,7 @@ const columns = (names, rows) =>
     el("tbody", {}, rows),
   );
 
-/** Tasks across, algorithms down; `show` answers the texts of a cell, the second small. */
+/** One column per task, one row per algorithm; `show` returns a cell's texts, the second small. */
 function grid(label, head, show) {
   const tasks = tasksShown();
   const rows = data.algorithms.filter(
@@ -89,7 +89,7 @@ function timeTables() {
         "p",
         { class: "quiet" },
         el("br"),
-        `Until a run's evaluation first reaches a normalised score of ${data.options.threshold}: the median over seeds, and how many reach it.`,
+        `Time until an evaluation of a run first reaches a normalised score of ${data.options.threshold}: the median over seeds, and how many reach it.`,
       ),
       grid("Time to threshold", "steps, time", (cell) => {
         const time = cell.to_threshold;
@@ -134,7 +134,7 @@ function timeTables() {
 function stateOf(run) {
   if (run.origin !== "folder")
     return [
-      run.origin === "table" ? `others' run, to step ${comma.format(run.reached)}` : "others' mean over runs",
+      run.origin === "table" ? `published run, to step ${comma.format(run.reached)}` : "published mean over runs",
       false,
     ];
   const of = run.asked == null ? "" : ` of ${comma.format(run.asked)}`;
@@ -203,7 +203,7 @@ function openSettings(index) {
     );
   };
   const rows = keys.map((key) => ({ key, value: own.get(key) ?? "not set", elsewhere: differing(key) }));
-  // What the title says already is no news, and how a run was started comes last.
+  // Skip what the title shows; settings of how the run was started come last.
   const known = new Set(["run.algo", "run.env", "run.seed"]);
   const late = ({ key }) => key.startsWith("run.") || key.startsWith("versions.");
   const differ = rows
@@ -227,7 +227,7 @@ function openSettings(index) {
         ? `Differs from ${plural(others.length, "other run")} of ${run.algorithm}`
         : `The only run of ${run.algorithm}`,
     ),
-    others.length && !differ.length ? el("p", { class: "quiet" }, "in nothing but task and seed") : "",
+    others.length && !differ.length ? el("p", { class: "quiet" }, "only in task and seed") : "",
     differ.length
       ? columns(
           ["key", "here", "elsewhere"],

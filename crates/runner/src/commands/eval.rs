@@ -76,5 +76,5 @@ pub fn eval(args: &EvalArgs) -> Outcome<()> {
     let never = Stop::default();
     let episodes = evaluator.run(agent.as_ref(), mode, &never)?.expect("no stop is requested");
     let row = EvalRow::summarise(step, mode_name(mode), &episodes, begun.elapsed().as_secs_f64());
-    report::print(&[row]).map_err(Failure::stdout)
+    report::write(std::io::stdout(), &[row]).map_err(Failure::stdout)
 }

@@ -206,7 +206,7 @@ mod tests {
         let long = "x".repeat(300);
         let cases: &[(&[&str], &[&str])] = &[
             (&["--algos", "sac,smpf"], &["smpf", "'smfp'"]),
-            (&["--algos", "sac,td3", "--preset", "crossq"], &["td3", "preset 'crossq'"]),
+            (&["--algos", "sac,td3", "--preset", "layernorm"], &["td3", "preset 'layernorm'"]),
             (&["--grid", "objective.lamda=1,2"], &["objective.lamda", "'objective.lambda'"]),
             (&["--algos", "sac,smfp", "--grid", "objective.lambda=1"], &["sac has no such key"]),
             (&["--algos", "sac,smfp", "--set", "objective.lambda=1"], &["sac has no such key"]),

@@ -80,5 +80,5 @@ pub fn report(args: &ReportArgs) -> Outcome<()> {
         eprintln!("{line}");
     }
     eprintln!("wrote {} and the tables and figures next to it", page.display());
-    report::print(&report::scores(&study)).map_err(Failure::stdout)
+    report::write(std::io::stdout(), &report::scores(&study)).map_err(Failure::stdout)
 }

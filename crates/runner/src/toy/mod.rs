@@ -62,7 +62,7 @@ pub fn run(study: &Study) -> Outcome<()> {
         picture.write(&out.join(format!("{name}.png")))?;
         table.finish()?;
     }
-    report::print(&last).map_err(Failure::stdout)
+    report::write(std::io::stdout(), &last).map_err(Failure::stdout)
 }
 
 /// A variant's rows, and the samples of each.

@@ -73,7 +73,7 @@ impl WatchedRun {
 
     fn follow_training(&mut self) -> bool {
         let Some(news) = self.train_log.news() else { return false };
-        if news.anew {
+        if news.rewritten {
             self.train.clear();
             self.recent.clear();
         }
@@ -86,7 +86,7 @@ impl WatchedRun {
 
     fn follow_evaluations(&mut self) -> bool {
         let Some(news) = self.eval_log.news() else { return false };
-        if news.anew {
+        if news.rewritten {
             self.evaluations.clear();
             self.evaluated = 0;
         }
@@ -154,7 +154,7 @@ impl<Row: for<'de> Deserialize<'de>> Follow<Row> {
                 let folder = self.tail.path().parent().unwrap_or(Path::new(""));
                 let folder = format!("{}/", folder.display());
                 self.problem = Some(problem.to_string().replace(&folder, ""));
-                Some(News { rows: Vec::new(), anew: true })
+                Some(News { rows: Vec::new(), rewritten: true })
             }
         }
     }

@@ -233,7 +233,7 @@ fn runs_that_appear_go_on_stop_fail_and_end_are_followed() {
     assert!(runs.update());
     assert!(first(&runs).contains("21k/1M"), "{}", first(&runs));
     assert!(runs.all()[0].status.reason.is_none());
-    half("9.5,,,,,,,,,50.0,0.0\n");
+    half("9.5,,50.0,0.0\n");
     assert!(runs.update());
     assert!(first(&runs).contains("22k/1M") && first(&runs).contains("-999.5"));
     assert_eq!((runs.all()[0].train.len(), runs.all()[0].evaluations.len()), (22, 2));
