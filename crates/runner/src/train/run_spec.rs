@@ -28,7 +28,7 @@ pub struct RunSpec {
     pub out: PathBuf,
     /// A MJCF file of the user's instead of the task's.
     pub model: Option<PathBuf>,
-    /// What to do if the run's folder is in use.
+    /// How to start if the folder already holds a run.
     pub start: StartMode,
     /// All settings.
     pub settings: Settings,
@@ -52,7 +52,7 @@ impl RunSpec {
         }
     }
 
-    /// The same, if it is valid as far as that does not depend on the machine.
+    /// Checks the task, the name and the device, without a look at the machine.
     ///
     /// # Errors
     /// An unknown task or device, or a name that a folder can't have.
