@@ -8,12 +8,26 @@
 //! train                     one run: settings, folder, training loop, checkpoints
 //! base                      errors, devices, versions, checksums, signals, text
 //! ```
+//!
+//! A run without the command line:
+//!
+//! ```no_run
+//! use runner::train::run_spec::RunSpec;
+//! use runner::train::settings::{Sources, resolve};
+//!
+//! let (algo, env) = ("sac", "Hopper-v4");
+//! let sources =
+//!     Sources { algo, env, preset: "default", steps: Some(20_000), ..Sources::default() };
+//! let spec = RunSpec::new(algo, env, 0, resolve(&sources)?);
+//! runner::train::run(&spec)?; // writes results/sac/Hopper-v4/seed-0/
+//! # Ok::<(), runner::base::failure::Failure>(())
+//! ```
 
-mod base;
+pub mod base;
 mod commands;
-mod sweep;
+pub mod sweep;
 mod toy;
-mod train;
+pub mod train;
 mod watch;
 
 pub use commands::main;

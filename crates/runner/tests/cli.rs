@@ -179,7 +179,7 @@ fn a_recorded_configuration_repeats_its_run() {
 }
 
 #[test]
-fn a_finished_run_is_never_overwritten_and_restart_keeps_it_beside_the_new_one() {
+fn a_finished_run_is_never_overwritten_and_restart_keeps_it_under_another_name() {
     let out = tempfile::tempdir().unwrap();
     assert!(train(out.path(), "Swimmer-v4", 5, &[]).status.success());
     let run = folder(out.path(), "Swimmer-v4", 5);
@@ -249,7 +249,7 @@ fn cuda_that_is_not_there_is_an_error_and_never_a_silent_fall_back() {
 }
 
 #[test]
-fn a_missing_or_altered_model_is_named_with_the_mend() {
+fn a_missing_or_altered_model_is_named_with_the_fix() {
     let models = tempfile::tempdir().unwrap();
     for file in fs::read_dir(envs::models_dir()).unwrap() {
         let file = file.unwrap();
@@ -279,7 +279,7 @@ fn an_output_folder_that_cannot_be_made_is_one_line() {
 
 #[test]
 fn a_disk_without_room_for_the_replay_is_found_before_training() {
-    // A limit on the size of files stands for the full disk: the reservation fails
+    // A limit on the size of files simulates the full disk: the reservation fails
     // in the same place. The signal that comes with it is ignored, as a full
     // disk sends none.
     let out = tempfile::tempdir().unwrap();
@@ -469,4 +469,14 @@ fn help_explains_every_switch() {
         assert!(text.contains(&format!("{key} = ")), "{key}");
     }
     assert!(text.contains("semi-implicit"));
+}
+
+#[test]
+fn a_panic_is_one_line_and_exit_code_1() {
+    // Printing to a pipe that nothing reads is a panic.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut doctor = runner();
+    let output = doctor.arg("doctor").env_remove("RUST_BACKTRACE").stdout(writer).output().unwrap();
+    refused(&output, 1, &["internal failure", "stdout", "RUST_BACKTRACE"]);
 }

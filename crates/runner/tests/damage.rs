@@ -1,5 +1,5 @@
 //! Damaged files of a run: each gives one clear line, and either the checkpoint
-//! before or a refusal. Whatever goes on ends with the bytes of a run left alone.
+//! before or a refusal. A run that resumes ends with the bytes of an uninterrupted one.
 
 mod common;
 
@@ -72,7 +72,7 @@ impl Copy {
         text.lines().filter(|line| line.starts_with("warning: ")).map(String::from).collect()
     }
 
-    /// Refuses to go on, in one line after the warnings; all that was there stays.
+    /// Refuses to resume, in one line after the warnings; all files are unchanged.
     fn refuses(&self, case: &str, words: &[&str]) {
         let before = fs::read(self.run.join("train.csv")).unwrap_or_default();
         let output = self.go_on();
@@ -241,7 +241,7 @@ fn a_record_that_is_damaged_missing_or_of_other_settings_is_refused() {
 }
 
 #[test]
-fn resume_refuses_to_begin_and_restart_keeps_the_stopped_run_beside_the_new_one() {
+fn resume_refuses_to_begin_and_restart_keeps_the_stopped_run_under_another_name() {
     let out = tempfile::tempdir().unwrap();
     let output = command(out.path()).arg("--resume").output().unwrap();
     refused(&output, 2, &["holds no run to resume", "--resume"]);

@@ -99,8 +99,8 @@ fn kill(child: &Child, signal: &str) {
     assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
 }
 
-/// Kills a run so many times, lets it end, and compares it with one that was left
-/// alone; answers how many of the blows fell into a checkpoint.
+/// Kills a run several times, lets it end, and compares it with an uninterrupted one.
+/// Returns how many of the kills came during a checkpoint.
 fn survives(case: &Case, kills: usize) -> usize {
     let (alone, struck) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let output = case.run(alone.path());

@@ -44,7 +44,7 @@ pub struct EvalArgs {
 pub fn eval(args: &EvalArgs) -> Outcome<()> {
     let path = args.run.join("config.toml");
     let text = std::fs::read_to_string(&path).map_err(|error| {
-        Failure::Usage(format!("{}: {error}; --run wants the folder of a run", path.display()))
+        Failure::Usage(format!("{}: {error}; --run expects the folder of a run", path.display()))
     })?;
     let origin = path.display().to_string();
     let damaged = |what: &str| Failure::Usage(format!("{origin}: {what}"));

@@ -1,6 +1,5 @@
 //! Flags and values that several commands share.
 
-use crate::train::run_folder::StartMode;
 use crate::train::run_spec::RunSpec;
 use crate::train::settings::{Settings, Sources};
 use clap::Args;
@@ -58,17 +57,12 @@ impl RunFlags {
     /// A run with these flags and settings that were resolved from them.
     pub fn spec(&self, algo: &str, env: &str, seed: u64, settings: Settings) -> RunSpec {
         RunSpec {
-            algo: algo.into(),
-            env: env.into(),
-            seed,
             name: self.name.clone(),
             preset: self.preset.clone(),
             device: self.device.clone(),
             threads: self.threads,
             out: self.out.clone(),
-            model: None,
-            start: StartMode::BeginOrResume,
-            settings,
+            ..RunSpec::new(algo, env, seed, settings)
         }
     }
 }

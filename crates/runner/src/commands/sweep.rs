@@ -40,7 +40,7 @@ pub fn sweep(args: &SweepArgs) -> Outcome<()> {
     Ok(())
 }
 
-/// The indices that are asked for, of a manifest with so many lines.
+/// The indices of the runs, in a manifest of `lines` lines.
 fn chosen(args: &SweepArgs, lines: usize) -> Outcome<Vec<usize>> {
     let Some(NumberList(indices)) = &args.indices else { return Ok((0..lines).collect()) };
     match indices.iter().find(|index| **index >= lines as u64) {

@@ -4,7 +4,6 @@
 //! trains a line changes the run. Lines may be added; `runner run --index` counts them from 0.
 
 use crate::base::failure::{Failure, Outcome};
-use crate::train::run_folder::StartMode;
 use crate::train::run_spec::RunSpec;
 use crate::train::settings::{self, Settings};
 use serde::{Deserialize, Serialize};
@@ -156,17 +155,12 @@ fn spec(text: &str) -> Result<RunSpec, String> {
         .map_err(|error| format!("settings: {error}"))?;
     let settings = settings::of_run(&line.algo, &document, "settings").map_err(plain)?;
     let run = RunSpec {
-        algo: line.algo,
-        env: line.env,
-        seed: line.seed,
         name: line.name,
         preset: line.preset,
         device: line.device,
         threads: line.threads,
         out: line.out,
-        model: None,
-        start: StartMode::BeginOrResume,
-        settings,
+        ..RunSpec::new(&line.algo, &line.env, line.seed, settings)
     };
     run.checked().map_err(plain)
 }
@@ -180,17 +174,10 @@ mod tests {
     fn planned(algo: &str, preset: &str) -> RunSpec {
         let sources = Sources { algo, env: "Hopper-v4", preset, ..Sources::default() };
         RunSpec {
-            algo: algo.into(),
-            env: "Hopper-v4".into(),
-            seed: u64::MAX,
             name: Some("a-b_c.d".into()),
             preset: preset.into(),
             device: "cuda:1".into(),
-            threads: None,
-            out: "results".into(),
-            model: None,
-            start: StartMode::BeginOrResume,
-            settings: resolve(&sources).unwrap(),
+            ..RunSpec::new(algo, "Hopper-v4", u64::MAX, resolve(&sources).unwrap())
         }
     }
 

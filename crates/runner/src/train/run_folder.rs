@@ -255,8 +255,8 @@ fn lock(path: &Path) -> Outcome<File> {
 ///
 /// This takes the lock for a moment: the system has no other way to ask that also covers the
 /// processes of other machines and containers. The lock is a shared one, so that probes do not
-/// disturb each other. A run that starts in that moment takes a shared lock, which shows that it
-/// is only a probe, and waits for its end ([`lock`]).
+/// disturb each other. A run that starts in that moment sees that the lock can be shared, so that
+/// no run holds it, and waits for the end of the probe ([`lock`]).
 pub fn is_running(path: &Path) -> bool {
     let probe = File::open(path.join("lock")).map(|lock| lock.try_lock_shared());
     matches!(probe, Ok(Err(TryLockError::WouldBlock)))

@@ -28,14 +28,31 @@ pub struct RunSpec {
     pub out: PathBuf,
     /// A MJCF file of the user's instead of the task's.
     pub model: Option<PathBuf>,
-    /// What to do if the run's folder is in use.
+    /// How to start if the folder already holds a run.
     pub start: StartMode,
     /// All settings.
     pub settings: Settings,
 }
 
 impl RunSpec {
-    /// The same, if it is valid as far as that does not depend on the machine.
+    /// A run on the CPU in `results/`, with the task's own model and one thread per processor.
+    pub fn new(algo: &str, env: &str, seed: u64, settings: Settings) -> Self {
+        Self {
+            algo: algo.into(),
+            env: env.into(),
+            seed,
+            name: None,
+            preset: "default".into(),
+            device: "cpu".into(),
+            threads: None,
+            out: "results".into(),
+            model: None,
+            start: StartMode::BeginOrResume,
+            settings,
+        }
+    }
+
+    /// Checks the task, the name and the device, without a look at the machine.
     ///
     /// # Errors
     /// An unknown task or device, or a name that a folder can't have.

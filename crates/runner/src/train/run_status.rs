@@ -52,6 +52,7 @@ impl State {
 /// State and progress of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunStatus {
+    /// What it is doing.
     pub state: State,
     /// Environment steps so far, as of the last row of `train.csv`.
     pub step: u64,

@@ -21,25 +21,41 @@ const RECORD_SECTIONS: [&str; 2] = ["run", "versions"];
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
+    /// Environment steps of a run.
     pub steps: u64,
+    /// Steps with uniformly random actions, before the first update.
     pub warmup_steps: u64,
+    /// Transitions in an update.
     pub batch_size: usize,
+    /// Environments that step together.
     pub envs: usize,
+    /// Updates per environment step after the warm-up.
     pub updates_per_step: f64,
+    /// Observations that the replay keeps.
     pub replay_capacity: usize,
+    /// Whether to keep a copy of the replay on the device.
     pub replay_on_device: bool,
+    /// Environment steps between evaluations.
     pub eval_interval: u64,
+    /// Episodes of an evaluation.
     pub eval_episodes: usize,
+    /// Names of the modes that are evaluated ([`modes`](Self::modes)).
     pub eval_modes: Vec<String>,
+    /// Environment steps between rows of `train.csv`.
     pub log_interval: u64,
+    /// Whether to write TensorBoard event files.
     pub tensorboard: bool,
+    /// Environment steps between checkpoints.
     pub checkpoint_interval: u64,
+    /// Minutes between checkpoints.
     pub checkpoint_minutes: f64,
 }
 
 /// A validated configuration, and the document that it was read from.
 pub struct Settings {
+    /// The training loop.
     pub train: TrainConfig,
+    /// The algorithm.
     pub algorithm: Box<dyn AgentConfig>,
     /// Every key with its resolved value and its comment.
     pub document: DocumentMut,
@@ -66,13 +82,21 @@ impl Settings {
 /// `[train]`, and override `set`.
 #[derive(Default)]
 pub struct Sources<'a> {
+    /// Algorithm, which must be given.
     pub algo: &'a str,
+    /// Task, for the preset's table of it.
     pub env: &'a str,
+    /// Preset, which must be given.
     pub preset: &'a str,
+    /// TOML file that overrides the preset.
     pub config: Option<&'a Path>,
+    /// Assignments `section.key=value` that override the file.
     pub set: &'a [String],
+    /// `train.steps`.
     pub steps: Option<u64>,
+    /// `train.envs`.
     pub envs: Option<u64>,
+    /// Sets `train.tensorboard`.
     pub tensorboard: bool,
 }
 

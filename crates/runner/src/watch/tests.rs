@@ -1,4 +1,4 @@
-//! What the window shows of real folders, in windows of several sizes.
+//! The view of real folders, in windows of several sizes.
 
 use super::runs::Runs;
 use super::table;
@@ -52,7 +52,7 @@ fn copy(root: &Path, run: &str) -> PathBuf {
     folder
 }
 
-/// A run of a million steps after so many thousands, with the process at work on it.
+/// A run of a million steps in progress, with the lock of its process.
 struct Begun {
     folder: PathBuf,
     log: Log<TrainRow>,
@@ -111,13 +111,13 @@ fn one_run_is_shown_in_windows_of_all_sizes() {
         }
         let bottom = lines.last().unwrap();
         assert!(bottom.contains("1/1  1 done") && bottom.contains("q quit"), "{bottom}");
-        // Where there is room, its curve stands below.
+        // If there is room, its curve is below the table.
         let title = lines.iter().filter(|line| line.contains("smfp HalfCheetah-v4 seed 1"));
         assert_eq!(title.count(), usize::from(size.1 > 15), "{lines:#?}");
         let curve = lines.concat();
         assert_eq!(curve.contains("30k steps") && curve.contains('•'), size.1 > 15, "{lines:#?}");
     }
-    // Where there is none, it may have the window to itself, with what the table left out.
+    // If there is none, it may fill the window, with what the table left out.
     let lines = lines(&runs, (40, 15), 0, true);
     let all = lines.concat();
     for word in ["smfp HalfCheetah-v4 seed 1", "step 30000 of 30000", &evaluation, "30k steps", "•"]
