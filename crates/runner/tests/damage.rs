@@ -156,7 +156,7 @@ fn forge(checkpoint: &Path, from: &str, to: &str) {
 #[test]
 fn a_checkpoint_of_another_version_algorithm_task_or_seed_is_refused() {
     let cases = [
-        ("\"format\":1", "\"format\":2"),
+        ("\"format\":2", "\"format\":1"),
         ("\"algo\":\"smfp\"", "\"algo\":\"sac\""),
         ("\"env\":\"Hopper-v4\"", "\"env\":\"Ant-v4\""),
         ("\"seed\":1", "\"seed\":7"),
@@ -173,6 +173,15 @@ fn a_checkpoint_of_another_version_algorithm_task_or_seed_is_refused() {
         forge(&checkpoint, "\"due\":0.0", "\"due\":1e300");
     }
     copy.refuses("updates", &["updates are due"]);
+}
+
+#[test]
+fn a_checkpoint_with_other_metrics_is_refused_by_their_names() {
+    let copy = Copy::new();
+    for checkpoint in checkpoints(&copy.run) {
+        forge(&checkpoint, "[\"grad_norm\"", "[\"of_another_version\"");
+    }
+    copy.refuses("metrics", &["of_another_version", "this version has", "--restart"]);
 }
 
 #[test]
