@@ -156,7 +156,7 @@ fn forge(checkpoint: &Path, from: &str, to: &str) {
 #[test]
 fn a_checkpoint_of_another_version_algorithm_task_or_seed_is_refused() {
     let cases = [
-        ("\"format\":1", "\"format\":2"),
+        ("\"format\":2", "\"format\":1"),
         ("\"algo\":\"smfp\"", "\"algo\":\"sac\""),
         ("\"env\":\"Hopper-v4\"", "\"env\":\"Ant-v4\""),
         ("\"seed\":1", "\"seed\":7"),
