@@ -11,7 +11,7 @@
 //!
 //! A run without the command line:
 //!
-//! ```no_run
+//! ```no_run,standalone_crate
 //! use runner::train::run_spec::RunSpec;
 //! use runner::train::settings::{Sources, resolve};
 //!

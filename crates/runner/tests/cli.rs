@@ -315,7 +315,7 @@ fn a_run_that_leaves_the_finite_numbers_stops_with_the_step_and_the_quantity() {
     assert!(last.contains("training diverged at step") && last.contains("grad_norm is"), "{last}");
     let run = folder(out.path(), "Hopper-v4", 1);
     assert!(!run.join("DONE").exists());
-    // The checkpoint before is good, and going on from it meets the same end.
+    // The checkpoint before is intact, and a run resumed from it ends the same way.
     let eval = runner().args(["eval", "--episodes", "1", "--run"]).arg(&run).output().unwrap();
     assert!(eval.status.success(), "{}", stderr(&eval));
     assert_eq!(stderr(&attempt()).lines().last().unwrap(), last);

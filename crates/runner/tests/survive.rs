@@ -149,8 +149,7 @@ fn a_run_that_is_killed_again_and_again_ends_as_if_left_alone() {
 
 #[test]
 fn every_algorithm_and_task_goes_on_after_a_kill() {
-    let others = ["td3", "crossq", "mdpo", "meanflow", "qvpo", "smfp", "sac"];
-    for (algo, env) in others.into_iter().zip(TASKS) {
+    for (algo, env) in runner::algorithms().into_iter().zip(TASKS.into_iter().cycle()) {
         survives(&Case { algo, env, steps: 1500, more: &[] }, 1);
     }
 }
