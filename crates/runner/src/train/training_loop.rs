@@ -11,7 +11,7 @@ use crate::train::logs::{EVAL, Logs, TRAIN, is_empty, log};
 use crate::train::memory;
 use crate::train::progress::Progress;
 use crate::train::settings::TrainConfig;
-use agent::{ActMode, Agent, Batch, DeviceReplay, Metrics, stream};
+use agent::{Agent, Batch, DeviceReplay, Metrics, stream};
 use envs::{Batch as Envs, BatchStep};
 use ndarray::aview1;
 use networks::tensor_from;
@@ -406,7 +406,7 @@ impl<'a> Run<'a> {
         }
         let shape = [n as i64, spec.obs_dim as i64];
         let obs = tensor_from(&self.rollout.obs_f32, &shape, self.device);
-        to_rows(&self.agent.act(&obs, ActMode::Explore, rng))
+        to_rows(&self.agent.explore(&obs, rng))
     }
 
     /// One update from the replay.
