@@ -45,13 +45,16 @@ from recording import (
     draw_adam,
     draw_batch,
     draw_critics,
+    draw_obs_norm,
     draw_params,
     linear,
     linear_shapes,
     named,
     norm_of,
+    observe,
     preset_of,
     record,
+    seen,
     smallest,
     step_critics,
     sub,
@@ -94,7 +97,8 @@ def draw_state(rng, name, c):
     alpha = 0.3 if e["automatic"] else e["alpha"]
     state["temperature.log_alpha"] = np.array([math.log(alpha)])
     state |= draw_adam(rng, "temperature_adam", TEMPERATURE_SHAPES, 37)
-    return state
+    # So many minibatches that the next has the smallest weight.
+    return state | draw_obs_norm(rng, c["actor"], 4000)
 
 
 def draw_noise(rng, c, state):
@@ -127,7 +131,8 @@ def update_critics(c, state, batch, noise):
     """Step of the critics and their targets; (changed entries of the state, metrics)."""
     k, actor = c["critic"], sub(state, "actor")
     alpha = jnp.exp(state["temperature.log_alpha"][0])
-    next_action, next_log_prob, log_std = sample(c, actor, batch["next_obs"], noise["next"])
+    next_obs = seen(c["actor"], state, batch["next_obs"])
+    next_action, next_log_prob, log_std = sample(c, actor, next_obs, noise["next"])
     clear_clamp(log_std)
     new, metrics = step_critics(k, state, batch, next_action, -alpha * next_log_prob)
     return new | track_critics(k, state | new), metrics
@@ -141,7 +146,8 @@ def update_actor(c, state, batch, noise):
     alpha = jnp.exp(temperature["log_alpha"][0])
 
     def loss(p):
-        action, log_prob, log_std = sample(c, p, batch["obs"], noise["actor"])
+        obs = seen(a, state, batch["obs"])
+        action, log_prob, log_std = sample(c, p, obs, noise["actor"])
         q, _ = critics(k, critic, stats, batch["obs"], action)
         return (alpha * log_prob - smallest(q)).mean(), (log_prob, log_std, q)
 
@@ -176,7 +182,10 @@ def update_actor(c, state, batch, noise):
 
 
 def update(c, state, batch, noise):
+    observed = observe(c["actor"], state, batch["obs"])
+    state |= observed
     new, metrics = update_critics(c, state, batch, noise)
+    new |= observed
     if actor_due(c, state):
         actor, actor_metrics = update_actor(c, state | new, batch, noise)
         return new | actor, metrics | actor_metrics

@@ -35,15 +35,18 @@ from recording import (
     draw_batch,
     draw_behind,
     draw_critics,
+    draw_obs_norm,
     draw_params,
     follow,
     linear,
     linear_shapes,
     named,
     norm_of,
+    observe,
     preset_of,
     record,
     relu,
+    seen,
     smallest,
     step_critics,
     sub,
@@ -61,6 +64,7 @@ LOG_STD_RANGE = (-10.0, 0.0)
 TANH_MARGIN = 1e-3
 MIN_STD = 1e-6
 MIN_SCALE = 1e-6
+LAMBDA_RANGE = (1e-6, 1e6)
 
 
 # --- Layout: names and shapes, in the order of the flat vector ------------------------------------
@@ -86,13 +90,18 @@ def draw_state(rng, name, c):
     state = named("actor", actor) | named("actor_lagged", draw_behind(rng, actor))
     state |= draw_adam(rng, "actor_adam", actor_shapes(c), 37)
     state |= draw_critics(rng, c["critic"], 111)
-    if c["entropy"]["mode"] == "dual":
+    if c["entropy"]["mode"] == "soft":
         state["temperature.log_alpha"] = np.array([math.log(0.3)])
         state |= draw_adam(rng, "temperature_adam", [("log_alpha", (1,))], 37)
     # Weighted sum and sum of weights of a bias-corrected average: 0.8. One case has seen nothing.
     state["q_scale"] = np.array([0.0, 0.0] if name == "mirror-only" else [0.4, 0.5])
+    # A running ratio of gradients (0.6), and lambda after some moves.
+    if c["mirror"]["weight"] == "balanced":
+        state["mirror_ratio"] = np.array([0.3, 0.5])
+    elif c["mirror"]["weight"] == "budget":
+        state["mirror_log_lambda"] = np.array([-0.7])
     state["actor_updates"] = np.int64(37)
-    return state
+    return state | draw_obs_norm(rng, c["actor"], 570)
 
 
 def uses_mirror(c):
@@ -113,6 +122,8 @@ def draw_noise(rng, c):
         "z": normal(BATCH, ACT),
         "xi": normal(BATCH, ACT),
     }
+    if c["entropy"]["target_latents"] > 0:
+        noise["next_latents"] = normal(c["entropy"]["target_latents"] * BATCH, ACT)
     if c["entropy"]["estimate"] == "semi-implicit" and c["entropy"]["latents"] > 0:
         noise["latents"] = normal(c["entropy"]["latents"] * BATCH, ACT)
     if uses_mirror(c):
@@ -160,7 +171,8 @@ def head(c, p, h):
 
 
 def gaussian(c, p, obs, z):
-    """mu = g(s, z, 1) and log sigma of the head on the output."""
+    """mu = g(s, x, 1) for the latent x that `z` is scaled to, and log sigma of the head."""
+    z = c["policy"]["latent_std"] * z
     zero, one = jnp.zeros((len(obs), 1)), jnp.ones((len(obs), 1))
     h = features(c, p, obs, z, zero, one)
     return z - linear(p, "velocity", h), head(c, p, h)
@@ -168,6 +180,14 @@ def gaussian(c, p, obs, z):
 
 def log_density(raw, mean, log_std):
     return norm.logpdf(raw, mean, jnp.exp(log_std)).sum(axis=-1)
+
+
+def semi_implicit(c, p, obs, a, latents):
+    """log pi(a|s) of actions `a` over their own latent and some fresh ones."""
+    each = [log_density(a["raw"], a["mean"], a["log_std"])]
+    for z in latents.reshape(-1, BATCH, ACT):
+        each.append(log_density(a["raw"], *gaussian(c, p, obs, z)))
+    return jnp.log(jnp.exp(jnp.stack(each)).mean(axis=0)) - squash(c, a["raw"])[1]
 
 
 def squash(c, raw):
@@ -206,7 +226,7 @@ def entropy_target(c):
 
 def alpha_now(c, state):
     e = c["entropy"]
-    if e["mode"] == "dual":
+    if e["mode"] == "soft":
         return jnp.exp(state["temperature.log_alpha"][0])
     over = e["alpha_decay_updates"]
     share = min(int(state["actor_updates"]) / over, 1.0) if over > 0 else 1.0
@@ -226,24 +246,26 @@ def update_critics(c, state, batch, noise):
     k = c["critic"]
     target, stats = target_critics(k, state), sub(state, "critic_stats")
     count = c["candidates"]["target"]
+    actor, obs = sub(state, "actor"), seen(c["actor"], state, batch["next_obs"])
     rows = jnp.repeat(batch["next_obs"], count, axis=0)
-    proposals = draw(c, sub(state, "actor"), rows, noise["next_z"], noise["next_xi"])
+    repeated = jnp.repeat(obs, count, axis=0)
+    proposals = draw(c, actor, repeated, noise["next_z"], noise["next_xi"])
     q = smallest(critics(k, target, stats, rows, proposals["action"])[0])
     q = q.reshape(BATCH, count)
     if count > 1:
         ordered = jnp.sort(q, axis=1)
         clear("the best candidate", ordered[:, -1] - ordered[:, -2])
     best = jnp.arange(BATCH) * count + q.argmax(axis=1)
-    next_action, next_log_prob = proposals["action"][best], proposals["log_prob"][best]
+    chosen = {key: value[best] for key, value in proposals.items()}
 
     bonus = 0.0
-    if c["entropy"]["in_target"] != "none":
-        centre = entropy_target(c) if c["entropy"]["in_target"] == "centred" else 0.0
-        # alpha weighs the entropy against Q / S.
-        scale = scale_of(c, state["q_scale"])
-        bonus = alpha_now(c, state) * (-next_log_prob - centre) * scale
+    if c["entropy"]["mode"] == "soft":
+        log_prob = chosen["log_prob"]
+        if "next_latents" in noise:
+            log_prob = semi_implicit(c, actor, obs, chosen, noise["next_latents"])
+        bonus = -alpha_now(c, state) * log_prob
 
-    new, metrics = step_critics(k, state, batch, next_action, bonus)
+    new, metrics = step_critics(k, state, batch, chosen["action"], bonus)
     return new | track_critics(k, state | new), metrics
 
 
@@ -252,17 +274,19 @@ def logits(c, advantage):
 
 
 def regressed(c, state, value, obs, replay, noise):
-    """b and w of the mirror term."""
+    """b and w of the mirror term, and the values of the lagged policy's candidates."""
     m = c["mirror"]
     rows, k = len(obs), m["candidates"]
-    lagged = sub(state, "actor_lagged")
-    drawn = draw(c, lagged, jnp.repeat(obs, k, axis=0), noise["mirror.z"], noise["mirror.xi"])
+    lagged, repeated = sub(state, "actor_lagged"), jnp.repeat(obs, k, axis=0)
+    repeated = seen(c["actor"], state, repeated)
+    drawn = draw(c, lagged, repeated, noise["mirror.z"], noise["mirror.xi"])
     drawn = drawn["action"].reshape(rows, k, ACT)
     value_of_each = lambda actions: jax.vmap(lambda a: value(obs, a), 1, 1)(actions)
     if m["actions"] == "replay":
-        advantage = value(obs, replay) - value_of_each(drawn).mean(axis=1)
+        q = value_of_each(drawn)
+        advantage = value(obs, replay) - q.mean(axis=1)
         weight = jnp.minimum(jnp.exp(logits(c, advantage)), m["weight_max"])
-        return replay, weight / weight.mean()
+        return replay, weight / weight.mean(), q
     candidates = drawn
     if m["actions"] == "broad":
         spread = 2 * noise["mirror.uniform"] - 1
@@ -272,36 +296,69 @@ def regressed(c, state, value, obs, replay, noise):
     edges = jnp.cumsum(share, axis=1)[:, :-1]
     clear("the mirror term's candidate", jnp.abs(edges - noise["mirror.choice"]))
     choice = (edges <= noise["mirror.choice"]).sum(axis=1)
-    return candidates[jnp.arange(rows), choice], jnp.ones(rows)
+    return candidates[jnp.arange(rows), choice], jnp.ones(rows), q[:, :k]
 
 
 def mirror_term(c, state, value, batch, noise):
-    """Equation (5): the loss as a function of the policy's parameters."""
+    """Equation (5): the map g as a function of the policy's parameters, the loss as a function of
+    the map, and the values of the lagged policy's candidates."""
     m = c["mirror"]
     rows = mirror_rows(c)
     obs, replay = batch["obs"][:rows], batch["action"][:rows]
-    b, weight = regressed(c, state, value, obs, replay, noise)
+    b, weight, values = regressed(c, state, value, obs, replay, noise)
     if c["policy"]["squash"] == "tanh":
         b = jnp.arctanh(jnp.clip(b, TANH_MARGIN - 1, 1 - TANH_MARGIN))
     b = b + c["entropy"]["sigma_target"] * noise["mirror.eps"]
-    t, e = noise["mirror.t"], noise["mirror.e"]
+    t, e = noise["mirror.t"], c["policy"]["latent_std"] * noise["mirror.e"]
     equal = rows // 2
     zero = (rows - equal) // 2
     at = jnp.arange(rows)[:, None]
     r = jnp.where(at < equal, t, jnp.where(at < equal + zero, 0.0, t * noise["mirror.r"]))
     x, v = (1 - t) * b + t * e, e - b
-    frozen = sub(state, "actor")
+    frozen, obs = sub(state, "actor"), seen(c["actor"], state, obs)
     _, along = jax.jvp(
         lambda x, t: one_step_map(c, frozen, obs, x, r, t), (x, t), (v, jnp.ones_like(t))
     )
     target = x - (v - (t - r) * (v - along))
     target = jnp.clip(target, -m["target_clip"], m["target_clip"])
 
-    def loss(p):
-        error = ((one_step_map(c, p, obs, x, r, t) - target) ** 2).sum(axis=1)
-        return (weight * error).mean()
+    map_of = lambda p: one_step_map(c, p, obs, x, r, t)
+    loss_of = lambda g: (weight * ((g - target) ** 2).sum(axis=1)).mean()
+    return map_of, loss_of, values
 
-    return loss
+
+def mirror_weight(c, state, pathwise, raw, mirror):
+    """What multiplies L_mirror except S, and changed entries of the state: equations (7), (8).
+
+    `pathwise(raw)` is that term of the loss as a function of the actions before squashing.
+    """
+    m, o = c["mirror"], c["objective"]
+    if m["weight"] == "balanced":
+        map_of, loss_of, _ = mirror
+        g = map_of(sub(state, "actor"))
+        length = lambda x: jnp.sqrt((x**2).sum())
+        ratio = length(jax.grad(pathwise)(raw)) / length(jax.grad(loss_of)(g))
+        keep = o["q_scale_decay"]
+        sums = keep * state["mirror_ratio"] + (1 - keep) * jnp.array([ratio, 1.0])
+        return o["lambda"] * sums[0] / sums[1], {"mirror_ratio": sums}
+    if m["weight"] == "budget":
+        return jnp.exp(state["mirror_log_lambda"][0]), {}
+    return o["lambda"], {}
+
+
+def spend(c, state, obs, z):
+    """Equation (8): the changed log lambda. `state` has the policy and the lagged one as they
+    were before the update."""
+    m = c["mirror"]
+    rows = mirror_rows(c)
+    mean, old = (
+        gaussian(c, sub(state, name), obs[:rows], z[:rows])[0] for name in ("actor", "actor_lagged")
+    )
+    distance = ((mean - old) ** 2).mean() / (2 * c["entropy"]["sigma_target"] ** 2)
+    moved = state["mirror_log_lambda"] + m["budget_rate"] * jnp.minimum(
+        distance / m["budget"] - 1, 1.0
+    )
+    return {"mirror_log_lambda": jnp.clip(moved, *map(math.log, LAMBDA_RANGE))}
 
 
 def update_actor(c, state, batch, noise):
@@ -310,42 +367,47 @@ def update_actor(c, state, batch, noise):
     k, critic, stats = c["critic"], sub(state, "critic"), sub(state, "critic_stats")
     value = lambda obs, action: smallest(critics(k, critic, stats, obs, action)[0])
     alpha = alpha_now(c, state)
-    before = sub(state, "actor")
+    before, obs = sub(state, "actor"), seen(c["actor"], state, batch["obs"])
+    soft = e["mode"] == "soft"
 
-    q = value(batch["obs"], draw(c, before, batch["obs"], noise["z"], noise["xi"])["action"])
+    mirror = mirror_term(c, state, value, batch, noise) if uses_mirror(c) else None
+    drawn = draw(c, before, obs, noise["z"], noise["xi"])
+    q = value(batch["obs"], drawn["action"])
     sums, keep = state["q_scale"], o["q_scale_decay"]
     if o["q_scale"] != "none":
         if o["q_scale"] == "advantage_std":
             now = jnp.std(value(batch["obs"], batch["action"]) - q)
+        elif o["q_scale"] == "value_std":
+            now = jnp.sqrt(jnp.var(mirror[2], axis=1, ddof=1).mean())
         else:
             now = jnp.abs(q).mean()
         sums = keep * sums + (1 - keep) * jnp.array([now, 1.0])
-    divisor = scale_of(c, sums)
-    mirror = mirror_term(c, state, value, batch, noise) if uses_mirror(c) else None
+    scale = scale_of(c, sums)
+    divisor = 1.0 if soft else scale
+    pathwise = lambda raw: -(value(batch["obs"], squash(c, raw)[0]) / divisor).mean()
+    weight, moved = mirror_weight(c, state, pathwise, drawn["raw"], mirror)
+    factor = weight * (scale if soft and c["mirror"]["weight"] != "balanced" else 1.0)
 
     def loss(p):
-        a = draw(c, p, batch["obs"], noise["z"], noise["xi"])
+        a = draw(c, p, obs, noise["z"], noise["xi"])
         log_prob = a["log_prob"]
         if "latents" in noise:
-            latents = noise["latents"].reshape(-1, BATCH, ACT)
-            each = [log_density(a["raw"], a["mean"], a["log_std"])]
-            each += [log_density(a["raw"], *gaussian(c, p, batch["obs"], z)) for z in latents]
-            log_prob = jnp.log(jnp.exp(jnp.stack(each)).mean(axis=0)) - squash(c, a["raw"])[1]
+            log_prob = semi_implicit(c, p, obs, a, noise["latents"])
         total = 0.0
         if not c["mirror"]["only"]:
-            total += -(value(batch["obs"], a["action"]) / divisor).mean()
+            total += pathwise(a["raw"])
         if e["mode"] == "threshold":
             total += alpha * relu(math.log(e["sigma_target"]) - a["log_std"]).sum(axis=1).mean()
-        elif e["mode"] in ("fixed", "dual"):
+        elif e["mode"] in ("fixed", "soft"):
             total += alpha * log_prob.mean()
         low, high = math.log(e["std_low"]), math.log(e["std_high"])
         outside = relu(low - a["log_std"]) + relu(a["log_std"] - high)
         total += e["std_penalty"] * outside.sum(axis=1).mean()
         if c["policy"]["squash"] == "clip":
             total += c["policy"]["bound_penalty"] * relu(jnp.abs(a["mean"]) - 1).mean()
-        mirrored = mirror(p) if mirror else None
+        mirrored = mirror[1](mirror[0](p)) if mirror else None
         if mirror:
-            total += o["lambda"] * mirrored
+            total += factor * mirrored
         if c["policy"]["squash"] == "tanh" or e["estimate"] == "semi-implicit":
             entropy = -log_prob.mean()
         else:
@@ -358,9 +420,12 @@ def update_actor(c, state, batch, noise):
         state, "actor_adam", before, gradient, shapes, a["learning_rate"], a["beta1"]
     )
     new |= named("actor", actor)
+    new |= moved
+    if c["mirror"]["weight"] == "budget":
+        new |= spend(c, state, obs, noise["z"])
     lagged = follow(sub(state, "actor_lagged"), actor, c["mirror"]["policy_tau"])
     new |= named("actor_lagged", lagged)
-    if e["mode"] == "dual":
+    if soft:
         step = {"log_alpha": (entropy - entropy_target(c)).reshape(1)}
         moved, optimiser = adam(
             state,
@@ -380,6 +445,8 @@ def update_actor(c, state, batch, noise):
     }
     if mirror:
         metrics["mirror_loss"] = mirrored
+        if c["mirror"]["weight"] != "constant":
+            metrics["mirror_weight"] = weight
     if e["mode"] != "none":
         metrics["alpha"] = alpha
     if e["mode"] != "none" or e["sigma_target"] > 0:
@@ -398,9 +465,10 @@ def main():
             return draw_state(rng, name, c), draw_batch(rng), draw_noise(rng, c)
 
         def update(state, batch, noise):
-            critic, metrics = update_critics(c, state, batch, noise)
-            actor, actor_metrics = update_actor(c, state | critic, batch, noise)
-            return critic | actor, metrics | actor_metrics
+            observed = observe(c["actor"], state, batch["obs"])
+            critic, metrics = update_critics(c, state | observed, batch, noise)
+            actor, actor_metrics = update_actor(c, state | observed | critic, batch, noise)
+            return observed | critic | actor, metrics | actor_metrics
 
         record(FIXTURES / f"{name}.safetensors", draw_case, update)
 

@@ -36,6 +36,7 @@ BATCH_NORM_EPSILON = 1e-3
 LAYER_NORM_EPSILON = 1e-5
 RENORM_R_MAX, RENORM_D_MAX = 3.0, 5.0
 ADAM_BETA2, ADAM_EPSILON = 0.999, 1e-8
+OBS_NORM_EPSILON, OBS_NORM_CLIP, OBS_NORM_MIN_WEIGHT = 1e-5, 10.0, 1e-3
 
 SHARED = tomllib.loads((CRATES / "agent" / "sections.toml").read_text())
 
@@ -171,6 +172,15 @@ def draw_critics(rng, k, updates):
     return state
 
 
+def draw_obs_norm(rng, a, batches):
+    """Statistics of `batches` minibatches, which clip the first entry of some observations."""
+    if not a["normalise"]:
+        return {}
+    mean, var = rng.normal(size=OBS) * 0.5, rng.uniform(0.3, 2.0, OBS)
+    var[0] = 2e-3
+    return named("obs_norm", {"mean": mean, "var": var, "batches": np.int64(batches)})
+
+
 def draw_batch(rng):
     terminated = np.zeros(BATCH)
     terminated[[1, 6]] = 1.0
@@ -238,6 +248,27 @@ def normalise(k, p, stats, name, x, mode):
         f"{name}.var": keep * var + (1 - keep) * batch_var * n / (n - 1),
     }
     return scale * y + shift, moved
+
+
+def observe(a, state, obs):
+    """Changed entries of the state: statistics that include the minibatch `obs`."""
+    if not a["normalise"]:
+        return {}
+    n = state["obs_norm.batches"] + 1
+    weight = max(1 / n, OBS_NORM_MIN_WEIGHT)
+    mix = lambda key, now: (1 - weight) * state[f"obs_norm.{key}"] + weight * now
+    moved = {"mean": mix("mean", obs.mean(axis=0)), "var": mix("var", obs.var(axis=0))}
+    return named("obs_norm", moved | {"batches": np.int64(n)})
+
+
+def seen(a, state, obs):
+    """The observations that the policy gets."""
+    if not a["normalise"]:
+        return obs
+    scaled = (obs - state["obs_norm.mean"]) / jnp.sqrt(state["obs_norm.var"] + OBS_NORM_EPSILON)
+    clipped = jnp.abs(scaled) > OBS_NORM_CLIP
+    assert clipped.any() and not clipped.all(), "the case does not test clipping"
+    return jnp.clip(scaled, -OBS_NORM_CLIP, OBS_NORM_CLIP)
 
 
 def critics(k, p, stats, obs, action, mode="running"):

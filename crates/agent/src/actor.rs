@@ -1,10 +1,10 @@
-//! `[actor]`: the policy's network and its optimiser.
+//! `[actor]`: the policy's network, its input and its optimiser.
 
 use crate::in_range;
 use networks::{Activation, AdamConfig};
 use serde::{Deserialize, Serialize};
 
-/// `[actor]`, the same keys for every algorithm.
+/// `[actor]`, a section of every algorithm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ActorConfig {
@@ -20,6 +20,8 @@ pub struct ActorConfig {
     pub beta1: f64,
     /// Critic updates for one actor update.
     pub update_every: i64,
+    /// Whether the policy sees normalised observations ([`ObsNorm`](crate::ObsNorm)).
+    pub normalise: bool,
 }
 
 impl ActorConfig {

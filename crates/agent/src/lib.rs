@@ -11,6 +11,7 @@ pub mod candidates;
 mod critic;
 mod device_replay;
 mod metrics;
+mod obs_norm;
 pub mod presets;
 mod random;
 mod scale;
@@ -22,6 +23,7 @@ pub use candidates::CandidatesConfig;
 pub use critic::{CriticConfig, CriticLearner};
 pub use device_replay::DeviceReplay;
 pub use metrics::{Diverged, Metrics};
+pub use obs_norm::ObsNorm;
 pub use random::{Random, stream};
 pub use scale::{ObjectiveConfig, QScale, RunningMean, Scale};
 pub use temperature::{Temperature, TemperatureConfig};
@@ -39,7 +41,7 @@ pub enum ActMode {
     /// As in training: with all noise, and the algorithm's own candidates.
     Explore,
     /// One candidate, without the action noise of the policy's Gaussian head.
-    /// The latent of a generative policy is still drawn.
+    /// The latent of a generative policy is still drawn, unless its settings say otherwise.
     Deterministic,
     /// One candidate, with all noise.
     Stochastic,
@@ -62,6 +64,12 @@ impl ActMode {
 pub trait Agent {
     /// Actions for observations: (N, obs) -> (N, act), in [-1, 1].
     fn act(&self, obs: &Tensor, mode: ActMode, rng: &mut Random) -> Tensor;
+
+    /// Actions for the next step of training, as `act` in [`ActMode::Explore`]. An algorithm that
+    /// keeps noise from one step to the next has it in its state.
+    fn explore(&mut self, obs: &Tensor, rng: &mut Random) -> Tensor {
+        self.act(obs, ActMode::Explore, rng)
+    }
 
     /// One step of the critics and, where `with_actor`, of the actor and of what belongs to it.
     /// What it measured stays on the device until it is read.

@@ -53,7 +53,7 @@ impl RunningMean {
 pub struct ObjectiveConfig {
     /// Weight of the mirror term, in units of the scale.
     pub lambda: f64,
-    /// What divides Q in the pathwise term.
+    /// S, the scale of Q.
     pub q_scale: QScale,
     /// Decay of the running scale, per actor update.
     pub q_scale_decay: f64,
@@ -70,13 +70,16 @@ impl ObjectiveConfig {
     }
 }
 
-/// What divides Q in a policy's loss.
+/// S, the scale of Q in a policy's loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QScale {
     /// Running standard deviation of Q(s, b) - Q(s, a), b the replay's action
     /// and a the policy's: a one-sample advantage.
     AdvantageStd,
+    /// Running mean of sqrt(E_s Var_k Q(s, a_k)), a_k the lagged policy's candidates in the
+    /// mirror term.
+    ValueStd,
     /// Running mean of |Q|.
     MeanAbsQ,
     /// Nothing.
@@ -96,12 +99,30 @@ impl Scale {
         Self { kind: config.q_scale, mean: RunningMean::new(config.q_scale_decay, device) }
     }
 
-    /// Takes in a batch: states (B, obs), the replay's actions there (B, act), and `q` (B), the
-    /// value of the policy's actions.
-    pub fn update(&mut self, value: &Value, obs: &Tensor, replay: &Tensor, q: &Tensor) {
+    /// Adds a batch: states (B, obs), the replay's actions there (B, act), `q` (B), the value of
+    /// the policy's actions, and `candidates` (B_m, K), the values of the lagged policy's
+    /// candidates in the states of the mirror term.
+    ///
+    /// # Panics
+    /// `candidates` is None and the scale is [`QScale::ValueStd`], which configurations without
+    /// candidates refuse.
+    pub fn update(
+        &mut self,
+        value: &Value,
+        obs: &Tensor,
+        replay: &Tensor,
+        q: &Tensor,
+        candidates: Option<&Tensor>,
+    ) {
         let _guard = tch::no_grad_guard();
         match self.kind {
             QScale::AdvantageStd => self.mean.update(&(value(obs, replay) - q).std(false)),
+            QScale::ValueStd => {
+                let values = candidates.expect("value_std needs candidates");
+                // The unbiased variance, so that S does not depend on K.
+                let variance = values.var_dim(&[1i64][..], true, false);
+                self.mean.update(&variance.mean(Kind::Float).sqrt());
+            }
             QScale::MeanAbsQ => self.mean.update(&q.abs().mean(Kind::Float)),
             QScale::None => {}
         }

@@ -2,7 +2,7 @@
 //! share: the noise schedule, the network that predicts the noise, sampling
 //! and the weighted loss.
 
-use agent::{ActorConfig, Random, in_range};
+use agent::{ActorConfig, ObsNorm, Random, in_range};
 use networks::{Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, normal, uniform};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::FRAC_PI_2;
@@ -115,8 +115,9 @@ impl Schedule {
     }
 }
 
-/// The network eps(s, x_t, t) and how actions come of it.
+/// The network eps(s, x_t, t) and how actions come of it. All methods take raw observations.
 pub struct DiffusionPolicy {
+    obs_norm: ObsNorm,
     schedule: Schedule,
     network: Mlp,
     /// temb(t / T) for t = 0..=T: (T + 1, 2 K).
@@ -156,8 +157,19 @@ impl DiffusionPolicy {
         let steps = config.steps as i64;
         let times = Tensor::arange(steps + 1, (Kind::Float, device)).unsqueeze(1) / steps as f64;
         let times = embedding.forward(&times);
-        let policy = Self { schedule, network, times, act_dim };
+        let obs_norm = ObsNorm::new(actor.normalise, obs_dim, (Kind::Float, device));
+        let policy = Self { obs_norm, schedule, network, times, act_dim };
         (policy, builder.build(Kind::Float, device))
+    }
+
+    /// Adds the observations (B, obs) of a minibatch to the statistics that normalise them.
+    pub fn observe(&mut self, obs: &Tensor) {
+        self.obs_norm.update(obs);
+    }
+
+    /// The state next to the parameters: those statistics.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        self.obs_norm.state()
     }
 
     /// Size of an action.
@@ -170,7 +182,7 @@ impl DiffusionPolicy {
         self.schedule.steps() as u32
     }
 
-    /// The noise in x_t, from the embeddings of its rows' times.
+    /// The noise in x_t, from normalised observations and the embeddings of the rows' times.
     fn predict(&self, p: &[Tensor], obs: &Tensor, x: &Tensor, time: &Tensor) -> Tensor {
         self.network.forward(p, &Tensor::cat(&[obs, x, time], 1))
     }
@@ -185,10 +197,11 @@ impl DiffusionPolicy {
     pub fn sample(&self, p: &[Tensor], obs: &Tensor, noise: &Tensor) -> Tensor {
         let _guard = tch::no_grad_guard();
         let (steps, rows) = (self.schedule.steps(), obs.size()[0]);
+        let obs = self.obs_norm.apply(obs);
         let mut x = noise.get(0);
         for t in (1..=steps).rev() {
             let time = self.times.narrow(0, t as i64, 1).expand([rows, -1], false);
-            let eps = self.predict(p, obs, &x, &time);
+            let eps = self.predict(p, &obs, &x, &time);
             // The last step takes none, so entry T - t + 1 is there where one is needed.
             let fresh = noise.get((steps - t + 1).min(steps - 1) as i64);
             x = self.schedule.reverse(&x, &eps, t, &fresh);
@@ -219,7 +232,8 @@ impl DiffusionPolicy {
     ) -> Tensor {
         let x = self.schedule.diffuse(action, &draw.t, &draw.eps);
         let time = self.times.index_select(0, &draw.t);
-        let error = (self.predict(p, obs, &x, &time) - &draw.eps).square();
+        let obs = self.obs_norm.apply(obs);
+        let error = (self.predict(p, &obs, &x, &time) - &draw.eps).square();
         (weight * error.sum_dim_intlist(&[1i64][..], false, None)).mean(Kind::Float)
     }
 }

@@ -183,6 +183,7 @@ impl Dpmd {
 
     /// One update with the given noise.
     pub fn update_with(&mut self, batch: &Batch, noise: &DpmdNoise) -> Metrics {
+        self.policy.observe(&batch.obs);
         let next_action = {
             let _guard = tch::no_grad_guard();
             let k = self.config.candidates.target;
@@ -285,6 +286,7 @@ impl Agent for Dpmd {
             self.temperature.state(),
             self.q_mean.named("q_mean"),
             self.q_std.named("q_std"),
+            self.policy.state(),
         ])
     }
 

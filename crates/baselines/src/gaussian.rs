@@ -1,14 +1,16 @@
 //! A Gaussian policy squashed by tanh (SAC, Haarnoja et al. 2018b, appendix C).
 
-use agent::{ActorConfig, Random};
+use agent::{ActorConfig, ObsNorm, Random};
 use networks::{Linear, Mlp, Params, ParamsBuilder, squashed_gaussian, squashed_log_prob};
 use tch::{Device, Kind, Tensor};
 
 /// Range of the head's log standard deviation, as in Stable-Baselines3.
 const LOG_STD_RANGE: (f64, f64) = (-20.0, 2.0);
 
-/// The network: hidden layers with two heads, mean and log standard deviation.
+/// The network: hidden layers with two heads, mean and log standard deviation. All methods take
+/// raw observations.
 pub struct GaussianPolicy {
+    obs_norm: ObsNorm,
     network: Mlp,
     act_dim: i64,
 }
@@ -44,8 +46,24 @@ impl GaussianPolicy {
         let network = Mlp::new(b, "trunk", obs_dim, width, depth, activation, rng, |b, rng| {
             ["mean", "log_std"].map(|name| Linear::new(b, name, width, act_dim, rng)).into()
         });
-        let policy = Self { network, act_dim };
+        let obs_norm = ObsNorm::new(actor.normalise, obs_dim, (Kind::Float, device));
+        let policy = Self { obs_norm, network, act_dim };
         (policy, builder.build(Kind::Float, device))
+    }
+
+    /// Adds the observations (B, obs) of a minibatch to the statistics that normalise them.
+    pub fn observe(&mut self, obs: &Tensor) {
+        self.obs_norm.update(obs);
+    }
+
+    /// The state next to the parameters: those statistics.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        self.obs_norm.state()
+    }
+
+    /// The two heads, next to each other: (B, 2 act).
+    fn heads(&self, p: &[Tensor], obs: &Tensor) -> Tensor {
+        self.network.forward(p, &self.obs_norm.apply(obs))
     }
 
     /// Size of an action.
@@ -55,7 +73,7 @@ impl GaussianPolicy {
 
     /// The Gaussian before squashing.
     pub fn gaussian(&self, p: &[Tensor], obs: &Tensor) -> Gaussian {
-        let heads = self.network.forward(p, obs);
+        let heads = self.heads(p, obs);
         let (low, high) = LOG_STD_RANGE;
         let log_std = heads.narrow(1, self.act_dim, self.act_dim).clamp(low, high);
         Gaussian { mean: heads.narrow(1, 0, self.act_dim), log_std }
@@ -63,12 +81,12 @@ impl GaussianPolicy {
 
     /// The action without noise: tanh of the mean.
     pub fn mode(&self, p: &[Tensor], obs: &Tensor) -> Tensor {
-        self.network.forward(p, obs).narrow(1, 0, self.act_dim).tanh()
+        self.heads(p, obs).narrow(1, 0, self.act_dim).tanh()
     }
 
     /// An action drawn with the given noise (B, act).
     pub fn sample(&self, p: &[Tensor], obs: &Tensor, noise: &Tensor) -> Sample {
-        let heads = self.network.forward(p, obs);
+        let heads = self.heads(p, obs);
         let (action, log_prob) = squashed_gaussian(&heads, noise, LOG_STD_RANGE);
         Sample { action, log_prob }
     }

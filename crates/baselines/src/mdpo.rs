@@ -13,7 +13,7 @@ use crate::gaussian::GaussianPolicy;
 use agent::candidates::{draw_by_advantage, repeat_rows, rows_of_share, take};
 use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, Metrics,
-    ObjectiveConfig, Random, Scale, Temperature, TemperatureConfig, in_range,
+    ObjectiveConfig, QScale, Random, Scale, Temperature, TemperatureConfig, in_range,
 };
 use networks::{Adam, Counter, Params, merge_state, normal, uniform};
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,14 @@ impl AgentConfig for MdpoConfig {
         in_range("mirror.temperature", mirror.temperature, 1e-6, 1e9)?;
         in_range("mirror.batch_share", mirror.batch_share, 1e-3, 1.0)?;
         in_range("mirror.policy_tau", mirror.policy_tau, 0.0, 1.0)?;
-        in_range("mirror.policy_interval", mirror.policy_interval as f64, 1.0, 1e9)
+        in_range("mirror.policy_interval", mirror.policy_interval as f64, 1.0, 1e9)?;
+        let candidates = mirror.kind == MirrorKind::Likelihood && mirror.candidates >= 2;
+        if objective.q_scale == QScale::ValueStd && !candidates {
+            return Err("objective.q_scale = \"value_std\" needs mirror.kind = \"likelihood\" \
+                        with at least 2 mirror.candidates"
+                .into());
+        }
+        Ok(())
     }
 
     fn build(
@@ -179,6 +186,7 @@ impl Mdpo {
 
     /// One update with the given noise.
     pub fn update_with(&mut self, batch: &Batch, noise: &MdpoNoise) -> Metrics {
+        self.policy.observe(&batch.obs);
         let (next_action, bonus) = {
             let _guard = tch::no_grad_guard();
             let next = self.policy.sample(self.actor.frozen(), &batch.next_obs, &noise.next);
@@ -203,8 +211,8 @@ impl Mdpo {
         let sample = self.policy.sample(self.actor.trainable(), &batch.obs, &noise.action);
         let q = self.critic.value(&batch.obs, &sample.action);
         let value = |obs: &Tensor, action: &Tensor| self.critic.value(obs, action);
-        self.scale.update(&value, &batch.obs, &batch.action, &q.detach());
-        let mirror = self.mirror_loss(batch, noise);
+        let (mirror, candidates) = self.mirror_loss(batch, noise);
+        self.scale.update(&value, &batch.obs, &batch.action, &q.detach(), candidates.as_ref());
         let pathwise = (&alpha * &sample.log_prob - q / self.scale.get()).mean(Kind::Float);
         let loss = pathwise + &mirror * self.config.objective.lambda;
         let gradient = self.actor.gradient(&loss);
@@ -225,32 +233,33 @@ impl Mdpo {
         ])
     }
 
-    /// L_mirror, a scalar.
-    fn mirror_loss(&self, batch: &Batch, noise: &MdpoActorNoise) -> Tensor {
+    /// L_mirror, a scalar, and the values (B_m, K) of the lagged policy's candidates, where it
+    /// has any.
+    fn mirror_loss(&self, batch: &Batch, noise: &MdpoActorNoise) -> (Tensor, Option<Tensor>) {
         let obs = batch.obs.narrow(0, 0, self.config.mirror_rows(batch.len()));
         let p = self.actor.trainable();
         match self.config.mirror.kind {
             MirrorKind::Kl => {
                 let old = self.policy.gaussian(self.lagged.frozen(), &obs);
-                self.policy.gaussian(p, &obs).kl(&old).mean(Kind::Float)
+                (self.policy.gaussian(p, &obs).kl(&old).mean(Kind::Float), None)
             }
             MirrorKind::Likelihood => {
-                let raw = self.draw_improved(&obs, noise);
-                -self.policy.log_prob(p, &obs, &raw).mean(Kind::Float)
+                let (raw, values) = self.draw_improved(&obs, noise);
+                (-self.policy.log_prob(p, &obs, &raw).mean(Kind::Float), Some(values))
             }
         }
     }
 
     /// Actions before squashing, one a state, from pi_old exp(A / (c std A)):
-    /// one of K of the lagged policy's.
-    fn draw_improved(&self, obs: &Tensor, noise: &MdpoActorNoise) -> Tensor {
+    /// one of K of the lagged policy's. With the values (B_m, K) of the K.
+    fn draw_improved(&self, obs: &Tensor, noise: &MdpoActorNoise) -> (Tensor, Tensor) {
         let _guard = tch::no_grad_guard();
         let MirrorConfig { candidates: k, temperature, .. } = self.config.mirror;
         let rows = repeat_rows(obs, k);
         let gaussian = self.policy.gaussian(self.lagged.frozen(), &rows);
         let drawn = gaussian.mean + gaussian.log_std.exp() * &noise.candidates;
         let q = self.critic.value(&rows, &drawn.tanh()).view([-1, k]);
-        take(&drawn, &draw_by_advantage(&q, temperature, &noise.choice))
+        (take(&drawn, &draw_by_advantage(&q, temperature, &noise.choice)), q)
     }
 }
 
@@ -284,6 +293,7 @@ impl Agent for Mdpo {
             self.critic.state(),
             self.temperature.state(),
             self.scale.state(),
+            self.policy.state(),
             vec![("actor_updates".to_string(), self.actor_updates.tensor())],
         ])
     }

@@ -13,7 +13,7 @@
 use agent::candidates::repeat_rows;
 use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Batch, CandidatesConfig, CriticConfig, CriticLearner,
-    Metrics, ObjectiveConfig, Random, Scale, in_range,
+    Metrics, ObjectiveConfig, ObsNorm, QScale, Random, Scale, in_range,
 };
 use networks::{
     Adam, Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, merge_state, normal, uniform,
@@ -63,6 +63,13 @@ impl AgentConfig for MeanFlowConfig {
         actor.validate()?;
         candidates.validate()?;
         objective.validate()?;
+        if objective.q_scale == QScale::ValueStd {
+            return Err(
+                "objective.q_scale = \"value_std\" needs the candidates of a mirror term, \
+                        which meanflow doesn't have"
+                    .into(),
+            );
+        }
         in_range("flow.bound_penalty", flow.bound_penalty, 0.0, 1e9)?;
         in_range("flow.frequencies", flow.frequencies as f64, 1.0, 1024.0)?;
         in_range("flow.target_clip", flow.target_clip, 1.0, 1e9)?;
@@ -81,8 +88,10 @@ impl AgentConfig for MeanFlowConfig {
     }
 }
 
-/// The network u(s, x, t) and the one-step map g that it is the residual of.
+/// The network u(s, x, t) and the one-step map g that it is the residual of. All methods take
+/// raw observations.
 pub struct MeanFlowPolicy {
+    obs_norm: ObsNorm,
     network: Mlp,
     times: TimeEmbedding,
     /// temb(1), the embedding of the one-step map: (1, 2 K).
@@ -111,18 +120,30 @@ impl MeanFlowPolicy {
             vec![Linear::constant(b, "velocity", width, act_dim, 0.0)]
         });
         let one = times.forward(&Tensor::ones([1, 1], (kind, device)));
-        (Self { network, times, one, act_dim }, builder.build(kind, device))
+        let obs_norm = ObsNorm::new(actor.normalise, obs_dim, (kind, device));
+        (Self { obs_norm, network, times, one, act_dim }, builder.build(kind, device))
+    }
+
+    /// Adds the observations (B, obs) of a minibatch to the statistics that normalise them.
+    pub fn observe(&mut self, obs: &Tensor) {
+        self.obs_norm.update(obs);
+    }
+
+    /// The state next to the parameters: those statistics.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        self.obs_norm.state()
     }
 
     /// g(s, z, 1), an action before clipping: one call of the network.
     pub fn one_step(&self, p: &[Tensor], obs: &Tensor, z: &Tensor) -> Tensor {
         let time = self.one.expand([obs.size()[0], -1], false);
-        z - self.network.forward(p, &Tensor::cat(&[obs, z, &time], 1))
+        z - self.network.forward(p, &Tensor::cat(&[&self.obs_norm.apply(obs), z, &time], 1))
     }
 
     /// g(s, x, t) for times t of shape (B, 1).
     pub fn map(&self, p: &[Tensor], obs: &Tensor, x: &Tensor, t: &Tensor) -> Tensor {
-        x - self.network.forward(p, &Tensor::cat(&[obs, x, &self.times.forward(t)], 1))
+        let obs = self.obs_norm.apply(obs);
+        x - self.network.forward(p, &Tensor::cat(&[&obs, x, &self.times.forward(t)], 1))
     }
 
     /// What g(s, x_t, t) is drawn to for the data b (B, act): x_t and
@@ -138,7 +159,8 @@ impl MeanFlowPolicy {
     ) -> (Tensor, Tensor) {
         let (x, v) = ((1.0 - t) * b + t * e, e - b);
         let (embedding, embedding_tangent) = self.times.jvp(t);
-        let input = Tensor::cat(&[obs, &x, &embedding], 1);
+        let obs = self.obs_norm.apply(obs);
+        let input = Tensor::cat(&[&obs, &x, &embedding], 1);
         let tangent = Tensor::cat(&[&obs.zeros_like(), &v, &embedding_tangent], 1);
         let (_, derivative) = self.network.jvp(p, &input, &tangent);
         let map = &x - v + t * derivative;
@@ -201,6 +223,7 @@ impl MeanFlow {
 
     /// One update with the given noise.
     pub fn update_with(&mut self, batch: &Batch, noise: &MeanFlowNoise) -> Metrics {
+        self.policy.observe(&batch.obs);
         let next_action = {
             let _guard = tch::no_grad_guard();
             let k = self.config.candidates.target;
@@ -220,7 +243,7 @@ impl MeanFlow {
         let action = self.policy.one_step(self.actor.trainable(), &batch.obs, &noise.z);
         let q = self.critic.value(&batch.obs, &action.clamp(-1.0, 1.0));
         let value = |obs: &Tensor, action: &Tensor| self.critic.value(obs, action);
-        self.scale.update(&value, &batch.obs, &batch.action, &q.detach());
+        self.scale.update(&value, &batch.obs, &batch.action, &q.detach(), None);
         let flow = self.flow_loss(batch, noise);
         let bound = (action.abs() - 1.0).relu().mean(Kind::Float);
         let loss = (-q / self.scale.get()).mean(Kind::Float)
@@ -279,6 +302,7 @@ impl Agent for MeanFlow {
             self.actor_adam.named("actor_adam"),
             self.critic.state(),
             self.scale.state(),
+            self.policy.state(),
         ])
     }
 

@@ -139,6 +139,7 @@ impl Qvpo {
 
     /// One update with the given noise.
     pub fn update_with(&mut self, batch: &Batch, noise: &QvpoNoise) -> Metrics {
+        self.policy.observe(&batch.obs);
         let next_action = {
             let _guard = tch::no_grad_guard();
             let k = self.config.candidates.target;
@@ -229,6 +230,7 @@ impl Agent for Qvpo {
             self.actor.named("actor"),
             self.actor_adam.named("actor_adam"),
             self.critic.state(),
+            self.policy.state(),
         ])
     }
 

@@ -120,6 +120,7 @@ impl SacActor {
             self.params.named("actor"),
             self.adam.named("actor_adam"),
             self.temperature.state(),
+            self.policy.state(),
         ])
     }
 }
@@ -140,6 +141,7 @@ impl Sac {
 
     /// One update with the given noise.
     pub fn update_with(&mut self, batch: &Batch, noise: &SacNoise) -> Metrics {
+        self.actor.policy.observe(&batch.obs);
         let (next_action, bonus) = {
             let _guard = tch::no_grad_guard();
             let SacActor { policy, params, temperature, .. } = &self.actor;

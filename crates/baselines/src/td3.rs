@@ -3,8 +3,8 @@
 
 use agent::candidates::repeat_rows;
 use agent::{
-    ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, Metrics, Random,
-    in_range,
+    ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, Metrics, ObsNorm,
+    Random, in_range,
 };
 use networks::{
     Adam, Aggregate, CriticKind, Linear, Mlp, Params, ParamsBuilder, merge_state, normal,
@@ -61,6 +61,7 @@ impl AgentConfig for Td3Config {
 
 /// The network: a trunk and tanh of a linear head.
 struct Policy {
+    obs_norm: ObsNorm,
     network: Mlp,
     act_dim: i64,
 }
@@ -79,12 +80,13 @@ impl Policy {
         let network = Mlp::new(b, "trunk", obs_dim, width, depth, activation, rng, |b, rng| {
             vec![Linear::new(b, "mean", width, act_dim, rng)]
         });
-        (Self { network, act_dim }, builder.build(Kind::Float, device))
+        let obs_norm = ObsNorm::new(config.normalise, obs_dim, (Kind::Float, device));
+        (Self { obs_norm, network, act_dim }, builder.build(Kind::Float, device))
     }
 
-    /// (B, obs) -> (B, act), in (-1, 1).
+    /// Raw observations (B, obs) to actions (B, act) in (-1, 1).
     fn action(&self, p: &[Tensor], obs: &Tensor) -> Tensor {
-        self.network.forward(p, obs).tanh()
+        self.network.forward(p, &self.obs_norm.apply(obs)).tanh()
     }
 }
 
@@ -130,6 +132,7 @@ impl Td3 {
 
     /// One update with the given noise, where `with_actor` of the actor and of its target, too.
     pub fn update_with(&mut self, batch: &Batch, with_actor: bool, noise: &Td3Noise) -> Metrics {
+        self.policy.obs_norm.update(&batch.obs);
         let next_action = {
             let _guard = tch::no_grad_guard();
             let p = self.actor_target.as_ref().unwrap_or(&self.actor).frozen();
@@ -183,6 +186,7 @@ impl Agent for Td3 {
             target.map(|target| target.named("actor_target")).unwrap_or_default(),
             self.actor_adam.named("actor_adam"),
             self.critic.state(),
+            self.policy.obs_norm.state(),
         ])
     }
 

@@ -24,8 +24,14 @@ macro_rules! promises {
 }
 
 promises! {
+    [smfp]
+    [normalised_observations_are_saved_and_used_in_actions_and_in_the_critics_target]
+}
+
+promises! {
     [sac td3 crossq mdpo meanflow qvpo dpmd]
     [
+        normalised_observations_are_saved_and_used_in_actions_and_in_the_critics_target
         one_seed_gives_one_agent_to_the_byte_and_another_seed_another
         an_agent_that_takes_over_a_state_goes_on_from_it_to_the_byte
         the_actor_learns_at_every_nth_update
@@ -75,6 +81,37 @@ fn an_agent_that_takes_over_a_state_goes_on_from_it_to_the_byte(algo: &str) {
     assert!(snapshot(whole.as_ref()) == snapshot(other.as_ref()), "{algo}");
     let short = &snapshot(whole.as_ref())[1..];
     assert!(other.load(short).unwrap_err().to_string().contains("is missing"), "{algo}");
+}
+
+fn normalised_observations_are_saved_and_used_in_actions_and_in_the_critics_target(algo: &str) {
+    assert!(named(make(algo, "", OBS, ACT, 1).as_ref(), "obs_norm").is_empty(), "{algo}");
+    let make = |seed| make(algo, "\"actor.normalise\" = true", OBS, ACT, seed);
+    let (mut agent, mut rng) = (make(1), stream(1, "learning"));
+    for _ in 0..6 {
+        agent.update(&batch(&mut rng), &mut rng).read().unwrap();
+    }
+    // A copy whose statistics are off by `shift`.
+    let copy = |shift: f64| {
+        let mut other = make(2);
+        other.load(&snapshot(agent.as_ref())).unwrap();
+        for (name, tensor) in other.state() {
+            if name == "obs_norm.mean" {
+                let _ = tensor.shallow_clone().g_add_scalar_(shift);
+            }
+        }
+        other
+    };
+    let obs = normal(&mut stream(0, "obs"), &[9, OBS], Device::Cpu);
+    let act = |agent: &dyn Agent| agent.act(&obs, ActMode::Stochastic, &mut stream(0, "act"));
+    assert_eq!(act(agent.as_ref()), act(copy(0.0).as_ref()), "{algo}");
+    assert_ne!(act(agent.as_ref()), act(copy(1.0).as_ref()), "{algo}");
+    let critics_after = |shift| {
+        let (mut agent, mut rng) = (copy(shift), stream(2, "learning"));
+        agent.learn(&batch(&mut rng), false, &mut rng).read().unwrap();
+        named(agent.as_ref(), "critic.")
+    };
+    assert!(critics_after(0.0) == critics_after(0.0), "{algo}");
+    assert!(critics_after(0.0) != critics_after(1.0), "{algo}");
 }
 
 fn the_actor_learns_at_every_nth_update(algo: &str) {

@@ -85,7 +85,7 @@ fn a_chain_that_knows_the_noise_ends_at_the_data_wherever_it_begins() {
 
 fn policy(steps: usize) -> (DiffusionPolicy, Params) {
     let toml = "width = 16\ndepth = 2\nactivation = \"mish\"\nlearning_rate = 1e-3\n\
-                beta1 = 0.9\nupdate_every = 1";
+                beta1 = 0.9\nupdate_every = 1\nnormalise = false";
     let actor: ActorConfig = toml_edit::de::from_str(toml).unwrap();
     let config = DiffusionConfig { steps, schedule: Cosine, frequencies: 4 };
     DiffusionPolicy::new(&actor, &config, 2, 3, Device::Cpu, &mut stream(1, "policy"))

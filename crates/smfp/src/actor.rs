@@ -1,10 +1,11 @@
 //! The actor: the unified objective (4) against a value that is given.
 
-use crate::config::{EntropyEstimate, EntropyMode, SmfpConfig, Squash};
+use crate::config::{EntropyEstimate, EntropyMode, SmfpConfig, Squash, WeightRule};
 use crate::entropy::{penalty, scalar, scheduled_alpha, semi_implicit_log_prob, surrogate, target};
-use crate::mirror;
+use crate::mirror::{self, Regression};
 use crate::noise::{ActorNoise, MirrorNoise};
 use crate::policy::{Draw, Policy};
+use crate::weight::MirrorWeight;
 use agent::{Metrics, Random, Scale, Temperature, Value};
 use networks::{Adam, Counter, Params, merge_state};
 use tch::{Device, Kind, Tensor};
@@ -18,10 +19,23 @@ pub struct SmfpActor {
     /// The lagged policy, pi_old of equation (3).
     lagged: Params,
     adam: Adam,
-    /// Learned alpha of `entropy.mode = "dual"`.
+    /// Learned alpha of `entropy.mode = "soft"`.
     temperature: Option<Temperature>,
     scale: Scale,
+    weight: MirrorWeight,
     updates: Counter,
+}
+
+/// What an update needs of the mirror term.
+struct MirrorTerm {
+    /// L_mirror: a scalar.
+    loss: Tensor,
+    /// g - g*: (B_m, act).
+    error: Tensor,
+    /// w: (B_m).
+    weight: Tensor,
+    /// Q of the lagged policy's candidates: (B_m, K).
+    values: Tensor,
 }
 
 impl SmfpActor {
@@ -35,7 +49,7 @@ impl SmfpActor {
         rng: &mut Random,
     ) -> Self {
         let (policy, params) = Policy::new(config, obs_dim, act_dim, Kind::Float, device, rng);
-        let temperature = (config.entropy.mode == EntropyMode::Dual).then(|| {
+        let temperature = config.soft().then(|| {
             Temperature::new(config.entropy.alpha, config.entropy.alpha_learning_rate, device)
         });
         Self {
@@ -43,6 +57,7 @@ impl SmfpActor {
             policy,
             lagged: params.duplicate(),
             adam: Adam::new(config.actor.adam(), &params),
+            weight: MirrorWeight::new(config, params.flat()),
             params,
             temperature,
             scale: Scale::new(&config.objective, device),
@@ -55,9 +70,9 @@ impl SmfpActor {
         (&self.policy, &self.params)
     }
 
-    /// S, the running scale of Q: (1).
-    pub(crate) fn scale(&self) -> Tensor {
-        self.scale.get()
+    /// Adds the observations (B, obs) of a minibatch to the statistics that normalise them.
+    pub fn observe(&mut self, obs: &Tensor) {
+        self.policy.observe(obs);
     }
 
     /// alpha, the entropy's weight: (1).
@@ -85,19 +100,35 @@ impl SmfpActor {
         let (draw, log_prob) = self.draw_with_log_prob(p, obs, noise);
 
         let q = value(obs, &draw.action);
-        self.scale.update(value, obs, replay, &q.detach());
+        let mirror = noise.mirror.as_ref().map(|noise| self.mirror(obs, replay, noise, value));
+        let candidates = mirror.as_ref().map(|mirror| &mirror.values);
+        self.scale.update(value, obs, replay, &q.detach(), candidates);
         let alpha = self.alpha();
         let mut loss = penalty(&config.entropy, &alpha, &draw, &log_prob);
         if !config.mirror.only {
-            loss -= q.mean(Kind::Float) / self.scale.get();
+            let pathwise = -self.in_units_of_the_loss(&q.mean(Kind::Float));
+            if let (WeightRule::Balanced, Some(mirror)) = (config.mirror.weight, &mirror) {
+                let slope = Tensor::run_backward(&[&pathwise], &[&draw.raw], true, false);
+                let ours = mirror::slope_norm(&mirror.error, &mirror.weight);
+                self.weight.balance(&slope[0].norm(), &ours);
+            }
+            loss += pathwise;
         }
         if config.policy.squash == Squash::Clip && config.policy.bound_penalty > 0.0 {
             let beyond = (draw.mean.abs() - 1.0).relu().mean(Kind::Float);
             loss += beyond * config.policy.bound_penalty;
         }
-        let mirror = noise.mirror.as_ref().map(|noise| self.mirror_loss(obs, replay, noise, value));
         if let Some(mirror) = &mirror {
-            loss += mirror * config.objective.lambda;
+            let weighted = self.weight.times(&mirror.loss);
+            // In mode "soft" Q is not divided by S, which multiplies lambda instead. The ratio
+            // of gradients has the right units as it is.
+            let by_scale = config.soft() && config.mirror.weight != WeightRule::Balanced;
+            loss += if by_scale { weighted * self.scale.get() } else { weighted };
+        }
+        let weight = self.weight.learned();
+        if config.mirror.weight == WeightRule::Budget {
+            let distance = self.distance_to_lagged(obs, &noise.z, &draw.mean);
+            self.weight.spend(&distance);
         }
 
         let gradient = self.params.gradient(&loss);
@@ -112,7 +143,10 @@ impl SmfpActor {
 
         let mut metrics = Metrics::from([("actor_loss", &loss), ("grad_norm", &gradient.norm())]);
         if let Some(mirror) = &mirror {
-            metrics.record("mirror_loss", mirror);
+            metrics.record("mirror_loss", &mirror.loss);
+        }
+        if let Some(weight) = &weight {
+            metrics.record("mirror_weight", weight);
         }
         if self.policy.stochastic() {
             metrics.record("entropy", &entropy);
@@ -121,6 +155,22 @@ impl SmfpActor {
             metrics.record("alpha", &alpha);
         }
         metrics
+    }
+
+    /// A mean of Q in the units of the actor's loss: Q / S, in mode "soft" Q itself.
+    fn in_units_of_the_loss(&self, q: &Tensor) -> Tensor {
+        if self.config.soft() { q.shallow_clone() } else { q / self.scale.get() }
+    }
+
+    /// D of equation (8): mean ||mu - mu_old||^2 / (2 sigma_target^2 d) for the same latents, in
+    /// the states of the mirror term. `mean` is mu for all states, (B, act). A scalar.
+    fn distance_to_lagged(&self, obs: &Tensor, z: &Tensor, mean: &Tensor) -> Tensor {
+        let _guard = tch::no_grad_guard();
+        let rows = self.config.mirror_rows(obs.size()[0]);
+        let part = |tensor: &Tensor| tensor.narrow(0, 0, rows);
+        let (lagged, _) = self.policy.one_step(self.lagged.frozen(), &part(obs), &part(z));
+        let variance = self.config.entropy.sigma_target.powi(2);
+        (part(mean) - lagged).square().mean(Kind::Float) / (2.0 * variance)
     }
 
     /// Actions for every state, with log pi(a|s) by the configured estimate.
@@ -142,7 +192,7 @@ impl SmfpActor {
         (draw, log_prob)
     }
 
-    /// The entropy that is reported and that the dual step reads: a scalar.
+    /// The entropy that is reported and that alpha is learned by: a scalar.
     fn measured_entropy(&self, draw: &Draw, log_prob: &Tensor) -> Tensor {
         let squashed = self.config.policy.squash == Squash::Tanh;
         if squashed || self.config.entropy.estimate == EntropyEstimate::SemiImplicit {
@@ -152,18 +202,19 @@ impl SmfpActor {
         }
     }
 
-    fn mirror_loss(
+    /// The mirror term in the first B_m states.
+    fn mirror(
         &self,
         obs: &Tensor,
         replay: &Tensor,
         noise: &MirrorNoise,
         value: &Value,
-    ) -> Tensor {
+    ) -> MirrorTerm {
         let config = &self.config;
         let rows = config.mirror_rows(obs.size()[0]);
         let (obs, replay) = (obs.narrow(0, 0, rows), replay.narrow(0, 0, rows));
         let lagged = self.lagged.frozen();
-        let regression =
+        let Regression { action, weight, values } =
             mirror::regression(&config.mirror, &self.policy, lagged, value, &obs, &replay, noise);
         let target = mirror::mean_flow_target(
             &config.mirror,
@@ -171,11 +222,11 @@ impl SmfpActor {
             &self.policy,
             self.params.frozen(),
             &obs,
-            &self.policy.unsquash(&regression.action),
+            &self.policy.unsquash(&action),
             noise,
         );
-        let p = self.params.trainable();
-        mirror::loss(&self.policy, p, &obs, &target, &regression.weight)
+        let error = mirror::error(&self.policy, self.params.trainable(), &obs, &target);
+        MirrorTerm { loss: mirror::loss(&error, &weight), error, weight, values }
     }
 
     /// The state by name.
@@ -186,6 +237,8 @@ impl SmfpActor {
             self.adam.named("actor_adam"),
             self.temperature.as_ref().map(Temperature::state).unwrap_or_default(),
             self.scale.state(),
+            self.weight.state(),
+            self.policy.state(),
             vec![("actor_updates".to_string(), self.updates.tensor())],
         ])
     }

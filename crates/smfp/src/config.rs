@@ -2,7 +2,7 @@
 
 use agent::candidates::rows_of_share;
 use agent::{ActorConfig, Agent, AgentConfig, CandidatesConfig, CriticConfig, ObjectiveConfig};
-use agent::{Random, in_range};
+use agent::{QScale, Random, in_range};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
@@ -10,76 +10,13 @@ use tch::Device;
 /// per task.
 pub const PRESETS: &str = include_str!("../presets.toml");
 
-/// Declares an enum that configuration files name in kebab- or snake-case.
-macro_rules! choices {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-        pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant),+ }
-    };
-}
-
-choices! {
-    /// How actions stay in [-1, 1].
-    Squash {
-        /// Clipping, with a penalty on means beyond the bounds.
-        Clip = "clip",
-        /// tanh, with its log-determinant in the density.
-        Tanh = "tanh",
-    }
-}
-choices! {
-    /// How the target deviation binds.
-    EntropyMode {
-        /// alpha sum_j relu(log sigma_target - l_j).
-        Threshold = "threshold",
-        /// alpha log pi, alpha learned.
-        Dual = "dual",
-        /// alpha log pi, alpha given.
-        Fixed = "fixed",
-        /// No entropy: the deviation is sigma_target.
-        None = "none",
-    }
-}
-choices! {
-    /// How log pi is estimated.
-    EntropyEstimate {
-        /// Given the latent, equation (2).
-        Conditional = "conditional",
-        /// Over extra latents.
-        SemiImplicit = "semi-implicit",
-    }
-}
-choices! {
-    /// Entropy in the critics' target.
-    TargetEntropy {
-        /// Left out.
-        None = "none",
-        /// alpha (H - H_target).
-        Centred = "centred",
-        /// alpha H.
-        Plain = "plain",
-    }
-}
-choices! {
-    /// Which actions the mirror term regresses to.
-    MirrorActions {
-        /// The replay's, weighted by advantage.
-        Replay = "replay",
-        /// Candidates of a lagged policy.
-        Policy = "policy",
-        /// Candidates of lagged policy, replay and uniform noise.
-        Broad = "broad",
-    }
-}
-
 /// Everything that shapes SMFP.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SmfpConfig {
     /// The critics.
     pub critic: CriticConfig,
-    /// The policy's network and its optimiser.
+    /// The policy's network, its input and its optimiser.
     pub actor: ActorConfig,
     /// K_b and K_t.
     pub candidates: CandidatesConfig,
@@ -91,6 +28,26 @@ pub struct SmfpConfig {
     pub entropy: EntropyConfig,
     /// The mirror term.
     pub mirror: MirrorConfig,
+}
+
+/// How actions stay in [-1, 1].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Squash {
+    /// Clipping, with a penalty on means beyond the bounds.
+    Clip,
+    /// tanh, with its log-determinant in the density.
+    Tanh,
+}
+
+/// The latent of deterministic actions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvalLatent {
+    /// Drawn, as elsewhere.
+    Drawn,
+    /// Zero.
+    Zero,
 }
 
 /// `[policy]`: from the network's output to an action, equation (1).
@@ -105,6 +62,36 @@ pub struct PolicyConfig {
     pub bound_penalty: f64,
     /// Standard deviation of the Gaussian head at the start.
     pub std_init: f64,
+    /// Standard deviation of the latent z, and of e in the mirror term.
+    pub latent_std: f64,
+    /// The latent of deterministic actions.
+    pub eval_latent: EvalLatent,
+    /// Most steps for which a latent is held while exploring; 1: a new one in every step.
+    pub hold: i64,
+}
+
+/// How the target deviation binds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EntropyMode {
+    /// alpha log pi - Q with a learned alpha in units of Q, and log pi in the critics' target.
+    Soft,
+    /// alpha sum_j relu(log sigma_target - l_j).
+    Threshold,
+    /// alpha log pi with a given alpha.
+    Fixed,
+    /// No entropy: the deviation is sigma_target.
+    None,
+}
+
+/// How log pi is estimated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EntropyEstimate {
+    /// Given the latent, equation (2).
+    Conditional,
+    /// Over extra latents.
+    SemiImplicit,
 }
 
 /// `[entropy]`: equation (2) and how it binds.
@@ -113,7 +100,8 @@ pub struct PolicyConfig {
 pub struct EntropyConfig {
     /// How the target deviation binds.
     pub mode: EntropyMode,
-    /// Weight of the entropy in units of Q / S; for [`EntropyMode::Dual`] its start.
+    /// Weight of the entropy: in units of Q / S, for [`EntropyMode::Soft`] its start in units
+    /// of Q.
     pub alpha: f64,
     /// Weight at the start of a geometric fall to `alpha`.
     pub alpha_initial: f64,
@@ -127,8 +115,8 @@ pub struct EntropyConfig {
     pub estimate: EntropyEstimate,
     /// Extra latents M of the semi-implicit estimate.
     pub latents: i64,
-    /// Entropy in the critics' target.
-    pub in_target: TargetEntropy,
+    /// Extra latents of the estimate in the critics' target.
+    pub target_latents: i64,
     /// Weight of the one-sided penalties that keep the deviation in the range below.
     pub std_penalty: f64,
     /// Lower end of the range.
@@ -137,7 +125,31 @@ pub struct EntropyConfig {
     pub std_high: f64,
 }
 
-/// `[mirror]`: equations (3) and (5).
+/// Which actions the mirror term regresses to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MirrorActions {
+    /// The replay's, weighted by advantage.
+    Replay,
+    /// Candidates of a lagged policy.
+    Policy,
+    /// Candidates of lagged policy, replay and uniform noise.
+    Broad,
+}
+
+/// How the mirror term is weighted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightRule {
+    /// By lambda.
+    Constant,
+    /// By a ratio of gradients: equation (7).
+    Balanced,
+    /// By a lambda that keeps the policy's step at a budget: equation (8).
+    Budget,
+}
+
+/// `[mirror]`: equations (3) and (5), and the weight of the term.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MirrorConfig {
@@ -157,6 +169,12 @@ pub struct MirrorConfig {
     pub target_clip: f64,
     /// Whether the pathwise term is left out.
     pub only: bool,
+    /// How the term is weighted.
+    pub weight: WeightRule,
+    /// delta of [`WeightRule::Budget`].
+    pub budget: f64,
+    /// kappa of [`WeightRule::Budget`].
+    pub budget_rate: f64,
 }
 
 impl SmfpConfig {
@@ -169,26 +187,28 @@ impl SmfpConfig {
     pub fn mirror_rows(&self, batch: i64) -> i64 {
         rows_of_share(batch, self.mirror.batch_share)
     }
-}
 
-impl AgentConfig for SmfpConfig {
-    fn validate(&self) -> Result<(), String> {
-        self.critic.validate()?;
-        self.actor.validate()?;
-        self.candidates.validate()?;
-        self.objective.validate()?;
-        let Self { objective, policy, entropy, mirror, .. } = self;
+    /// Whether alpha is learned in units of Q.
+    pub fn soft(&self) -> bool {
+        self.entropy.mode == EntropyMode::Soft
+    }
+
+    fn check_ranges(&self) -> Result<(), String> {
+        let Self { policy, entropy, mirror, .. } = self;
         let checks: &[(&str, f64, f64, f64)] = &[
             ("policy.frequencies", policy.frequencies as f64, 1.0, 1024.0),
             ("policy.bound_penalty", policy.bound_penalty, 0.0, 1e9),
             // log_std lives in [-10, 0].
             ("policy.std_init", policy.std_init, 4.6e-5, 1.0),
+            ("policy.latent_std", policy.latent_std, 0.0, 10.0),
+            ("policy.hold", policy.hold as f64, 1.0, 1000.0),
             ("entropy.alpha", entropy.alpha, 0.0, 1e9),
             ("entropy.alpha_initial", entropy.alpha_initial, 0.0, 1e9),
             ("entropy.alpha_decay_updates", entropy.alpha_decay_updates as f64, 0.0, 1e12),
             ("entropy.alpha_learning_rate", entropy.alpha_learning_rate, 0.0, 1.0),
             ("entropy.sigma_target", entropy.sigma_target, 0.0, 1.0),
             ("entropy.latents", entropy.latents as f64, 0.0, 1024.0),
+            ("entropy.target_latents", entropy.target_latents as f64, 0.0, 1024.0),
             ("entropy.std_penalty", entropy.std_penalty, 0.0, 1e9),
             ("entropy.std_low", entropy.std_low, 4.6e-5, 1.0),
             ("entropy.std_high", entropy.std_high, entropy.std_low, 1.0),
@@ -198,45 +218,87 @@ impl AgentConfig for SmfpConfig {
             ("mirror.weight_max", mirror.weight_max, 1.0, 1e9),
             ("mirror.batch_share", mirror.batch_share, 1e-3, 1.0),
             ("mirror.target_clip", mirror.target_clip, 1.0, 1e9),
+            ("mirror.budget", mirror.budget, 1e-9, 1e9),
+            ("mirror.budget_rate", mirror.budget_rate, 0.0, 1.0),
         ];
-        for &(key, value, low, high) in checks {
-            in_range(key, value, low, high)?;
+        checks.iter().try_for_each(|&(key, value, low, high)| in_range(key, value, low, high))
+    }
+
+    fn check_combinations(&self) -> Result<(), String> {
+        let Self { objective, entropy, mirror, .. } = self;
+        let (mode, soft, mirrored) = (entropy.mode, self.soft(), self.uses_mirror());
+        let semi_implicit = entropy.estimate == EntropyEstimate::SemiImplicit;
+        let falls = entropy.alpha_decay_updates > 0;
+        let forbidden: &[(bool, &str)] = &[
+            (
+                semi_implicit && !soft && mode != EntropyMode::Fixed,
+                "entropy.estimate = \"semi-implicit\" needs entropy.mode = \"soft\" or \"fixed\": \
+                 the other modes do not read log pi",
+            ),
+            (
+                entropy.target_latents > 0 && !(soft && semi_implicit),
+                "entropy.target_latents above 0 needs entropy.mode = \"soft\" and \
+                 entropy.estimate = \"semi-implicit\"",
+            ),
+            (
+                mode != EntropyMode::None && entropy.sigma_target == 0.0,
+                "entropy.sigma_target is 0, expected above 0 unless entropy.mode = \"none\" (a \
+                 deterministic head has no entropy)",
+            ),
+            (
+                soft && entropy.alpha == 0.0,
+                "entropy.alpha is 0, expected above 0 for entropy.mode = \"soft\", where log \
+                 alpha is learned",
+            ),
+            (
+                soft && falls,
+                "entropy.alpha_decay_updates must be 0 for entropy.mode = \"soft\", where alpha \
+                 is learned",
+            ),
+            (
+                falls && (entropy.alpha == 0.0 || entropy.alpha_initial == 0.0),
+                "entropy.alpha and entropy.alpha_initial must be above 0 for a geometric fall \
+                 over entropy.alpha_decay_updates",
+            ),
+            (
+                mirror.only && !mirrored,
+                "mirror.only = true needs objective.lambda above 0: nothing else would improve \
+                 the policy",
+            ),
+            (
+                objective.q_scale == QScale::ValueStd && (!mirrored || mirror.candidates < 2),
+                "objective.q_scale = \"value_std\" needs the mirror term (objective.lambda above \
+                 0) and at least 2 mirror.candidates",
+            ),
+            (
+                mirror.weight != WeightRule::Constant && !mirrored,
+                "mirror.weight needs objective.lambda above 0, where it starts",
+            ),
+            (
+                mirror.weight == WeightRule::Balanced && mirror.only,
+                "mirror.weight = \"balanced\" needs the pathwise term: mirror.only must be false",
+            ),
+            (
+                mirror.weight == WeightRule::Budget && entropy.sigma_target == 0.0,
+                "mirror.weight = \"budget\" measures steps in units of entropy.sigma_target, \
+                 which must be above 0",
+            ),
+        ];
+        match forbidden.iter().find(|(found, _)| *found) {
+            Some((_, message)) => Err((*message).to_string()),
+            None => Ok(()),
         }
-        let logs_pi = matches!(entropy.mode, EntropyMode::Fixed | EntropyMode::Dual);
-        if entropy.estimate == EntropyEstimate::SemiImplicit {
-            if !logs_pi {
-                return Err("entropy.estimate = \"semi-implicit\" needs entropy.mode = \"fixed\" \
-                            or \"dual\": the other modes do not read log pi"
-                    .into());
-            }
-        }
-        if entropy.mode != EntropyMode::None && entropy.sigma_target == 0.0 {
-            return Err("entropy.sigma_target is 0, expected above 0 unless entropy.mode = \
-                        \"none\" (a deterministic head has no entropy)"
-                .into());
-        }
-        if entropy.mode == EntropyMode::None && entropy.in_target != TargetEntropy::None {
-            return Err("entropy.in_target needs an entropy: expected \"none\" where \
-                        entropy.mode = \"none\""
-                .into());
-        }
-        if entropy.mode == EntropyMode::Dual && entropy.alpha == 0.0 {
-            return Err("entropy.alpha is 0, expected above 0 for entropy.mode = \"dual\", which \
-                        starts there"
-                .into());
-        }
-        if entropy.alpha_decay_updates > 0 && (entropy.alpha == 0.0 || entropy.alpha_initial == 0.0)
-        {
-            return Err("entropy.alpha and entropy.alpha_initial must be above 0 for a geometric \
-                        fall over entropy.alpha_decay_updates"
-                .into());
-        }
-        if mirror.only && objective.lambda == 0.0 {
-            return Err("mirror.only = true needs objective.lambda above 0: nothing else would \
-                        improve the policy"
-                .into());
-        }
-        Ok(())
+    }
+}
+
+impl AgentConfig for SmfpConfig {
+    fn validate(&self) -> Result<(), String> {
+        self.critic.validate()?;
+        self.actor.validate()?;
+        self.candidates.validate()?;
+        self.objective.validate()?;
+        self.check_ranges()?;
+        self.check_combinations()
     }
 
     fn build(

@@ -46,7 +46,7 @@ pub fn penalty(config: &EntropyConfig, alpha: &Tensor, draw: &Draw, log_prob: &T
             let shortfall = (config.sigma_target.ln() - &draw.log_std).relu();
             alpha * shortfall.sum_dim_intlist(&[1i64][..], false, None).mean(kind)
         }
-        EntropyMode::Dual | EntropyMode::Fixed => alpha * log_prob.mean(kind),
+        EntropyMode::Soft | EntropyMode::Fixed => alpha * log_prob.mean(kind),
         EntropyMode::None => Tensor::zeros([1], (kind, log_prob.device())),
     };
     if config.std_penalty == 0.0 {

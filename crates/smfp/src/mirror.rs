@@ -14,6 +14,8 @@ pub struct Regression {
     pub action: Tensor,
     /// w(s, b): (B).
     pub weight: Tensor,
+    /// Q of the lagged policy's candidates: (B, K).
+    pub values: Tensor,
 }
 
 /// Chooses what the policy is drawn towards: samples of (or weights for)
@@ -34,13 +36,13 @@ pub fn regression(
     let (rows, act_dim) = (obs.size()[0], policy.act_dim());
     let drawn = policy.draw(p, &repeat_rows(obs, k), &noise.z, Some(&noise.xi)).action;
     if config.actions == MirrorActions::Replay {
-        let drawn = value(&repeat_rows(obs, k), &drawn).view([rows, k]);
-        let baseline = drawn.mean_dim(&[1i64][..], false, None);
+        let values = value(&repeat_rows(obs, k), &drawn).view([rows, k]);
+        let baseline = values.mean_dim(&[1i64][..], false, None);
         let advantage = value(obs, replay) - baseline;
         let weight =
             advantage_logits(&advantage, config.temperature).exp().clamp_max(config.weight_max);
         let weight = &weight / weight.mean(None::<Kind>);
-        return Regression { action: replay.shallow_clone(), weight };
+        return Regression { action: replay.shallow_clone(), weight, values };
     }
     let mut candidates = vec![drawn.view([rows, k, act_dim])];
     if let Some(uniform) = &noise.uniform {
@@ -52,7 +54,8 @@ pub fn regression(
     let flat = candidates.reshape([rows * count, act_dim]);
     let q = value(&repeat_rows(obs, count), &flat).view([rows, count]);
     let action = take(&flat, &draw_by_advantage(&q, config.temperature, &noise.choice));
-    Regression { action, weight: Tensor::ones([rows], (obs.kind(), obs.device())) }
+    let weight = Tensor::ones([rows], (obs.kind(), obs.device()));
+    Regression { action, weight, values: q.narrow(1, 0, k) }
 }
 
 /// A regression of g to its MeanFlow target: rows of (s, x_t, r, t) and g*.
@@ -69,7 +72,7 @@ pub struct MeanFlowTarget {
 
 /// The MeanFlow target for actions `b` (B, act) in the space of the flow:
 ///
-/// v = e - b',  b' = b + sigma_target eps,  u* = v - (t - r) du/dt,  g* = x_t - u*
+/// v = e - b',  b' = b + sigma_target eps,  e of deviation `latent_std`,  u* = v - (t - r) du/dt,  g* = x_t - u*
 ///
 /// with the total derivative at fixed r along x' = v, t' = 1 (Geng et al.
 /// 2025, equation 6); for r = 0 this is equation (5). Half of the rows have r = t,
@@ -88,8 +91,9 @@ pub fn mean_flow_target(
     let _guard = tch::no_grad_guard();
     let b = b + &noise.eps * sigma_target;
     let t = &noise.t;
-    let v = &noise.e - &b;
-    let x = (1.0 - t) * &b + t * &noise.e;
+    let e = policy.latent(&noise.e);
+    let v = &e - &b;
+    let x = (1.0 - t) * &b + t * &e;
     let rows = t.size()[0];
     // Rows are exchangeable, so times are dealt by position.
     let (equal, zero) = (rows / 2, (rows - rows / 2) / 2);
@@ -111,15 +115,19 @@ pub fn mean_flow_target(
     MeanFlowTarget { x, r, t: t.shallow_clone(), map }
 }
 
-/// L_mirror = mean of w ||g(s, x_t, r, t) - g*||^2, a scalar.
-pub fn loss(
-    policy: &Policy,
-    p: &[Tensor],
-    obs: &Tensor,
-    target: &MeanFlowTarget,
-    weight: &Tensor,
-) -> Tensor {
+/// g(s, x_t, r, t) - g*: (B, act).
+pub fn error(policy: &Policy, p: &[Tensor], obs: &Tensor, target: &MeanFlowTarget) -> Tensor {
     let map = &target.x - policy.velocity(p, obs, &target.x, &target.r, &target.t);
-    let error = (map - &target.map).square().sum_dim_intlist(&[1i64][..], false, None);
-    (weight * error).mean(None::<Kind>)
+    map - &target.map
+}
+
+/// L_mirror = mean of w ||g - g*||^2 from the errors (B, act) and weights (B): a scalar.
+pub fn loss(error: &Tensor, weight: &Tensor) -> Tensor {
+    let square = error.square().sum_dim_intlist(&[1i64][..], false, None);
+    (weight * square).mean(None::<Kind>)
+}
+
+/// ||dL_mirror / dg|| = ||2 w (g - g*)|| / B, outside of the graph: a scalar.
+pub fn slope_norm(error: &Tensor, weight: &Tensor) -> Tensor {
+    (error.detach() * weight.unsqueeze(1)).norm() * (2.0 / error.size()[0] as f64)
 }

@@ -8,12 +8,15 @@ use agent::Random;
 use networks::{move_together, normal, uniform};
 use tch::{Device, Tensor};
 
-/// Noise of an update over a batch of B transitions.
+/// Noise of an update over a batch of B transitions. All of it is standard normal or uniform in
+/// [0, 1); the policy scales latents.
 pub struct UpdateNoise {
     /// Latents of the K_t candidates for the next action: (B K_t, act).
     pub next_z: Tensor,
     /// Head noise of those candidates: (B K_t, act).
     pub next_xi: Tensor,
+    /// Extra latents of the estimate of log pi in the critics' target: (M_t B, act).
+    pub next_latents: Option<Tensor>,
     /// Noise of the actor's update, where one is due.
     pub actor: Option<ActorNoise>,
 }
@@ -29,9 +32,12 @@ impl UpdateNoise {
         rng: &mut Random,
     ) -> Self {
         let next = [batch * config.candidates.target, act_dim];
+        let latents = config.entropy.target_latents;
         let mut noise = Self {
             next_z: normal(rng, &next, Device::Cpu),
             next_xi: normal(rng, &next, Device::Cpu),
+            next_latents: (latents > 0)
+                .then(|| normal(rng, &[latents * batch, act_dim], Device::Cpu)),
             actor: with_actor.then(|| ActorNoise::draw(config, batch, act_dim, rng)),
         };
         move_together(&mut noise.tensors(), device);
@@ -40,6 +46,7 @@ impl UpdateNoise {
 
     fn tensors(&mut self) -> Vec<&mut Tensor> {
         let mut all = vec![&mut self.next_z, &mut self.next_xi];
+        all.extend(&mut self.next_latents);
         let Some(ActorNoise { z, xi, latents, mirror }) = &mut self.actor else { return all };
         all.extend([z, xi]);
         all.extend(latents);

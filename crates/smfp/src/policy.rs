@@ -1,7 +1,7 @@
 //! The policy: one network call from noise to action (section 1).
 
 use crate::config::{EntropyMode, SmfpConfig, Squash};
-use agent::Random;
+use agent::{ObsNorm, Random};
 use networks::{
     Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, gaussian_log_density, tanh_log_slope,
 };
@@ -12,8 +12,10 @@ const LOG_STD_RANGE: (f64, f64) = (-10.0, 0.0);
 /// Replay actions are pulled this far inside the bounds before atanh.
 const TANH_MARGIN: f64 = 1e-3;
 
-/// The network u(s, x, r, t) with its two heads, and how actions come of it.
+/// The network u(s, x, r, t) with its two heads, and how actions come of it. All methods take
+/// raw observations.
 pub struct Policy {
+    obs_norm: ObsNorm,
     /// Its heads: the velocity u, then log sigma where `std` says so.
     network: Mlp,
     std: Std,
@@ -21,6 +23,7 @@ pub struct Policy {
     /// [temb(1), temb(0)], the embedding of the one-step map: (1, 4 K).
     one_step_times: Tensor,
     squash: Squash,
+    latent_std: f64,
     act_dim: i64,
 }
 
@@ -48,7 +51,7 @@ pub struct Draw {
 
 impl Policy {
     /// Lays out the network and draws its parameters. Both heads start with
-    /// zero weights: the policy starts as mu = z, sigma = `std_init`.
+    /// zero weights: the policy starts as mu = latent, sigma = `std_init`.
     pub fn new(
         config: &SmfpConfig,
         obs_dim: i64,
@@ -87,8 +90,27 @@ impl Policy {
         );
         let at = |t: f64| times.forward(&Tensor::full([1, 1], t, (kind, device)));
         let one_step_times = Tensor::cat(&[at(1.0), at(0.0)], 1);
-        let policy = Self { network, std, times, one_step_times, squash: policy.squash, act_dim };
+        let policy = Self {
+            obs_norm: ObsNorm::new(actor.normalise, obs_dim, (kind, device)),
+            network,
+            std,
+            times,
+            one_step_times,
+            squash: policy.squash,
+            latent_std: policy.latent_std,
+            act_dim,
+        };
         (policy, builder.build(kind, device))
+    }
+
+    /// Adds the observations (B, obs) of a minibatch to the statistics that normalise them.
+    pub fn observe(&mut self, obs: &Tensor) {
+        self.obs_norm.update(obs);
+    }
+
+    /// The state next to the parameters: those statistics.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        self.obs_norm.state()
     }
 
     /// Size of an action, of a latent and of the head's noise.
@@ -98,7 +120,8 @@ impl Policy {
 
     /// Input of the network: [s, x, temb(t), temb(r)] for times of shape (B, 1).
     fn input(&self, obs: &Tensor, x: &Tensor, r: &Tensor, t: &Tensor) -> Tensor {
-        Tensor::cat(&[obs, x, &self.times.forward(t), &self.times.forward(r)], 1)
+        let obs = self.obs_norm.apply(obs);
+        Tensor::cat(&[&obs, x, &self.times.forward(t), &self.times.forward(r)], 1)
     }
 
     /// The mean velocity u(s, x, r, t): (B, act).
@@ -125,14 +148,15 @@ impl Policy {
     ) -> (Tensor, Tensor) {
         let (temb, temb_tangent) = self.times.jvp(t);
         let temb_r = self.times.forward(r);
-        let input = Tensor::cat(&[obs, x, &temb, &temb_r], 1);
+        let obs = self.obs_norm.apply(obs);
+        let input = Tensor::cat(&[&obs, x, &temb, &temb_r], 1);
         let tangent = Tensor::cat(&[&obs.zeros_like(), v, &temb_tangent, &temb_r.zeros_like()], 1);
         let (heads, tangents) = self.network.jvp(p, &input, &tangent);
         (self.first_head(heads), self.first_head(tangents))
     }
 
-    /// Draws actions by equation (1) from latents `z` and head noise `xi`,
-    /// both (B, act). With `xi` left out the head's noise is zero.
+    /// Draws actions by equation (1) from standard-normal `z` (the latent) and `xi` (the head's
+    /// noise), both (B, act). With `xi` left out the head's noise is zero.
     pub fn draw(&self, p: &[Tensor], obs: &Tensor, z: &Tensor, xi: Option<&Tensor>) -> Draw {
         let (mean, log_std) = self.one_step(p, obs, z);
         self.finish(mean, log_std, xi)
@@ -158,17 +182,24 @@ impl Policy {
         if self.stochastic() { mean + log_std.exp() * noise } else { mean.shallow_clone() }
     }
 
-    /// mu = g(s, z, 1) and log sigma, in one call.
+    /// mu = g(s, x, 1) and log sigma for the latent x that standard-normal `z` is scaled to, in
+    /// one call.
     pub fn one_step(&self, p: &[Tensor], obs: &Tensor, z: &Tensor) -> (Tensor, Tensor) {
-        let heads = self.one_step_heads(p, obs, z);
+        let x = self.latent(z);
+        let heads = self.one_step_heads(p, obs, &x);
         let log_std = self.log_std(&heads);
-        (z - self.first_head(heads), log_std)
+        (x - self.first_head(heads), log_std)
+    }
+
+    /// Standard-normal numbers with the deviation of the flow's noise end.
+    pub fn latent(&self, z: &Tensor) -> Tensor {
+        if self.latent_std == 1.0 { z.shallow_clone() } else { z * self.latent_std }
     }
 
     /// The network's output at r = 0 and t = 1.
     fn one_step_heads(&self, p: &[Tensor], obs: &Tensor, x: &Tensor) -> Tensor {
         let times = self.one_step_times.expand([obs.size()[0], -1], false);
-        self.network.forward(p, &Tensor::cat(&[obs, x, &times], 1))
+        self.network.forward(p, &Tensor::cat(&[&self.obs_norm.apply(obs), x, &times], 1))
     }
 
     /// The first of the heads, which lie side by side: the velocity.

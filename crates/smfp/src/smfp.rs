@@ -1,20 +1,23 @@
 //! The agent: the unified objective (4) and one update.
 
 use crate::actor::SmfpActor;
-use crate::config::{SmfpConfig, TargetEntropy};
-use crate::entropy::target;
+use crate::config::{EvalLatent, SmfpConfig};
+use crate::entropy::semi_implicit_log_prob;
+use crate::hold::Hold;
 use crate::noise::UpdateNoise;
 use crate::policy::{Draw, Policy};
 use agent::candidates::{best_of, repeat_rows, take};
 use agent::{ActMode, Agent, Batch, CriticLearner, Metrics, Random};
 use networks::{Params, merge_state, normal};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// A Stochastic MeanFlow Policy with its critics.
 pub struct Smfp {
     config: SmfpConfig,
     actor: SmfpActor,
     critic: CriticLearner,
+    /// Where `policy.hold` is above 1.
+    hold: Option<Hold>,
     device: Device,
 }
 
@@ -29,7 +32,8 @@ impl Smfp {
     ) -> Self {
         let actor = SmfpActor::new(config, obs_dim, act_dim, device, rng);
         let critic = CriticLearner::new(&config.critic, obs_dim, act_dim, device, rng);
-        Self { config: config.clone(), actor, critic, device }
+        let hold = (config.policy.hold > 1).then(|| Hold::new(config.policy.hold));
+        Self { config: config.clone(), actor, critic, hold, device }
     }
 
     /// The policy's architecture and parameters.
@@ -64,34 +68,53 @@ impl Smfp {
     }
 
     /// One step of the critics on equation (6).
-    fn update_critics(&mut self, batch: &Batch, z: &Tensor, xi: &Tensor) -> Metrics {
+    fn update_critics(&mut self, batch: &Batch, noise: &UpdateNoise) -> Metrics {
         let (next_action, bonus) = {
             let _guard = tch::no_grad_guard();
-            let next = self.propose(&batch.next_obs, z, xi, true);
-            let target = match self.config.entropy.in_target {
-                TargetEntropy::None => None,
-                TargetEntropy::Plain => Some(0.0),
-                TargetEntropy::Centred => {
-                    Some(target(self.config.entropy.sigma_target, self.act_dim()))
-                }
-            };
-            // alpha weighs the entropy against Q / S; Bellman's equation has Q.
-            let bonus = target
-                .map(|target| (-&next.log_prob - target) * self.actor.alpha() * self.actor.scale());
+            let next = self.propose(&batch.next_obs, &noise.next_z, &noise.next_xi, true);
+            let bonus = self.config.soft().then(|| {
+                let log_prob = self.next_log_prob(&batch.next_obs, &next, &noise.next_latents);
+                -log_prob * self.actor.alpha()
+            });
             (next.action, bonus)
         };
         self.critic.update(batch, &next_action, bonus.as_ref())
     }
 
+    /// log pi(a'|s') of chosen next actions: given the latent, or with extra latents (M_t B, act)
+    /// by the semi-implicit estimate. (B)
+    fn next_log_prob(&self, obs: &Tensor, next: &Draw, latents: &Option<Tensor>) -> Tensor {
+        let Some(latents) = latents else { return next.log_prob.shallow_clone() };
+        let (policy, params) = self.policy();
+        let shape = [-1, obs.size()[0], policy.act_dim()];
+        let rows = obs.repeat([latents.size()[0] / obs.size()[0], 1]);
+        let (means, log_stds) = policy.one_step(params.frozen(), &rows, latents);
+        let with_own =
+            |own: &Tensor, all: Tensor| Tensor::cat(&[own.unsqueeze(0), all.view(shape)], 0);
+        let (means, log_stds) = (with_own(&next.mean, means), with_own(&next.log_std, log_stds));
+        semi_implicit_log_prob(policy, &next.raw, &means, &log_stds)
+    }
+
     /// One update with the given noise: the critics, and the actor where there
     /// is noise for it.
     pub fn update_with(&mut self, batch: &Batch, noise: &UpdateNoise) -> Metrics {
-        let mut metrics = self.update_critics(batch, &noise.next_z, &noise.next_xi);
+        self.actor.observe(&batch.obs);
+        let mut metrics = self.update_critics(batch, noise);
         if let Some(noise) = &noise.actor {
             let value = |obs: &Tensor, action: &Tensor| self.critic.value(obs, action);
             metrics.extend(self.actor.update(&batch.obs, &batch.action, noise, &value));
         }
         metrics
+    }
+
+    /// Actions with all noise, from standard-normal latents for each candidate: (N K, act).
+    fn act_from(&self, obs: &Tensor, z: &Tensor, rng: &mut Random) -> Tensor {
+        let xi = normal(rng, &z.size(), self.device);
+        if z.size()[0] > obs.size()[0] {
+            return self.propose(obs, z, &xi, false).action;
+        }
+        let (policy, params) = self.policy();
+        policy.action(params.frozen(), obs, z, &xi)
     }
 
     fn act_dim(&self) -> i64 {
@@ -103,18 +126,27 @@ impl Agent for Smfp {
     fn act(&self, obs: &Tensor, mode: ActMode, rng: &mut Random) -> Tensor {
         let _guard = tch::no_grad_guard();
         let k = mode.candidates(self.config.candidates.act);
+        let shape = [obs.size()[0] * k, self.act_dim()];
+        if mode != ActMode::Deterministic {
+            let z = normal(rng, &shape, self.device);
+            return self.act_from(obs, &z, rng);
+        }
+        let z = match self.config.policy.eval_latent {
+            EvalLatent::Drawn => normal(rng, &shape, self.device),
+            EvalLatent::Zero => Tensor::zeros(shape, (Kind::Float, self.device)),
+        };
         let (policy, params) = self.policy();
-        let p = params.frozen();
-        let shape = [obs.size()[0] * k, policy.act_dim()];
-        let z = normal(rng, &shape, self.device);
-        if mode == ActMode::Deterministic {
-            return policy.draw(p, obs, &z, None).action;
-        }
-        let xi = normal(rng, &shape, self.device);
-        if k == 1 {
-            return policy.action(p, obs, &z, &xi);
-        }
-        self.propose(obs, &z, &xi, false).action
+        policy.draw(params.frozen(), obs, &z, None).action
+    }
+
+    fn explore(&mut self, obs: &Tensor, rng: &mut Random) -> Tensor {
+        let _guard = tch::no_grad_guard();
+        let shape = [obs.size()[0] * self.config.candidates.act, self.act_dim()];
+        let z = match &mut self.hold {
+            Some(hold) => hold.latents(&shape, self.device, rng),
+            None => normal(rng, &shape, self.device),
+        };
+        self.act_from(obs, &z, rng)
     }
 
     fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
@@ -128,6 +160,7 @@ impl Agent for Smfp {
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        merge_state([self.actor.state(), self.critic.state()])
+        let held = self.hold.as_ref().map(Hold::state).unwrap_or_default();
+        merge_state([self.actor.state(), self.critic.state(), held])
     }
 }

@@ -1,0 +1,103 @@
+//! Normalised observations for a policy.
+
+use networks::Counter;
+use tch::{Device, Kind, Tensor};
+
+/// Added to the variance.
+const EPSILON: f64 = 1e-5;
+/// Normalised observations are clipped to +- this.
+const CLIP: f64 = 10.0;
+/// Smallest weight of a minibatch in the running statistics.
+const MIN_WEIGHT: f64 = 1e-3;
+
+/// (s - mean) / sqrt(var + 1e-5), clipped to +-10, with running statistics of the observations in
+/// the minibatches. It is a constant of every derivative. Switched off, observations are left
+/// as they are and there is no state.
+pub struct ObsNorm(Option<Statistics>);
+
+/// Running averages over minibatches, in which the n-th has the weight max(1/n, 1/1000).
+struct Statistics {
+    /// Mean of every entry: (obs).
+    mean: Tensor,
+    /// Variance within a minibatch: (obs).
+    var: Tensor,
+    /// Minibatches so far.
+    batches: Counter,
+}
+
+impl ObsNorm {
+    /// Statistics of nothing yet (mean 0, variance 1), or none where `on` is false.
+    pub fn new(on: bool, obs_dim: i64, options: (Kind, Device)) -> Self {
+        Self(on.then(|| Statistics {
+            mean: Tensor::zeros([obs_dim], options),
+            var: Tensor::ones([obs_dim], options),
+            batches: Counter::default(),
+        }))
+    }
+
+    /// Normalised observations: (N, obs) -> (N, obs).
+    pub fn apply(&self, obs: &Tensor) -> Tensor {
+        let Some(Statistics { mean, var, .. }) = &self.0 else { return obs.shallow_clone() };
+        ((obs - mean) * (var + EPSILON).rsqrt()).clamp(-CLIP, CLIP)
+    }
+
+    /// Adds the observations (B, obs) of a minibatch to the statistics.
+    pub fn update(&mut self, obs: &Tensor) {
+        let Some(Statistics { mean, var, batches }) = &mut self.0 else { return };
+        let _guard = tch::no_grad_guard();
+        let weight = (1.0 / batches.raise() as f64).max(MIN_WEIGHT);
+        let (batch_var, batch_mean) = obs.var_mean_dim(&[0i64][..], false, false);
+        let _ = mean.lerp_(&batch_mean, weight);
+        let _ = var.lerp_(&batch_var, weight);
+    }
+
+    /// The state by name; empty where normalisation is off.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let Some(Statistics { mean, var, batches }) = &self.0 else { return Vec::new() };
+        vec![
+            ("obs_norm.mean".to_string(), mean.shallow_clone()),
+            ("obs_norm.var".to_string(), var.shallow_clone()),
+            ("obs_norm.batches".to_string(), batches.tensor()),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(values: &[f32]) -> Tensor {
+        Tensor::from_slice(values).unsqueeze(1)
+    }
+
+    #[test]
+    fn the_first_batches_count_alike_and_later_ones_a_thousandth() {
+        let mut norm = ObsNorm::new(true, 1, (Kind::Float, Device::Cpu));
+        for shift in [0.0, 3.0, 6.0] {
+            norm.update(&column(&[shift - 2.0, shift + 2.0]));
+        }
+        // Mean 3, variance 4.
+        let seen = norm.apply(&column(&[3.0, 5.0, 1000.0]));
+        assert!(seen.allclose(&column(&[0.0, 1.0, 10.0]), 1e-5, 1e-5, false), "{seen}");
+
+        let mut old = ObsNorm::new(true, 1, (Kind::Float, Device::Cpu));
+        let named = [("mean", Tensor::from_slice(&[1f32])), ("var", Tensor::from_slice(&[4f32]))];
+        for ((_, tensor), (_, value)) in old.state().iter().zip(named) {
+            tensor.shallow_clone().copy_(&value);
+        }
+        old.state()[2].1.shallow_clone().copy_(&Tensor::from(5000i64));
+        old.update(&column(&[11.0, 11.0]));
+        let state = old.state();
+        assert!((state[0].1.double_value(&[0]) - 1.01).abs() < 1e-6);
+        assert!((state[1].1.double_value(&[0]) - 3.996).abs() < 1e-6);
+        assert_eq!(state[2].1.int64_value(&[]), 5001);
+    }
+
+    #[test]
+    fn switched_off_it_changes_nothing_and_has_no_state() {
+        let mut norm = ObsNorm::new(false, 1, (Kind::Float, Device::Cpu));
+        norm.update(&column(&[1.0, 2.0]));
+        assert_eq!(norm.apply(&column(&[1e6])), column(&[1e6]));
+        assert!(norm.state().is_empty());
+    }
+}
