@@ -134,7 +134,8 @@ def update_critics(c, state, batch, noise):
     next_obs = seen(c["actor"], state, batch["next_obs"])
     next_action, next_log_prob, log_std = sample(c, actor, next_obs, noise["next"])
     clear_clamp(log_std)
-    new, metrics = step_critics(k, state, batch, next_action, -alpha * next_log_prob)
+    bonus = -alpha * next_log_prob if c["temperature"]["in_target"] else 0.0
+    new, metrics = step_critics(k, state, batch, next_action, bonus)
     return new | track_critics(k, state | new), metrics
 
 

@@ -126,7 +126,7 @@ def update(c, state, batch, noise):
     if int(new["critic_updates"]) % a["update_every"] != 0:
         return new, metrics
 
-    critic, stats, actor = sub(new, "critic"), sub(new, "critic_stats"), sub(state, "actor")
+    critic, stats, actor = (sub(state | new, part) for part in ("critic", "critic_stats", "actor"))
 
     def loss(p):
         q, _ = critics(k, critic, stats, batch["obs"], policy(c, p, batch["obs"]))

@@ -37,6 +37,8 @@ LAYER_NORM_EPSILON = 1e-5
 RENORM_R_MAX, RENORM_D_MAX = 3.0, 5.0
 ADAM_BETA2, ADAM_EPSILON = 0.999, 1e-8
 OBS_NORM_EPSILON, OBS_NORM_CLIP, OBS_NORM_MIN_WEIGHT = 1e-5, 10.0, 1e-3
+BINS, HIGHEST = 101, 5.0
+RETURN_EPSILON = 1e-8
 
 SHARED = tomllib.loads((CRATES / "agent" / "sections.toml").read_text())
 
@@ -97,7 +99,8 @@ def trunk_shapes(a, name, inputs):
 
 def critic_shapes(k):
     """Shapes of the parameters and of the running statistics."""
-    width, crossq = k["width"], k["kind"] == "crossq"
+    width, xqc = k["width"], k["kind"] == "xqc"
+    batch_norm = xqc or k["kind"] == "crossq"
     params, stats = [], []
 
     def norm_shapes(name, features, with_stats):
@@ -106,14 +109,15 @@ def critic_shapes(k):
             stats.extend([(f"{name}.mean", (features,)), (f"{name}.var", (features,))])
 
     for i in range(k["members"]):
-        if crossq:
+        if batch_norm:
             norm_shapes(f"{i}.norm_in", OBS + ACT, True)
         for layer in range(k["depth"]):
             inputs = OBS + ACT if layer == 0 else width
-            params.extend(linear_shapes(f"{i}.{layer}", inputs, width))
+            linear = linear_shapes(f"{i}.{layer}", inputs, width)
+            params.extend(linear[:1] if xqc else linear)  # without a bias
             if k["kind"] != "mlp":
-                norm_shapes(f"{i}.norm_{layer}", width, crossq)
-        params.extend(linear_shapes(f"{i}.head", width, 1))
+                norm_shapes(f"{i}.norm_{layer}", width, batch_norm)
+        params.extend(linear_shapes(f"{i}.head", width, BINS if xqc else 1))
     return params, stats
 
 
@@ -155,8 +159,10 @@ def draw_critics(rng, k, updates):
     """Online and target networks, running statistics and optimiser after some updates."""
     params, stats = critic_shapes(k)
     online = draw_params(rng, params)
+    if k["kind"] == "xqc":
+        online = unit_rows(online)
     state = named("critic", online)
-    if k["kind"] != "crossq":
+    if has_targets(k):
         state |= named("critic_target", draw_behind(rng, online))
     for key, shape in stats:
         mean = key.endswith("mean")
@@ -167,6 +173,11 @@ def draw_critics(rng, k, updates):
         if key == "0.norm_in.var":
             spread[:2] *= 0.05
         state[f"critic_stats.{key}"] = spread
+    if k["kind"] == "xqc":
+        # Number, mean, summed squares of deviations and largest size of the returns so far. With
+        # targets the deviation (2) scales rewards, without the largest return (14 / 5).
+        largest = 7.0 if has_targets(k) else 14.0
+        state["critic_stats.returns"] = np.array([600.0, 1.5, 2400.0, largest])
     state |= draw_adam(rng, "critic_adam", params, updates)
     state["critic_updates"] = np.int64(updates)
     return state
@@ -207,7 +218,7 @@ def relu(x):
 
 
 def linear(p, name, x):
-    return x @ p[f"{name}.weight"].T + p[f"{name}.bias"]
+    return x @ p[f"{name}.weight"].T + p.get(f"{name}.bias", 0.0)
 
 
 def trunk(a, p, name, x):
@@ -271,12 +282,12 @@ def seen(a, state, obs):
     return jnp.clip(scaled, -OBS_NORM_CLIP, OBS_NORM_CLIP)
 
 
-def critics(k, p, stats, obs, action, mode="running"):
-    """Q of every member, (members, B), and the updated statistics."""
-    moved, values = {}, []
+def critic_outputs(k, p, stats, obs, action, mode="running"):
+    """Outputs of every member, (members, B, n), and the updated statistics."""
+    moved, outputs = {}, []
     for i in range(k["members"]):
         h = jnp.concatenate([obs, action], axis=1)
-        if k["kind"] == "crossq":
+        if k["kind"] in ("crossq", "xqc"):
             h, new = normalise(k, p, stats, f"{i}.norm_in", h, mode)
             moved |= new
         for layer in range(k["depth"]):
@@ -286,12 +297,37 @@ def critics(k, p, stats, obs, action, mode="running"):
                 var = (centred**2).mean(axis=1, keepdims=True)
                 h = centred / jnp.sqrt(var + LAYER_NORM_EPSILON)
                 h = h * p[f"{at}.weight"] + p[f"{at}.bias"]
+            if k["kind"] == "xqc":
+                h, new = normalise(k, p, stats, at, h, mode)
+                moved |= new
             h = relu(h)
             if k["kind"] == "crossq":
                 h, new = normalise(k, p, stats, at, h, mode)
                 moved |= new
-        values.append(linear(p, f"{i}.head", h)[:, 0])
-    return jnp.stack(values), moved
+        outputs.append(linear(p, f"{i}.head", h))
+    return jnp.stack(outputs), moved
+
+
+SUPPORT = jnp.linspace(-HIGHEST, HIGHEST, BINS)
+
+
+def return_scale(stats):
+    """What rewards are divided by for XQC, from the statistics of the returns so far."""
+    count, _, squares, largest = stats["returns"]
+    return jnp.maximum(jnp.sqrt(squares / count + RETURN_EPSILON), largest / HIGHEST)
+
+
+def values_of(k, stats, outputs):
+    """Outputs (members, B, n) as values (members, B) in the units of the rewards."""
+    if k["kind"] == "xqc":
+        return jax.nn.softmax(outputs) @ SUPPORT * return_scale(stats)
+    return outputs[:, :, 0]
+
+
+def critics(k, p, stats, obs, action, mode="running"):
+    """Q of every member, (members, B), and the updated statistics."""
+    outputs, moved = critic_outputs(k, p, stats, obs, action, mode)
+    return values_of(k, stats, outputs), moved
 
 
 def smallest(q):
@@ -347,9 +383,20 @@ def clear(what, gap):
     assert gap > CLEAR, f"{what} has a gap of only {gap:.1e}: use another seed"
 
 
+def has_targets(k):
+    """At the rate 1, XQC's targets are the critics themselves."""
+    return k["kind"] != "crossq" and not (k["kind"] == "xqc" and k["tau"] == 1.0)
+
+
 def target_critics(k, state):
-    """The networks of Q': the targets, or for CrossQ the critics themselves."""
-    return sub(state, "critic" if k["kind"] == "crossq" else "critic_target")
+    """The networks of Q': the targets, or the critics themselves."""
+    return sub(state, "critic_target" if has_targets(k) else "critic")
+
+
+def unit_rows(params):
+    """Weights with rows of length 1."""
+    length = lambda w: (w**2).sum(axis=1, keepdims=True) ** 0.5
+    return {name: w / length(w) if w.ndim == 2 else w for name, w in params.items()}
 
 
 def clear_renorm(stats, obs, action):
@@ -363,7 +410,8 @@ def clear_renorm(stats, obs, action):
 
 def step_critics(k, state, batch, next_action, bonus):
     """One step on sum_i mean (Q_i(s, a) - y)^2 with
-    y = r + gamma (1 - terminated) (Q'(s', a') + bonus). Targets stay where they are.
+    y = r + gamma (1 - terminated) (Q'(s', a') + bonus), or for XQC on the cross-entropy to the
+    distribution of y. Targets stay where they are.
 
     (new entries of the state, metrics)
     """
@@ -375,7 +423,31 @@ def step_critics(k, state, batch, next_action, bonus):
     if crossq and renorm:
         clear_renorm(stats, obs, action)
 
-    def loss(p):
+    def cross_entropy(p):
+        target = target_critics(k, state)
+        of_target, _ = critic_outputs(k, target, stats, obs, action, "batch")
+        next_p = jax.nn.softmax(of_target[:, BATCH:])
+        means = next_p @ SUPPORT
+        ordered = jnp.sort(means, axis=0)
+        clear("the member with the smaller mean", ordered[1] - ordered[0])
+        next_p = next_p[means.argmin(axis=0), jnp.arange(BATCH)]
+        scale, column = return_scale(stats), lambda x: jnp.reshape(x, (-1, 1))
+        discount = k["gamma"] * (1 - batch["terminated"])
+        y = column(batch["reward"] / scale) + column(discount) * (
+            SUPPORT + column(jnp.broadcast_to(bonus, BATCH) / scale)
+        )
+        beyond = jnp.abs(y) > HIGHEST
+        assert beyond.any() and not beyond.all(), "the case does not test the support's ends"
+        # Every y shares its probability among the bins that are less than a spacing away.
+        spacing = SUPPORT[1] - SUPPORT[0]
+        distance = jnp.abs(jnp.clip(y, -HIGHEST, HIGHEST)[:, :, None] - SUPPORT) / spacing
+        label = (next_p[:, :, None] * jnp.maximum(1 - distance, 0.0)).sum(axis=1)
+        both, moved = critic_outputs(k, p, stats, obs, action, "batch")
+        own = both[:, :BATCH]
+        each = -(lax.stop_gradient(label) * jax.nn.log_softmax(own)).sum(axis=2)
+        return each.mean(axis=1).sum(), (values_of(k, stats, own).mean(), moved)
+
+    def squared_error(p):
         if crossq:
             both, moved = critics(k, p, stats, obs, action, "renorm" if renorm else "batch")
             q, next_q = both[:, :BATCH], both[:, BATCH:]
@@ -388,19 +460,22 @@ def step_critics(k, state, batch, next_action, bonus):
         errors = q - lax.stop_gradient(y)
         return (errors**2).mean(axis=1).sum(), (q.mean(), moved)
 
+    loss = cross_entropy if k["kind"] == "xqc" else squared_error
     (value, (q_mean, moved)), gradient = jax.value_and_grad(loss, has_aux=True)(online)
     shapes, _ = critic_shapes(k)
     online, optimiser = adam(
         state, "critic_adam", online, gradient, shapes, k["learning_rate"], k["beta1"]
     )
+    if k["kind"] == "xqc":
+        online = unit_rows(online)
     new = named("critic", online) | optimiser | named("critic_stats", moved)
     new["critic_updates"] = np.int64(state["critic_updates"] + 1)
     return new, {"critic_loss": value, "q_mean": q_mean}
 
 
 def track_critics(k, state):
-    """The targets after their Polyak step; nothing for CrossQ."""
-    if k["kind"] == "crossq":
+    """The targets after their Polyak step; nothing where there are none."""
+    if not has_targets(k):
         return {}
     followed = follow(sub(state, "critic_target"), sub(state, "critic"), k["tau"])
     return named("critic_target", followed)
