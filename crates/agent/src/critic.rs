@@ -1,12 +1,12 @@
 //! Learning of an ensemble of critics by clipped double Q.
 
-use crate::{Batch, Random, in_range};
+use crate::{Aggregate, Batch, Random, in_range, td};
 use networks::{
-    Adam, AdamConfig, Aggregate, Counter, CriticKind, Critics, CriticsConfig, NormMode, Params,
-    Renorm, StateError, TdErrors, TdTarget, merge_state, td_errors,
+    Adam, AdamConfig, Counter, CriticKind, Critics, CriticsConfig, NormMode, Params, Renorm,
+    StateError, merge_state,
 };
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Settings of the critics, the `[critic]` section of every preset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,20 +125,14 @@ impl CriticLearner {
     /// The same with the ensemble joined in another way.
     pub fn value_by(&self, aggregate: Aggregate, obs: &Tensor, action: &Tensor) -> Tensor {
         let frozen = self.online.frozen();
-        if !action.requires_grad() {
-            return aggregate.join(&self.critics.forward(frozen, obs, action));
-        }
-        // The critics' part of the chain rule is done here, and its result
-        // enters the graph as a constant: q at this action, with its slope.
-        let (q, slope) = self.critics.value_and_slope(frozen, obs, action, aggregate);
-        let step = slope * (action - action.detach());
-        q + step.sum_dim_intlist(&[1i64][..], false, None)
+        aggregate.join(&self.critics.forward(frozen, obs, action, NormMode::Running))
     }
 
     /// The same under the target ensemble (for `crossq` the online one), without gradients.
     pub fn target_value(&self, obs: &Tensor, action: &Tensor) -> Tensor {
+        let _guard = tch::no_grad_guard();
         let frozen = self.target.as_ref().unwrap_or(&self.online).frozen();
-        let q = self.critics.forward(frozen, obs, action);
+        let q = self.critics.forward(frozen, obs, action, NormMode::Running);
         self.config.aggregate.join(&q)
     }
 
@@ -153,36 +147,38 @@ impl CriticLearner {
         next_action: &Tensor,
         next_bonus: Option<&Tensor>,
     ) -> CriticLoss {
-        let _guard = tch::no_grad_guard();
-        let p = self.online.frozen();
-        let rows = batch.len();
-        let input = Tensor::cat(&[&batch.obs, &batch.action], 1);
-        let (pass, next_q) = match &self.target {
+        let (p, rows) = (self.online.trainable(), batch.len());
+        let next_action = &next_action.detach();
+        let (q, next_q) = match &self.target {
             Some(target) => {
-                let next_q = self.critics.forward(target.frozen(), &batch.next_obs, next_action);
-                (self.critics.pass(p, &input, NormMode::Running), Some(next_q))
+                let (p_next, mode) = (target.frozen(), NormMode::Running);
+                let next_q = self.critics.forward(p_next, &batch.next_obs, next_action, mode);
+                (self.critics.forward(p, &batch.obs, &batch.action, mode), next_q)
             }
             None => {
                 // CrossQ: both pairs in one pass, so that both are normalised
                 // by the statistics of their union.
                 let renorm = self.config.renorm && self.updates() >= self.config.renorm_warmup;
                 let mode = NormMode::Batch(renorm.then_some(RENORM));
-                let next_input = Tensor::cat(&[&batch.next_obs, next_action], 1);
-                (self.critics.pass(p, &Tensor::cat(&[input, next_input], 0), mode), None)
+                let obs = Tensor::cat(&[&batch.obs, &batch.next_obs], 0);
+                let action = Tensor::cat(&[&batch.action, next_action], 0);
+                let q = self.critics.forward(p, &obs, &action, mode);
+                (q.narrow(1, 0, rows), q.narrow(1, rows, rows).detach())
             }
         };
-        let next = next_q.as_ref().map_or((&pass.q, rows), |next_q| (next_q, 0));
-        let target = TdTarget { aggregate: self.config.aggregate, gamma: self.config.gamma };
-        let outcome = (&batch.reward, &batch.terminated);
-        let TdErrors { loss, d_q, q_mean } = td_errors(&target, &pass.q, next, outcome, next_bonus);
-        let gradient = pass.parameter_gradient(&d_q);
+        let next_value = self.config.aggregate.join(&next_q);
+        let next_value = next_bonus.map_or(next_value.shallow_clone(), |bonus| next_value + bonus);
+        let y = td::target(self.config.gamma, &batch.reward, &batch.terminated, &next_value);
+        let loss = td::loss(&q, &y.detach());
+        let gradient = self.online.gradient(&loss);
         self.adam.step(&mut self.online, &gradient);
         if self.updates.raise() % self.config.target_interval == 0
             && let Some(target) = &mut self.target
         {
-            target.track(&self.online, self.config.tau);
+            target.polyak(&self.online, self.config.tau);
         }
-        CriticLoss { loss, q_mean }
+        let q_mean = q.detach().mean(Kind::Double).to_kind(q.kind());
+        CriticLoss { loss: loss.detach(), q_mean }
     }
 
     /// The state by name.

@@ -10,6 +10,7 @@ mod candidates;
 mod critic;
 mod device_replay;
 mod random;
+mod td;
 mod temperature;
 
 pub use batch::Batch;
@@ -17,6 +18,7 @@ pub use candidates::{best_of, repeat_rows};
 pub use critic::{CriticConfig, CriticLearner, CriticLoss};
 pub use device_replay::DeviceReplay;
 pub use random::{Random, stream};
+pub use td::Aggregate;
 pub use temperature::Temperature;
 
 use networks::StateError;

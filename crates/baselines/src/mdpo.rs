@@ -237,7 +237,7 @@ impl Mdpo {
         }
         let MirrorConfig { policy_tau, policy_interval, .. } = self.config.mirror;
         if self.actor_updates.raise() % policy_interval == 0 {
-            self.lagged.track(&self.actor, policy_tau);
+            self.lagged.polyak(&self.actor, policy_tau);
         }
         Measured {
             actor_loss: Some(loss.detach()),

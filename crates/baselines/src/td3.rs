@@ -3,11 +3,12 @@
 
 use crate::config::{ActorConfig, choose};
 use agent::{
-    ActMode, Agent, Batch, CriticConfig, CriticLearner, Measured, Random, in_range, repeat_rows,
+    ActMode, Agent, Aggregate, Batch, CriticConfig, CriticLearner, Measured, Random, in_range,
+    repeat_rows,
 };
 use networks::{
-    Adam, Aggregate, CriticKind, Linear, Mlp, Params, ParamsBuilder, StateError, load_state,
-    merge_state, normal,
+    Adam, CriticKind, Linear, Mlp, Params, ParamsBuilder, StateError, load_state, merge_state,
+    normal,
 };
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -144,7 +145,7 @@ impl Td3 {
         let gradient = self.actor.gradient(&loss);
         self.actor_adam.step(&mut self.actor, &gradient);
         if let Some(target) = &mut self.actor_target {
-            target.track(&self.actor, self.config.critic.tau);
+            target.polyak(&self.actor, self.config.critic.tau);
         }
         Measured {
             actor_loss: Some(loss.detach()),

@@ -1,0 +1,97 @@
+//! The seam between LibTorch's operations and code of our own.
+//!
+//! Whatever has a form of its own for some device is an [`Op`]: a struct with its
+//! arguments, a CPU form and a fallback, next to each other in one file and compared
+//! by a test there. Only [`explicit`] decides which of them runs. An op that belongs
+//! to autograd's graph is [`Differentiable`] too: [`apply`] makes its CPU form a node
+//! of the graph.
+//!
+//! A new network or loss needs nothing here unless a measurement asks for a form of
+//! its own. Code for another instruction set is chosen inside a CPU form
+//! (`cpu/product.rs`); a form for another kind or device is a method of the trait and
+//! a case of [`explicit`].
+
+use crate::node;
+use crate::storage::is_f32_on_cpu;
+use tch::Tensor;
+
+/// A function of tensors in two forms.
+pub(crate) trait Op: Sized {
+    /// What it returns; `()` where it changes tensors in place.
+    type Output;
+
+    /// The tensors that it reads or changes. An op that is [`Differentiable`] is a
+    /// function of these, in this order.
+    fn inputs(&self) -> Vec<&Tensor>;
+
+    /// Code of our own, for `f32` on the CPU. Outside of any graph.
+    fn cpu(self) -> Self::Output;
+
+    /// LibTorch's operations, for other devices and kinds; part of the caller's
+    /// graph. It is the reference that the other form is tested against.
+    fn fallback(self) -> Self::Output;
+}
+
+/// An op that can be part of autograd's graph.
+pub(crate) trait Differentiable: Op<Output = Tensor> + 'static {
+    /// What the forward form leaves for the backward form.
+    type Kept: 'static;
+
+    /// [`Op::cpu`], with what the backward form needs.
+    fn forward(&self) -> (Tensor, Self::Kept);
+
+    /// From the gradient at the output to those at [`Op::inputs`], where they are
+    /// `wanted`, each in the shape of its input.
+    fn backward(
+        &self,
+        kept: &Self::Kept,
+        d_output: &Tensor,
+        wanted: &[bool],
+    ) -> Vec<Option<Tensor>>;
+}
+
+/// Whether the CPU form can work on these tensors: the decision for all ops.
+fn explicit(inputs: &[&Tensor]) -> bool {
+    inputs.iter().all(|input| is_f32_on_cpu(input))
+}
+
+/// An op outside of any graph.
+pub(crate) fn run<O: Op>(op: O) -> O::Output {
+    let _guard = tch::no_grad_guard();
+    if explicit(&op.inputs()) { op.cpu() } else { op.fallback() }
+}
+
+/// An op as part of the caller's graph.
+pub(crate) fn apply<O: Differentiable>(op: O) -> Tensor {
+    let inputs = op.inputs();
+    if !explicit(&inputs) {
+        return op.fallback();
+    }
+    if !node::in_graph(&inputs) {
+        return tch::no_grad(|| op.cpu());
+    }
+    let (mut output, kept) = tch::no_grad(|| op.forward());
+    node::attach(&mut output, Recorded { op, kept });
+    output
+}
+
+/// An op whose forward form has run.
+struct Recorded<O: Differentiable> {
+    op: O,
+    kept: O::Kept,
+}
+
+impl<O: Differentiable> node::Function for Recorded<O> {
+    fn inputs(&self) -> Vec<&Tensor> {
+        self.op.inputs()
+    }
+
+    fn backward(&self, d_output: &Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+        self.op.backward(&self.kept, d_output, wanted)
+    }
+}
+
+/// Handles of the same tensors, to own them.
+pub(crate) fn handles<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Vec<Tensor> {
+    tensors.into_iter().map(Tensor::shallow_clone).collect()
+}
