@@ -3,7 +3,7 @@
 use crate::{Aggregate, Batch, Random, in_range, td};
 use networks::{
     Adam, AdamConfig, Counter, CriticKind, Critics, CriticsConfig, NormMode, Params, Renorm,
-    StateError, merge_state,
+    StateError, merge_state, with_slope,
 };
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -124,8 +124,15 @@ impl CriticLearner {
 
     /// The same with the ensemble joined in another way.
     pub fn value_by(&self, aggregate: Aggregate, obs: &Tensor, action: &Tensor) -> Tensor {
-        let frozen = self.online.frozen();
-        aggregate.join(&self.critics.forward(frozen, obs, action, NormMode::Running))
+        let (frozen, mode) = (self.online.frozen(), NormMode::Running);
+        if !action.requires_grad() {
+            return aggregate.join(&self.critics.forward(frozen, obs, action, mode));
+        }
+        // The chain rule through the critics, without a graph of their operations.
+        let leaf = action.detach().set_requires_grad(true);
+        let pass = self.critics.record(frozen, obs, &leaf, mode);
+        let (value, d_q) = (aggregate.join(&pass.q), aggregate.derivative(&pass.q));
+        with_slope(value, action, pass.action_gradient(&d_q))
     }
 
     /// The same under the target ensemble (for `crossq` the online one), without gradients.
@@ -147,13 +154,14 @@ impl CriticLearner {
         next_action: &Tensor,
         next_bonus: Option<&Tensor>,
     ) -> CriticLoss {
+        // The loss's gradient is known in closed form: no graph is needed.
+        let _guard = tch::no_grad_guard();
         let (p, rows) = (self.online.trainable(), batch.len());
-        let next_action = &next_action.detach();
-        let (q, next_q) = match &self.target {
+        let (pass, next_q) = match &self.target {
             Some(target) => {
                 let (p_next, mode) = (target.frozen(), NormMode::Running);
                 let next_q = self.critics.forward(p_next, &batch.next_obs, next_action, mode);
-                (self.critics.forward(p, &batch.obs, &batch.action, mode), next_q)
+                (self.critics.record(p, &batch.obs, &batch.action, mode), next_q)
             }
             None => {
                 // CrossQ: both pairs in one pass, so that both are normalised
@@ -162,23 +170,26 @@ impl CriticLearner {
                 let mode = NormMode::Batch(renorm.then_some(RENORM));
                 let obs = Tensor::cat(&[&batch.obs, &batch.next_obs], 0);
                 let action = Tensor::cat(&[&batch.action, next_action], 0);
-                let q = self.critics.forward(p, &obs, &action, mode);
-                (q.narrow(1, 0, rows), q.narrow(1, rows, rows).detach())
+                let pass = self.critics.record(p, &obs, &action, mode);
+                let next_q = pass.q.narrow(1, rows, rows);
+                (pass, next_q)
             }
         };
+        let q = pass.q.narrow(1, 0, rows);
         let next_value = self.config.aggregate.join(&next_q);
         let next_value = next_bonus.map_or(next_value.shallow_clone(), |bonus| next_value + bonus);
         let y = td::target(self.config.gamma, &batch.reward, &batch.terminated, &next_value);
-        let loss = td::loss(&q, &y.detach());
-        let gradient = self.online.gradient(&loss);
+        let (loss, d_q) = td::loss(&q, &y);
+        // Values of the next pairs are no part of the loss.
+        let d_q = d_q.constant_pad_nd([0, pass.q.size()[1] - rows]);
+        let gradient = pass.parameter_gradient(&self.online, &d_q);
         self.adam.step(&mut self.online, &gradient);
         if self.updates.raise() % self.config.target_interval == 0
             && let Some(target) = &mut self.target
         {
             target.polyak(&self.online, self.config.tau);
         }
-        let q_mean = q.detach().mean(Kind::Double).to_kind(q.kind());
-        CriticLoss { loss: loss.detach(), q_mean }
+        CriticLoss { loss, q_mean: q.mean(Kind::Double).to_kind(q.kind()) }
     }
 
     /// The state by name.

@@ -24,6 +24,20 @@ impl Aggregate {
             Self::First => q.get(0),
         }
     }
+
+    /// The derivative of the joined value with respect to each member's: q
+    /// (members, B) to the same shape.
+    pub(crate) fn derivative(self, q: &Tensor) -> Tensor {
+        match self {
+            Self::Min => q.zeros_like().scatter_value(0, &q.argmin(0, true), 1.0),
+            Self::Mean => q.ones_like() / q.size()[0] as f64,
+            Self::First => {
+                let derivative = q.zeros_like();
+                let _ = derivative.get(0).fill_(1.0);
+                derivative
+            }
+        }
+    }
 }
 
 /// y = r + gamma (1 - terminated) V(s'): rewards, terminations (0 or 1) and values of
@@ -37,11 +51,14 @@ pub(crate) fn target(
     reward + next_value * (1.0 - terminated) * gamma
 }
 
-/// Sum over the members of mean squared errors (Q_i(s, a) - y)^2: values
-/// (members, B) and targets (B) to a scalar. The sum is taken in `f64`.
-pub(crate) fn loss(q: &Tensor, y: &Tensor) -> Tensor {
+/// Sum over the members of mean squared errors (Q_i(s, a) - y)^2, with its gradient at
+/// the values: values (members, B) and targets (B) to a scalar and (members, B). The sum
+/// is taken in `f64`.
+pub(crate) fn loss(q: &Tensor, y: &Tensor) -> (Tensor, Tensor) {
     let rows = y.size()[0] as f64;
-    ((q - y).square().sum(Kind::Double) / rows).to_kind(q.kind())
+    let error = q - y;
+    let loss = (error.square().sum(Kind::Double) / rows).to_kind(q.kind());
+    (loss, error * (2.0 / rows))
 }
 
 #[cfg(test)]
@@ -54,6 +71,13 @@ mod tests {
         assert_eq!(Aggregate::Min.join(&q), Tensor::from_slice(&[1f32, -1.0, 2.0]));
         assert_eq!(Aggregate::Mean.join(&q), Tensor::from_slice(&[2f32, 1.5, 2.0]));
         assert_eq!(Aggregate::First.join(&q), Tensor::from_slice(&[3f32, -1.0, 2.0]));
+        for aggregate in [Aggregate::Min, Aggregate::Mean, Aggregate::First] {
+            // (Without the tie, where the derivative is any between the members'.)
+            let leaf = q.narrow(1, 0, 2).detach().set_requires_grad(true);
+            let joined = aggregate.join(&leaf).sum(Kind::Float);
+            let exact = Tensor::run_backward(&[joined], &[&leaf], false, false).remove(0);
+            assert_eq!(aggregate.derivative(&leaf.detach()), exact, "{aggregate:?}");
+        }
         let _ = q.get(1).get(2).fill_(f64::NAN);
         assert!(Aggregate::Min.join(&q).double_value(&[2]).is_nan(), "NaN stays NaN");
     }
@@ -65,11 +89,10 @@ mod tests {
             (Tensor::from_slice(&[0f32, 1.0]), Tensor::from_slice(&[10f32, 20.0]));
         let y = target(0.5, &reward, &terminated, &next);
         assert_eq!(y, Tensor::from_slice(&[6f32, 2.0]));
-        let q = Tensor::from_slice2(&[[7f32, 2.0], [6.0, 5.0]]).set_requires_grad(true);
-        let loss = loss(&q, &y);
+        let q = Tensor::from_slice2(&[[7f32, 2.0], [6.0, 5.0]]);
+        let (loss, gradient) = loss(&q, &y);
         // Errors are 1, 0 and 0, 3; the mean is over two rows.
         assert_eq!(loss.double_value(&[]), 1.0 / 2.0 + 9.0 / 2.0);
-        let gradient = Tensor::run_backward(&[loss], &[&q], false, false).remove(0);
         assert_eq!(gradient, Tensor::from_slice2(&[[1f32, 0.0], [0.0, 3.0]]));
     }
 }

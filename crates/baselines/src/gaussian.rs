@@ -2,7 +2,8 @@
 
 use agent::Random;
 use networks::{
-    Activation, Linear, Mlp, Params, ParamsBuilder, squashed_gaussian, squashed_log_prob,
+    Activation, Linear, Mlp, Params, ParamsBuilder, squashed_action, squashed_gaussian,
+    squashed_log_prob,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -75,6 +76,12 @@ impl GaussianPolicy {
         let heads = self.network.forward(p, obs);
         let (action, log_prob) = squashed_gaussian(&heads, noise, LOG_STD_RANGE);
         Sample { action, log_prob }
+    }
+
+    /// The action that [`sample`](Self::sample) draws, and nothing else; outside of any
+    /// graph.
+    pub fn action(&self, p: &[Tensor], obs: &Tensor, noise: &Tensor) -> Tensor {
+        squashed_action(&self.network.forward(p, obs), noise, LOG_STD_RANGE)
     }
 
     /// log pi(a | s) of actions tanh(raw), raw (B, act): (B).

@@ -300,7 +300,7 @@ impl Agent for Mdpo {
         };
         let rows = repeat_rows(obs, k);
         let noise = normal(rng, &[rows.size()[0], self.policy.act_dim()], self.device);
-        let action = self.policy.sample(p, &rows, &noise).action;
+        let action = self.policy.action(p, &rows, &noise);
         choose(&self.critic, &rows, &action, k)
     }
 

@@ -3,7 +3,7 @@
 use crate::layout::{Activation, Block, Layout, Linear};
 use crate::mlp::Forward;
 use crate::norm::{BatchNorm, LayerNorm, NormMode};
-use crate::op::{apply, handles};
+use crate::op::{Backward, apply, handles, record};
 use crate::params::{Params, ParamsBuilder};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -69,19 +69,72 @@ impl Critics {
     /// With [`Params::frozen`] gradients reach observation and action only, where
     /// they require any.
     pub fn forward(&self, p: &[Tensor], obs: &Tensor, action: &Tensor, mode: NormMode) -> Tensor {
-        let q = apply(Forward {
+        self.by_member(&apply(self.op(p, obs, action, mode)))
+    }
+
+    /// The same outside of any graph, with a backward pass for a caller that knows
+    /// the gradient at the values.
+    pub fn record(
+        &self,
+        p: &[Tensor],
+        obs: &Tensor,
+        action: &Tensor,
+        mode: NormMode,
+    ) -> CriticPass {
+        let (q, backward) = record(self.op(p, obs, action, mode));
+        CriticPass { q: self.by_member(&q), backward }
+    }
+
+    fn op(&self, p: &[Tensor], obs: &Tensor, action: &Tensor, mode: NormMode) -> Forward {
+        Forward {
             networks: self.members.clone(),
             p: handles(p),
             stats: handles(self.stats.frozen()),
             x: handles([obs, action]),
             mode,
-        });
+        }
+    }
+
+    /// (members * B, 1) -> (members, B).
+    fn by_member(&self, q: &Tensor) -> Tensor {
         q.view([self.members.len() as i64, -1])
     }
 
     /// The running statistics of batch normalisation (none for other kinds).
     pub fn stats(&self) -> &Params {
         &self.stats
+    }
+}
+
+/// A forward pass of an ensemble whose backward pass is yet to run.
+pub struct CriticPass {
+    /// The values of all members: (members, B).
+    pub q: Tensor,
+    backward: Backward<Forward>,
+}
+
+impl CriticPass {
+    /// Of a scalar with the gradient `d_q` (members, B) at the values: the gradient of
+    /// all parameters as one flat vector. The pass was called with
+    /// [`Params::trainable`] of `params`.
+    pub fn parameter_gradient(self, params: &Params, d_q: &Tensor) -> Tensor {
+        // Behind observation and action.
+        let gradients = self.gradients(d_q).into_iter().skip(2);
+        let gradients: Vec<Tensor> =
+            gradients.map(|gradient| gradient.unwrap_or_else(Tensor::new)).collect();
+        params.join(&gradients)
+    }
+
+    /// The same at the action: (B, act).
+    ///
+    /// # Panics
+    /// If the pass was called with an action that requires no gradient.
+    pub fn action_gradient(self, d_q: &Tensor) -> Tensor {
+        self.gradients(d_q).swap_remove(1).expect("an action that requires a gradient")
+    }
+
+    fn gradients(self, d_q: &Tensor) -> Vec<Option<Tensor>> {
+        self.backward.gradients(&d_q.reshape([-1, 1]))
     }
 }
 

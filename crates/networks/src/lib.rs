@@ -24,18 +24,22 @@ mod op;
 mod params;
 mod pool;
 mod random;
+mod slope;
 mod storage;
 mod time;
 
 pub use adam::{Adam, AdamConfig};
 pub use counter::Counter;
 pub use cpu::multiplications;
-pub use critic::{CriticKind, Critics, CriticsConfig};
-pub use gaussian::{gaussian_log_density, squashed_gaussian, squashed_log_prob, tanh_log_slope};
+pub use critic::{CriticKind, CriticPass, Critics, CriticsConfig};
+pub use gaussian::{
+    gaussian_log_density, squashed_action, squashed_gaussian, squashed_log_prob, tanh_log_slope,
+};
 pub use layout::{Activation, Linear};
 pub use mlp::Mlp;
 pub use norm::{BatchNorm, LayerNorm, NormMode, Renorm};
 pub use params::{Params, ParamsBuilder, StateError, load_state, merge_state};
 pub use pool::set_threads;
 pub use random::{move_together, normal, tensor_from, uniform};
+pub use slope::with_slope;
 pub use time::TimeEmbedding;

@@ -4,7 +4,8 @@
 //! arguments, a CPU form and a fallback, next to each other in one file and compared
 //! by a test there. Only [`explicit`] decides which of them runs. An op that belongs
 //! to autograd's graph is [`Differentiable`] too: [`apply`] makes its CPU form a node
-//! of the graph.
+//! of the graph, and [`record`] leaves the backward form to a caller that knows its
+//! loss's gradient in closed form, so that the update needs no graph.
 //!
 //! A new network or loss needs nothing here unless a measurement asks for a form of
 //! its own. Code for another instruction set is chosen inside a CPU form
@@ -75,8 +76,48 @@ pub(crate) fn apply<O: Differentiable>(op: O) -> Tensor {
     output
 }
 
+/// An op outside of any graph, with its backward pass.
+pub(crate) fn record<O: Differentiable>(op: O) -> (Tensor, Backward<O>) {
+    if explicit(&op.inputs()) {
+        let (output, kept) = tch::no_grad(|| op.forward());
+        return (output, Backward::Explicit(Recorded { op, kept }));
+    }
+    let inputs = handles(op.inputs());
+    let output = tch::with_grad(|| op.fallback());
+    (output.detach(), Backward::Fallback { inputs, output })
+}
+
+/// The backward pass of a recorded op.
+pub(crate) enum Backward<O: Differentiable> {
+    /// By code of our own.
+    Explicit(Recorded<O>),
+    /// By autograd, through a graph that nobody else sees.
+    Fallback { inputs: Vec<Tensor>, output: Tensor },
+}
+
+impl<O: Differentiable> Backward<O> {
+    /// From the gradient at the output to those at [`Op::inputs`], where they require
+    /// one.
+    pub fn gradients(self, d_output: &Tensor) -> Vec<Option<Tensor>> {
+        match self {
+            Self::Explicit(Recorded { op, kept }) => tch::no_grad(|| {
+                let wanted: Vec<bool> = op.inputs().iter().map(|x| x.requires_grad()).collect();
+                op.backward(&kept, d_output, &wanted)
+            }),
+            Self::Fallback { inputs, output } => {
+                let wanted: Vec<&Tensor> = inputs.iter().filter(|x| x.requires_grad()).collect();
+                let scalar = tch::with_grad(|| (&output * d_output).sum(output.kind()));
+                let gradients = Tensor::run_backward(&[scalar], &wanted, false, false);
+                let mut gradients = gradients.into_iter();
+                let gradient = |x: &Tensor| if x.requires_grad() { gradients.next() } else { None };
+                inputs.iter().map(gradient).collect()
+            }
+        }
+    }
+}
+
 /// An op whose forward form has run.
-struct Recorded<O: Differentiable> {
+pub(crate) struct Recorded<O: Differentiable> {
     op: O,
     kept: O::Kept,
 }

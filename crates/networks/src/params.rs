@@ -121,14 +121,17 @@ impl Params {
     /// The gradient of a scalar with respect to all parameters, as one flat
     /// vector; zero where the scalar does not depend on a parameter.
     pub fn gradient(&self, loss: &Tensor) -> Tensor {
-        let leaves = &self.trainable;
-        let gradients = Tensor::run_backward(&[loss], leaves, false, false);
-        if let Some(flat) = self.as_one_vector(&gradients) {
+        self.join(&Tensor::run_backward(&[loss], &self.trainable, false, false))
+    }
+
+    /// Gradients of all tensors, where they are defined, as one flat vector.
+    pub(crate) fn join(&self, gradients: &[Tensor]) -> Tensor {
+        if let Some(flat) = self.as_one_vector(gradients) {
             return flat;
         }
         let parts: Vec<Tensor> = gradients
             .iter()
-            .zip(leaves)
+            .zip(&self.trainable)
             .map(|(gradient, leaf)| match gradient.defined() {
                 true => gradient.reshape([-1]),
                 false => leaf.zeros_like().reshape([-1]),

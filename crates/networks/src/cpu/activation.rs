@@ -9,7 +9,7 @@ use multiversion::multiversion;
 /// x = k log 2 + r with |r| <= log 2 / 2; e^r by its Taylor polynomial of degree
 /// 7 (its remainder is below 6e-9), times 2^k by the exponent's bits.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(super) fn exp(x: f32) -> f32 {
     /// Adding and subtracting this rounds to an integer.
     const ROUND: f32 = 12_582_912.0;
     /// log 2 in two parts, the first with room for k in its last bits.
@@ -52,7 +52,7 @@ fn silu(x: f32) -> (f32, f32) {
 
 /// Value and slope of tanh(x).
 #[inline(always)]
-fn tanh(x: f32) -> (f32, f32) {
+pub(super) fn tanh(x: f32) -> (f32, f32) {
     // Near zero 1 - 2 / (e^2x + 1) loses its digits; Taylor has them.
     let square = x * x;
     let near = x * (1.0 - square * (1.0 / 3.0 - square * (2.0 / 15.0 - square * (17.0 / 315.0))));

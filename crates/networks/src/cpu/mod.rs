@@ -13,6 +13,7 @@
 mod activation;
 mod backward;
 mod forward;
+mod gaussian;
 mod lanes;
 mod norm;
 mod product;
@@ -20,5 +21,6 @@ mod view;
 
 pub(crate) use backward::backward;
 pub(crate) use forward::{Kept, forward, move_running_statistics, tangent};
+pub(crate) use gaussian::{squash, squash_action, squash_backward};
 pub use product::multiplications;
 pub(crate) use view::View;
