@@ -157,11 +157,13 @@ impl CriticLearner {
         // The loss's gradient is known in closed form: no graph is needed.
         let _guard = tch::no_grad_guard();
         let (p, rows) = (self.online.trainable(), batch.len());
-        let (pass, next_q) = match &self.target {
+        let (pass, q, next_q) = match &self.target {
             Some(target) => {
                 let (p_next, mode) = (target.frozen(), NormMode::Running);
                 let next_q = self.critics.forward(p_next, &batch.next_obs, next_action, mode);
-                (self.critics.record(p, &batch.obs, &batch.action, mode), next_q)
+                let pass = self.critics.record(p, &batch.obs, &batch.action, mode);
+                let q = pass.q.shallow_clone();
+                (pass, q, next_q)
             }
             None => {
                 // CrossQ: both pairs in one pass, so that both are normalised
@@ -171,17 +173,18 @@ impl CriticLearner {
                 let obs = Tensor::cat(&[&batch.obs, &batch.next_obs], 0);
                 let action = Tensor::cat(&[&batch.action, next_action], 0);
                 let pass = self.critics.record(p, &obs, &action, mode);
-                let next_q = pass.q.narrow(1, rows, rows);
-                (pass, next_q)
+                let (q, next_q) = (pass.q.narrow(1, 0, rows), pass.q.narrow(1, rows, rows));
+                (pass, q, next_q)
             }
         };
-        let q = pass.q.narrow(1, 0, rows);
         let next_value = self.config.aggregate.join(&next_q);
         let next_value = next_bonus.map_or(next_value.shallow_clone(), |bonus| next_value + bonus);
         let y = td::target(self.config.gamma, &batch.reward, &batch.terminated, &next_value);
-        let (loss, d_q) = td::loss(&q, &y);
-        // Values of the next pairs are no part of the loss.
-        let d_q = d_q.constant_pad_nd([0, pass.q.size()[1] - rows]);
+        let (loss, mut d_q) = td::loss(&q, &y);
+        if self.target.is_none() {
+            // The next pairs' values are no part of the loss.
+            d_q = d_q.constant_pad_nd([0, rows]);
+        }
         let gradient = pass.parameter_gradient(&self.online, &d_q);
         self.adam.step(&mut self.online, &gradient);
         if self.updates.raise() % self.config.target_interval == 0

@@ -164,7 +164,8 @@ impl Params {
     pub fn polyak(&mut self, online: &Params, tau: f64) {
         let _guard = tch::no_grad_guard();
         // (`lerp_` rounds differently on processors with and without FMA.)
-        let step = (&online.flat - &self.flat) * tau;
+        let mut step = &online.flat - &self.flat;
+        let _ = step.g_mul_scalar_(tau);
         let _ = self.flat.g_add_(&step);
     }
 
