@@ -131,7 +131,7 @@ impl CriticLearner {
         // The chain rule through the critics, without a graph of their operations.
         let leaf = action.detach().set_requires_grad(true);
         let pass = self.critics.record(frozen, obs, &leaf, mode);
-        let (value, d_q) = (aggregate.join(&pass.q), aggregate.derivative(&pass.q));
+        let (value, d_q) = aggregate.join_with_derivative(&pass.q);
         with_slope(value, action, pass.action_gradient(&d_q))
     }
 

@@ -25,16 +25,19 @@ impl Aggregate {
         }
     }
 
-    /// The derivative of the joined value with respect to each member's: q
-    /// (members, B) to the same shape.
-    pub(crate) fn derivative(self, q: &Tensor) -> Tensor {
+    /// The same with its derivative with respect to each member's value: (B) and
+    /// (members, B).
+    pub(crate) fn join_with_derivative(self, q: &Tensor) -> (Tensor, Tensor) {
         match self {
-            Self::Min => q.zeros_like().scatter_value(0, &q.argmin(0, true), 1.0),
-            Self::Mean => q.ones_like() / q.size()[0] as f64,
+            Self::Min => {
+                let (smallest, member) = q.min_dim(0, true);
+                (smallest.squeeze_dim(0), q.zeros_like().scatter_value_(0, &member, 1.0))
+            }
+            Self::Mean => (self.join(q), q.ones_like() / q.size()[0] as f64),
             Self::First => {
                 let derivative = q.zeros_like();
                 let _ = derivative.get(0).fill_(1.0);
-                derivative
+                (self.join(q), derivative)
             }
         }
     }
@@ -76,7 +79,8 @@ mod tests {
             let leaf = q.narrow(1, 0, 2).detach().set_requires_grad(true);
             let joined = aggregate.join(&leaf).sum(Kind::Float);
             let exact = Tensor::run_backward(&[joined], &[&leaf], false, false).remove(0);
-            assert_eq!(aggregate.derivative(&leaf.detach()), exact, "{aggregate:?}");
+            let (value, derivative) = aggregate.join_with_derivative(&leaf.detach());
+            assert_eq!((value, derivative), (aggregate.join(&leaf.detach()), exact));
         }
         let _ = q.get(1).get(2).fill_(f64::NAN);
         assert!(Aggregate::Min.join(&q).double_value(&[2]).is_nan(), "NaN stays NaN");
