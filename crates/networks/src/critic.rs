@@ -254,6 +254,16 @@ mod tests {
             (params.frozen(), [false, true]),
             (params.frozen(), [true, false]),
         ];
+        // A recorded pass has the same gradients without a graph.
+        let record = |p: &[Tensor], action: &Tensor| {
+            critics.stats().flat().shallow_clone().copy_(&start);
+            critics.record(p, &obs, action, mode)
+        };
+        let recorded = record(params.trainable(), &action).parameter_gradient(&params, &d);
+        assert_eq!(recorded, run(true, params.trainable(), [false, false])[1]);
+        let leaf = action.detach().set_requires_grad(true);
+        let recorded = record(params.frozen(), &leaf).action_gradient(&d);
+        assert_eq!(recorded.reshape([-1]), run(true, params.frozen(), [false, true])[1]);
         for (p, wanted) in cases {
             let pairs = run(true, p, wanted).into_iter().zip(run(false, p, wanted));
             for (name, (ours, theirs)) in ["values", "gradient", "statistics"].iter().zip(pairs) {

@@ -136,3 +136,60 @@ impl<O: Differentiable> node::Function for Recorded<O> {
 pub(crate) fn handles<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Vec<Tensor> {
     tensors.into_iter().map(Tensor::shallow_clone).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Kind;
+
+    /// a b.
+    struct Product {
+        a: Tensor,
+        b: Tensor,
+    }
+
+    impl Op for Product {
+        type Output = Tensor;
+
+        fn inputs(&self) -> Vec<&Tensor> {
+            vec![&self.a, &self.b]
+        }
+
+        fn cpu(self) -> Tensor {
+            self.forward().0
+        }
+
+        fn fallback(self) -> Tensor {
+            self.a * self.b
+        }
+    }
+
+    impl Differentiable for Product {
+        type Kept = ();
+
+        fn forward(&self) -> (Tensor, ()) {
+            (&self.a * &self.b, ())
+        }
+
+        fn backward(&self, (): &(), d: &Tensor, wanted: &[bool]) -> Vec<Option<Tensor>> {
+            vec![wanted[0].then(|| d * &self.b), wanted[1].then(|| d * &self.a)]
+        }
+    }
+
+    #[test]
+    fn a_recorded_op_has_the_gradients_that_are_wanted_and_leaves_no_graph() {
+        // `f32` takes the CPU form, `f64` the fallback.
+        for kind in [Kind::Float, Kind::Double] {
+            let a = Tensor::from_slice(&[2f32, 3.0]).to_kind(kind).set_requires_grad(true);
+            let b = Tensor::from_slice(&[5f32, 7.0]).to_kind(kind);
+            let d = Tensor::from_slice(&[1f32, -1.0]).to_kind(kind);
+            let _guard = tch::no_grad_guard();
+            let (ab, pass) = record(Product { a: a.shallow_clone(), b: b.shallow_clone() });
+            assert_eq!(ab, &a * &b);
+            assert!(!ab.requires_grad());
+            let gradients = pass.gradients(&d);
+            assert_eq!(gradients[0].as_ref(), Some(&(&d * &b)), "{kind:?}");
+            assert!(gradients[1].is_none(), "{kind:?}");
+        }
+    }
+}
