@@ -4,8 +4,7 @@
 All train on HalfCheetah-v4 from one environment, with networks of two hidden layers of 256 units,
 batches of 256 and one update per environment step. Measured are environment steps per second after
 5,000 random steps and 500 warm-up steps, in which the peers' just-in-time compilers finish, without
-evaluation and checkpoints. SAC is compared with SAC; SBX's CrossQ with `sac --preset crossq`, with
-batch renormalisation as in SBX; SMFP, which no other system has, with all.
+evaluation and checkpoints. SAC is compared with SAC; SBX's CrossQ with `crossq`; SMFP, which no other system has, with all.
 
 The systems alternate within every round, because a machine's speed drifts; results are medians
 over the rounds, and medians of the rounds' ratios. Peers run in their own processes, which sleep
@@ -38,7 +37,7 @@ WARMUP, SETTLE, LOG_INTERVAL = 5000, 500, 500
 # `runner` arguments of each of our algorithms.
 OURS = {
     "sac": ["--algo", "sac"],
-    "sac crossq": ["--algo", "sac", "--preset", "crossq", "--set", "critic.renorm=true"],
+    "crossq": ["--algo", "crossq"],
     "smfp": ["--algo", "smfp"],
 }
 # Program and arguments of each peer.
@@ -53,7 +52,7 @@ RATIOS = [
     ("sac", "Stable-Baselines3 SAC"),
     ("sac", "CleanRL-style SAC"),
     ("sac", "SBX SAC"),
-    ("sac crossq", "SBX CrossQ"),
+    ("crossq", "SBX CrossQ"),
     *(("smfp", other) for other in THEIRS),
 ]
 

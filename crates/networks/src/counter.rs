@@ -2,8 +2,8 @@
 
 use tch::{Device, Kind, Tensor};
 
-/// A count as a tensor of one `i64` in main memory: saved and loaded by name, and
-/// read and raised without LibTorch, which takes microseconds for either.
+/// A count as a tensor of one `i64` in main memory, so that it is saved and loaded by
+/// name like every other tensor.
 pub struct Counter(Tensor);
 
 impl Default for Counter {
@@ -15,18 +15,13 @@ impl Default for Counter {
 impl Counter {
     /// The count.
     pub fn get(&self) -> i64 {
-        // SAFETY: one i64 in main memory, made above, which the tensor owns.
-        unsafe { *self.0.data_ptr().cast::<i64>() }
+        self.0.int64_value(&[])
     }
 
-    /// One more; answers the new count.
+    /// Adds one; returns the new count.
     pub fn raise(&mut self) -> i64 {
-        // SAFETY: as above; tensors that share it are not read meanwhile.
-        unsafe {
-            let count = self.0.data_ptr().cast::<i64>();
-            *count += 1;
-            *count
-        }
+        let _ = self.0.g_add_scalar_(1);
+        self.get()
     }
 
     /// A tensor that shares the count.

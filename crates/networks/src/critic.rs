@@ -1,6 +1,5 @@
 //! Ensembles of action-value networks.
 
-use crate::cpu;
 use crate::mlp::{Activation, Block, Layout, Linear, Mlp, Pass, handles};
 use crate::norm::{BatchNorm, LayerNorm, NormMode};
 use crate::params::{Params, ParamsBuilder};
@@ -60,22 +59,8 @@ impl Aggregate {
         }
     }
 
-    /// The joined value and its derivative with respect to each member's:
-    /// q (members, B) -> (B) and (members, B).
-    fn join_with_shares(self, q: &Tensor) -> (Tensor, Tensor) {
-        if !cpu::handles(q) {
-            return (self.join(q), self.shares(q));
-        }
-        let (members, rows) = (q.size()[0], q.size()[1]);
-        let q = q.contiguous();
-        let mut value = Tensor::empty([rows], (q.kind(), q.device()));
-        let mut shares = q.empty_like();
-        let (to_value, to_shares) = (cpu::values_mut(&mut value), cpu::values_mut(&mut shares));
-        cpu::joined(self, cpu::values(&q), members as usize, to_value, to_shares);
-        (value, shares)
-    }
-
-    /// The latter as operations of LibTorch.
+    /// The derivative of the joined value with respect to each member's:
+    /// q (members, B) to the same shape.
     fn shares(self, q: &Tensor) -> Tensor {
         match self {
             Self::Min => {
@@ -124,37 +109,6 @@ pub fn td_errors(
     bonus: Option<&Tensor>,
 ) -> TdErrors {
     let _guard = tch::no_grad_guard();
-    if !(cpu::handles(q) && cpu::handles(reward)) {
-        return td_errors_by_operations(
-            target,
-            q,
-            (next_q, next_first),
-            (reward, terminated),
-            bonus,
-        );
-    }
-    let members = q.size()[0] as usize;
-    let (q, next_q, bonus) = (q.contiguous(), next_q.contiguous(), bonus.map(Tensor::contiguous));
-    let mut d_q = q.empty_like();
-    let (loss, q_mean) = cpu::td_errors(
-        target,
-        (cpu::values(&q), cpu::values_mut(&mut d_q)),
-        (cpu::values(&next_q), next_first as usize),
-        (cpu::values(reward), cpu::values(terminated)),
-        bonus.as_ref().map(cpu::values),
-        members,
-    );
-    TdErrors { loss: Tensor::from(loss), d_q, q_mean: Tensor::from(q_mean) }
-}
-
-/// The same as operations of LibTorch.
-fn td_errors_by_operations(
-    target: &TdTarget,
-    q: &Tensor,
-    (next_q, next_first): (&Tensor, i64),
-    (reward, terminated): (&Tensor, &Tensor),
-    bonus: Option<&Tensor>,
-) -> TdErrors {
     let rows = reward.size()[0];
     let next = target.aggregate.join(&next_q.narrow(1, next_first, rows));
     // (Not in place: of `Aggregate::First` it is a view of the members' values.)
@@ -162,10 +116,10 @@ fn td_errors_by_operations(
     let y: Tensor = reward + next * (1.0 - terminated) * target.gamma;
     let own = q.narrow(1, 0, rows);
     let error = &own - y;
-    let loss = error.square().sum(q.kind()) / rows as f64;
+    let loss = (error.square().sum(Kind::Double) / rows as f64).to_kind(q.kind());
     let d_q = error * (2.0 / rows as f64);
     let d_q = d_q.constant_pad_nd([0, q.size()[1] - rows]);
-    TdErrors { loss, d_q, q_mean: own.mean(q.kind()) }
+    TdErrors { loss, d_q, q_mean: own.mean(Kind::Double).to_kind(q.kind()) }
 }
 
 /// An ensemble of Q(s, a): where its tensors lie, and its running statistics.
@@ -238,7 +192,7 @@ impl Critics {
     ) -> (Tensor, Tensor) {
         let _guard = tch::no_grad_guard();
         let pass = self.pass(p, &Tensor::cat(&[obs, action], 1), NormMode::Running);
-        let (value, shares) = aggregate.join_with_shares(&pass.q);
+        let (value, shares) = (aggregate.join(&pass.q), aggregate.shares(&pass.q));
         let first = obs.size()[1] as usize;
         let slope = pass.input_gradient(&shares, first..first + action.size()[1] as usize);
         (value, slope)
@@ -373,37 +327,6 @@ mod tests {
                 assert!(error < 1e-3, "{kind:?} {aggregate:?}: {error}");
             }
         }
-    }
-
-    #[test]
-    fn errors_and_joined_values_equal_those_of_libtorchs_operations() {
-        let mut rng = rand_pcg::Pcg64::seed_from_u64(13);
-        let mut normal = |shape: &[i64]| crate::normal(&mut rng, shape, Device::Cpu);
-        let (q, next_q) = (normal(&[3, 20]), normal(&[3, 12]));
-        let before = (q.copy(), next_q.copy());
-        let (reward, bonus) = (normal(&[10]), normal(&[10]));
-        let terminated = normal(&[10]).gt(0.0).to_kind(Kind::Float);
-        for aggregate in [Aggregate::Min, Aggregate::Mean, Aggregate::First] {
-            let (value, shares) = aggregate.join_with_shares(&q);
-            assert!(value.allclose(&aggregate.join(&q), 1e-6, 1e-7, false), "{aggregate:?}");
-            assert!(shares.allclose(&aggregate.shares(&q), 1e-6, 0.0, false), "{aggregate:?}");
-            let target = TdTarget { aggregate, gamma: 0.9 };
-            for bonus in [None, Some(&bonus)] {
-                for next in [(&next_q, 2), (&q, 10)] {
-                    let ours = td_errors(&target, &q, next, (&reward, &terminated), bonus);
-                    let outcome = (&reward, &terminated);
-                    let theirs = td_errors_by_operations(&target, &q, next, outcome, bonus);
-                    assert!(ours.d_q.allclose(&theirs.d_q, 1e-5, 1e-6, false), "{aggregate:?}");
-                    assert!(ours.loss.allclose(&theirs.loss, 1e-5, 0.0, false), "{aggregate:?}");
-                    let means = (&ours.q_mean, &theirs.q_mean);
-                    assert!(means.0.allclose(means.1, 1e-5, 1e-6, false), "{aggregate:?}");
-                }
-            }
-        }
-        assert_eq!((&q, &next_q), (&before.0, &before.1), "values are read only");
-        let poisoned = q.copy();
-        let _ = poisoned.get(1).get(4).fill_(f64::NAN);
-        assert!(Aggregate::Min.join_with_shares(&poisoned).0.double_value(&[4]).is_nan());
     }
 
     #[test]

@@ -1,38 +1,18 @@
 //! A Gaussian squashed by tanh, with its density.
 
-use crate::{cpu, node};
 use std::f64::consts::{LN_2, PI};
 use tch::Tensor;
 
 /// tanh(mean + sigma noise) with its log density (SAC, Haarnoja et al. 2018b,
 /// appendix C): (B, act) in (-1, 1), and (B).
 ///
-/// `heads` (B, 2 act) are mean and log sigma beside each other, the latter
-/// clamped to `range`; `noise` (B, act) is standard normal.
-pub fn squashed_gaussian(heads: &Tensor, noise: &Tensor, range: (f64, f64)) -> (Tensor, Tensor) {
-    if !cpu::handles(heads) {
-        return operations(heads, noise, range);
-    }
-    let act_dim = noise.size()[1];
-    let (heads, noise) = (heads.contiguous(), noise.contiguous());
-    let range = (range.0 as f32, range.1 as f32);
-    let mut both = cpu::squashed_gaussian(&heads, &noise, range);
-    if node::in_graph(&[&heads]) {
-        let inputs = (heads.detach(), noise, both.shallow_clone());
-        let way_back = move |gradient: &Tensor, _: &[bool]| {
-            let (heads, noise, both) = &inputs;
-            let gradient = gradient.contiguous();
-            vec![Some(cpu::through_squashed_gaussian(heads, noise, both, &gradient, range))]
-        };
-        // The node must not keep its own output alive: it keeps a copy's handle.
-        both = both.detach();
-        node::attach(&mut both, &[&heads], Box::new(way_back));
-    }
-    (both.narrow(1, 0, act_dim), both.select(1, act_dim))
-}
-
-/// The same as operations of LibTorch.
-fn operations(heads: &Tensor, noise: &Tensor, (low, high): (f64, f64)) -> (Tensor, Tensor) {
+/// `heads` (B, 2 act) are the mean and then log sigma, which is clamped to `range`;
+/// `noise` (B, act) is standard normal.
+pub fn squashed_gaussian(
+    heads: &Tensor,
+    noise: &Tensor,
+    (low, high): (f64, f64),
+) -> (Tensor, Tensor) {
     let act_dim = noise.size()[1];
     let log_std = heads.narrow(1, act_dim, act_dim).clamp(low, high);
     let raw = heads.narrow(1, 0, act_dim) + log_std.exp() * noise;
@@ -65,34 +45,7 @@ pub fn tanh_log_slope(raw: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::SeedableRng;
     use tch::{Device, Kind};
-
-    #[test]
-    fn the_explicit_passes_equal_those_of_libtorch_and_autograd() {
-        let mut rng = rand_pcg::Pcg64::seed_from_u64(2);
-        for (rows, act_dim, spread) in [(1, 1, 1.0), (7, 3, 1.0), (64, 6, 4.0)] {
-            let heads = crate::normal(&mut rng, &[rows, 2 * act_dim], Device::Cpu) * spread;
-            let noise = crate::normal(&mut rng, &[rows, act_dim], Device::Cpu);
-            let weights = crate::normal(&mut rng, &[rows, act_dim + 1], Device::Cpu);
-            let run = |explicit: bool| {
-                let leaf = heads.copy().set_requires_grad(true);
-                let range = (-3.0, 1.5);
-                let (action, log_prob) = match explicit {
-                    true => squashed_gaussian(&leaf, &noise, range),
-                    false => operations(&leaf, &noise, range),
-                };
-                let both = Tensor::cat(&[action, log_prob.unsqueeze(1)], 1);
-                let scalar = (&both * &weights).sum(Kind::Float);
-                let gradient = Tensor::run_backward(&[scalar], &[leaf], false, false).remove(0);
-                [both.detach(), gradient]
-            };
-            for (ours, theirs) in run(true).iter().zip(run(false)) {
-                let close = ours.allclose(&theirs, 1e-5, 1e-5, false);
-                assert!(close, "{rows} x {act_dim}: {}", (ours - &theirs).abs().max());
-            }
-        }
-    }
 
     #[test]
     fn element_wise_densities_are_those_of_their_definitions_in_f64() {

@@ -1,6 +1,5 @@
 //! The numbers of one network, as one flat vector.
 
-use crate::cpu;
 use rand::{Rng, RngExt};
 use tch::{Device, Kind, Tensor};
 
@@ -137,12 +136,10 @@ impl Params {
 
     /// Polyak averaging: `self <- (1 - tau) self + tau online`.
     pub fn track(&mut self, online: &Params, tau: f64) {
-        if cpu::handles(&self.flat) {
-            let online = cpu::values(&online.flat);
-            return cpu::polyak(cpu::values_mut(&mut self.flat), online, tau as f32);
-        }
         let _guard = tch::no_grad_guard();
-        let _ = self.flat.lerp_(&online.flat, tau);
+        // (`lerp_` rounds differently on processors with and without FMA.)
+        let step = (&online.flat - &self.flat) * tau;
+        let _ = self.flat.g_add_(&step);
     }
 
     /// The tensors by name, for saving: each shares its storage with `self`.

@@ -1,17 +1,33 @@
-//! The experiment runner. Each room uses only rooms below it:
+//! The experiment runner: training, sweeps and their views, as a library and a command line.
+//!
+//! Each module uses only those below it:
 //!
 //! ```text
 //! commands                  the command line, a file for each command
-//! sweep   watch   toy       many runs; the view of them; the toys
-//! train                     one run: settings, folder, loop, checkpoints
-//! base                      failures, devices, versions, digests, text
+//! sweep   watch   toy       many runs; the live view of them; the toys
+//! train                     one run: settings, folder, training loop, checkpoints
+//! base                      errors, devices, versions, checksums, signals, text
+//! ```
+//!
+//! A run without the command line:
+//!
+//! ```no_run,standalone_crate
+//! use runner::train::run_spec::RunSpec;
+//! use runner::train::settings::{Sources, resolve};
+//!
+//! let (algo, env) = ("sac", "Hopper-v4");
+//! let sources =
+//!     Sources { algo, env, preset: "default", steps: Some(20_000), ..Sources::default() };
+//! let spec = RunSpec::new(algo, env, 0, resolve(&sources)?);
+//! runner::train::run(&spec)?; // writes results/sac/Hopper-v4/seed-0/
+//! # Ok::<(), runner::base::failure::Failure>(())
 //! ```
 
-mod base;
+pub mod base;
 mod commands;
-mod sweep;
+pub mod sweep;
 mod toy;
-mod train;
+pub mod train;
 mod watch;
 
 pub use commands::main;

@@ -179,7 +179,7 @@ fn a_recorded_configuration_repeats_its_run() {
 }
 
 #[test]
-fn a_finished_run_is_never_overwritten_and_restart_keeps_it_beside_the_new_one() {
+fn a_finished_run_is_never_overwritten_and_restart_keeps_it_under_another_name() {
     let out = tempfile::tempdir().unwrap();
     assert!(train(out.path(), "Swimmer-v4", 5, &[]).status.success());
     let run = folder(out.path(), "Swimmer-v4", 5);
@@ -249,7 +249,7 @@ fn cuda_that_is_not_there_is_an_error_and_never_a_silent_fall_back() {
 }
 
 #[test]
-fn a_missing_or_altered_model_is_named_with_the_mend() {
+fn a_missing_or_altered_model_is_named_with_the_fix() {
     let models = tempfile::tempdir().unwrap();
     for file in fs::read_dir(envs::models_dir()).unwrap() {
         let file = file.unwrap();
@@ -279,7 +279,7 @@ fn an_output_folder_that_cannot_be_made_is_one_line() {
 
 #[test]
 fn a_disk_without_room_for_the_replay_is_found_before_training() {
-    // A limit on the size of files stands for the full disk: the reservation fails
+    // A limit on the size of files simulates the full disk: the reservation fails
     // in the same place. The signal that comes with it is ignored, as a full
     // disk sends none.
     let out = tempfile::tempdir().unwrap();
@@ -315,7 +315,7 @@ fn a_run_that_leaves_the_finite_numbers_stops_with_the_step_and_the_quantity() {
     assert!(last.contains("training diverged at step") && last.contains("grad_norm is"), "{last}");
     let run = folder(out.path(), "Hopper-v4", 1);
     assert!(!run.join("DONE").exists());
-    // The checkpoint before is good, and going on from it meets the same end.
+    // The checkpoint before is intact, and a run resumed from it ends the same way.
     let eval = runner().args(["eval", "--episodes", "1", "--run"]).arg(&run).output().unwrap();
     assert!(eval.status.success(), "{}", stderr(&eval));
     assert_eq!(stderr(&attempt()).lines().last().unwrap(), last);
@@ -324,10 +324,12 @@ fn a_run_that_leaves_the_finite_numbers_stops_with_the_step_and_the_quantity() {
 #[test]
 fn values_that_explode_stop_the_run_before_they_are_infinite() {
     let out = tempfile::tempdir().unwrap();
-    let absurd = ["--set", "critic.kind=mlp", "--set", "critic.learning_rate=1", "--steps", "3000"];
     let mut command = runner();
-    command.args(["--env", "Hopper-v4", "--seed", "1", "--out"]).arg(out.path());
-    let output = command.args(SMALL).args(absurd).output().unwrap();
+    command.args(["--env", "Hopper-v4", "--seed", "1", "--steps", "3000", "--out"]).arg(out.path());
+    for set in ["kind=mlp", "depth=3", "learning_rate=1", "tau=1"] {
+        command.arg("--set").arg(format!("critic.{set}"));
+    }
+    let output = command.args(SMALL).output().unwrap();
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     let last = text.lines().last().unwrap();
@@ -469,4 +471,14 @@ fn help_explains_every_switch() {
         assert!(text.contains(&format!("{key} = ")), "{key}");
     }
     assert!(text.contains("semi-implicit"));
+}
+
+#[test]
+fn a_panic_is_one_line_and_exit_code_1() {
+    // Printing to a pipe that nothing reads is a panic.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut doctor = runner();
+    let output = doctor.arg("doctor").env_remove("RUST_BACKTRACE").stdout(writer).output().unwrap();
+    refused(&output, 1, &["internal failure", "stdout", "RUST_BACKTRACE"]);
 }

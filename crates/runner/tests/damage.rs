@@ -1,5 +1,5 @@
 //! Damaged files of a run: each gives one clear line, and either the checkpoint
-//! before or a refusal. Whatever goes on ends with the bytes of a run left alone.
+//! before or a refusal. A run that resumes ends with the bytes of an uninterrupted one.
 
 mod common;
 
@@ -72,7 +72,7 @@ impl Copy {
         text.lines().filter(|line| line.starts_with("warning: ")).map(String::from).collect()
     }
 
-    /// Refuses to go on, in one line after the warnings; all that was there stays.
+    /// Refuses to resume, in one line after the warnings; all files are unchanged.
     fn refuses(&self, case: &str, words: &[&str]) {
         let before = fs::read(self.run.join("train.csv")).unwrap_or_default();
         let output = self.go_on();
@@ -135,7 +135,7 @@ fn with_both_checkpoints_damaged_nothing_is_begun_or_lost() {
     }
     copy.refuses(
         "both damaged",
-        &["no checkpoint to go on from", "agent.safetensors", "--restart"],
+        &["no checkpoint to resume from", "agent.safetensors", "--restart"],
     );
 }
 
@@ -156,7 +156,7 @@ fn forge(checkpoint: &Path, from: &str, to: &str) {
 #[test]
 fn a_checkpoint_of_another_version_algorithm_task_or_seed_is_refused() {
     let cases = [
-        ("\"format\":1", "\"format\":2"),
+        ("\"format\":2", "\"format\":1"),
         ("\"algo\":\"smfp\"", "\"algo\":\"sac\""),
         ("\"env\":\"Hopper-v4\"", "\"env\":\"Ant-v4\""),
         ("\"seed\":1", "\"seed\":7"),
@@ -173,6 +173,15 @@ fn a_checkpoint_of_another_version_algorithm_task_or_seed_is_refused() {
         forge(&checkpoint, "\"due\":0.0", "\"due\":1e300");
     }
     copy.refuses("updates", &["updates are due"]);
+}
+
+#[test]
+fn a_checkpoint_with_other_metrics_is_refused_by_their_names() {
+    let copy = Copy::new();
+    for checkpoint in checkpoints(&copy.run) {
+        forge(&checkpoint, "[\"grad_norm\"", "[\"of_another_version\"");
+    }
+    copy.refuses("metrics", &["of_another_version", "this version has", "--restart"]);
 }
 
 #[test]
@@ -241,10 +250,10 @@ fn a_record_that_is_damaged_missing_or_of_other_settings_is_refused() {
 }
 
 #[test]
-fn resume_refuses_to_begin_and_restart_keeps_the_stopped_run_beside_the_new_one() {
+fn resume_refuses_to_begin_and_restart_keeps_the_stopped_run_under_another_name() {
     let out = tempfile::tempdir().unwrap();
     let output = command(out.path()).arg("--resume").output().unwrap();
-    refused(&output, 2, &["holds no run to go on with", "--resume"]);
+    refused(&output, 2, &["holds no run to resume", "--resume"]);
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
 
     let copy = Copy::new();

@@ -50,7 +50,7 @@ fn data(page: &Path) -> serde_json::Value {
 }
 
 #[test]
-fn one_run_makes_a_report_and_stands_on_stdout_as_a_table() {
+fn one_run_makes_a_report_and_a_table_on_stdout() {
     let folder = tempfile::tempdir().unwrap();
     copy("smfp/Hopper-v4/seed-0", &folder.path().join("smfp/Hopper-v4/seed-0"));
     let output = report(folder.path(), &[]);
@@ -156,7 +156,7 @@ fn seventy_runs_take_seconds_and_the_page_stays_small() {
 }
 
 #[test]
-fn curves_of_others_and_times_of_actions_stand_beside_ours() {
+fn a_report_has_curves_of_others_and_times_of_actions_too() {
     let folder = tempfile::tempdir().unwrap();
     let runs = folder.path().join("runs");
     copy("sac/Hopper-v4/seed-0", &runs.join("sac/Hopper-v4/seed-0"));

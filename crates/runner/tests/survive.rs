@@ -99,8 +99,8 @@ fn kill(child: &Child, signal: &str) {
     assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
 }
 
-/// Kills a run so many times, lets it end, and compares it with one that was left
-/// alone; answers how many of the blows fell into a checkpoint.
+/// Kills a run several times, lets it end, and compares it with an uninterrupted one.
+/// Returns how many of the kills came during a checkpoint.
 fn survives(case: &Case, kills: usize) -> usize {
     let (alone, struck) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let output = case.run(alone.path());
@@ -149,8 +149,7 @@ fn a_run_that_is_killed_again_and_again_ends_as_if_left_alone() {
 
 #[test]
 fn every_algorithm_and_task_goes_on_after_a_kill() {
-    let others = ["td3", "crossq", "mdpo", "meanflow", "qvpo", "smfp", "sac"];
-    for (algo, env) in others.into_iter().zip(TASKS) {
+    for (algo, env) in runner::algorithms().into_iter().zip(TASKS.into_iter().cycle()) {
         survives(&Case { algo, env, steps: 1500, more: &[] }, 1);
     }
 }

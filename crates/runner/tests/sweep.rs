@@ -174,7 +174,7 @@ fn a_plan_that_cannot_be_is_refused_in_one_line_before_a_line_is_printed() {
 }
 
 #[test]
-fn a_line_is_run_as_it_stands_like_train_with_its_settings_and_a_finished_run_is_left_alone() {
+fn a_line_trains_the_run_that_train_does_with_its_settings_and_a_finished_run_is_left_alone() {
     let place = Place::new();
     let mut lines = place.plan(&["--algos", "sac", "--seeds", "1"]);
     // The line decides, not the preset that it was planned from.

@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-/// A run with rows up to so many thousand steps of ten.
+/// A run of ten thousand steps with rows up to `thousands` thousand.
 fn begin(results: &Path, run: &str, thousands: u64) -> Log<TrainRow> {
     let folder = results.join(run);
     fs::create_dir_all(&folder).unwrap();
@@ -82,7 +82,7 @@ fn a_folder_that_is_none_or_has_no_runs_is_refused_in_a_line() {
     refused(&watch(&folder.path().join("absent")), 2, &["absent: no such folder"]);
     refused(&watch(folder.path()), 2, &["no runs found", "ALGORITHM/TASK/seed-N"]);
     fs::write(folder.path().join("file"), "").unwrap();
-    refused(&watch(&folder.path().join("file")), 2, &["file: no folder"]);
+    refused(&watch(&folder.path().join("file")), 2, &["file: not a folder"]);
     refused(&runner().arg("watch").output().unwrap(), 2, &["<DIR>"]);
 }
 
@@ -234,7 +234,7 @@ impl Pseudo {
         }
     }
 
-    /// What it wrote that nobody has read yet.
+    /// Output that has not been read yet.
     fn rest(&mut self) -> Vec<u8> {
         let next = || self.written.recv_timeout(Duration::from_millis(300));
         std::iter::from_fn(|| next().ok()).flatten().collect()

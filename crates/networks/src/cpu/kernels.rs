@@ -197,61 +197,6 @@ unsafe fn turn_square(to: Rows<*mut f32>, from: Rows<*const f32>) {
     }
 }
 
-/// log(1 + e) for e in [0, 1], by the series of 2 atanh(e / (2 + e)).
-#[inline(always)]
-fn log_1p(e: f32) -> f32 {
-    let z = e / (2.0 + e);
-    let square = z * z; // at most 1/9: the first term left out is below 1e-8
-    let p = 1.0 / 15.0;
-    let p = p * square + 1.0 / 13.0;
-    let p = p * square + 1.0 / 11.0;
-    let p = p * square + 1.0 / 9.0;
-    let p = p * square + 1.0 / 7.0;
-    let p = p * square + 1.0 / 5.0;
-    let p = p * square + 1.0 / 3.0;
-    let p = p * square + 1.0;
-    2.0 * z * p
-}
-
-/// A Gaussian squashed by tanh, number by number: `mean` becomes the action and
-/// `log_std` (clamped to `range`) the log density's part.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn squash(mean: &mut [f32], log_std: &mut [f32], noise: &[f32], range: (f32, f32)) {
-    const HALF_LOG_TWO_PI: f32 = 0.918_938_5;
-    const LN_2: f32 = std::f32::consts::LN_2;
-    for ((mean, log_std), noise) in mean.iter_mut().zip(log_std).zip(noise) {
-        let clamped = log_std.clamp(range.0, range.1);
-        let x = *mean + exp(clamped) * noise;
-        *mean = tanh(x).0;
-        // log |d tanh(x) / dx| = 2 (log 2 - |x| - log(1 + exp(-2 |x|))).
-        let log_det = 2.0 * (LN_2 - x.abs() - log_1p(exp(-2.0 * x.abs())));
-        *log_std = -0.5 * noise * noise - clamped - HALF_LOG_TWO_PI - log_det;
-    }
-}
-
-/// The way back: gradients at action and log density become those at mean and
-/// log sigma.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn through_squash(
-    d_action: &mut [f32],
-    d_log_prob: &mut [f32],
-    action: &[f32],
-    log_std: &[f32],
-    noise: &[f32],
-    range: (f32, f32),
-) {
-    let gradients = d_action.iter_mut().zip(d_log_prob.iter_mut());
-    for (((d, d_log), action), (log_std, noise)) in
-        gradients.zip(action).zip(log_std.iter().zip(noise))
-    {
-        // d log_det / dx = -2 tanh(x).
-        let d_x = *d * (1.0 - action * action) + *d_log * 2.0 * action;
-        let inside = if *log_std >= range.0 && *log_std <= range.1 { 1.0 } else { 0.0 };
-        *d = d_x;
-        *d_log = (d_x * exp(*log_std) * noise - *d_log) * inside;
-    }
-}
-
 /// What one step of Adam needs beside its vectors.
 #[derive(Clone, Copy)]
 pub(crate) struct AdamStep {
@@ -292,19 +237,6 @@ fn adam_part(p: &mut [f32], g: &[f32], mean: &mut [f32], square: &mut [f32], s: 
         *mean += (g - *mean) * s.mean_rate;
         *square += (g * g - *square) * s.square_rate;
         *p -= s.step * *mean / (square.sqrt() * s.square_correction + s.epsilon);
-    }
-}
-
-/// target <- target + tau (online - target).
-pub(crate) fn polyak(target: &mut [f32], online: &[f32], tau: f32) {
-    let parts = target.chunks_mut(PART).zip(online.chunks(PART));
-    pool::run(parts.map(|(target, online)| move || polyak_part(target, online, tau)).collect());
-}
-
-#[multiversion(targets("x86_64+avx2+fma"))]
-fn polyak_part(target: &mut [f32], online: &[f32], tau: f32) {
-    for (target, online) in target.iter_mut().zip(online) {
-        *target += (online - *target) * tau;
     }
 }
 

@@ -11,9 +11,7 @@
 //! size, and sums over chunks are taken in their order.
 
 mod backward;
-mod bellman;
 mod forward;
-mod gaussian;
 mod kernels;
 mod lanes;
 mod norm;
@@ -21,10 +19,8 @@ mod product;
 mod view;
 
 pub(crate) use backward::backward;
-pub(crate) use bellman::{joined, td_errors};
 pub(crate) use forward::{Kept, forward, tangent};
-pub(crate) use gaussian::{squashed_gaussian, through_squashed_gaussian};
-pub(crate) use kernels::{AdamStep, adam, polyak};
+pub(crate) use kernels::{AdamStep, adam};
 pub use product::multiplications;
 
 use tch::{Device, Kind, Tensor};

@@ -1,9 +1,9 @@
-//! Where networks live.
+//! The device of the networks, and settings of the process: threads and memory.
 
 use crate::base::failure::{Failure, Outcome};
 use tch::{Cuda, Device};
 
-/// Reads `--device`, of whatever machine.
+/// Reads `--device`; whether this machine has it is not checked.
 ///
 /// # Errors
 /// An unknown device.
@@ -20,15 +20,15 @@ pub fn named(name: &str) -> Outcome<Device> {
     })
 }
 
-/// Reads `--device`, of this machine. There is no silent fall-back: CUDA that is
-/// not there is an error.
+/// Reads `--device` and checks that this machine has it. There is no silent
+/// fall-back: a missing GPU is an error.
 ///
 /// # Errors
 /// An unknown device, or a CUDA device that this machine does not have.
-pub fn parse(name: &str) -> Outcome<Device> {
+pub fn available(name: &str) -> Outcome<Device> {
     let Device::Cuda(index) = named(name)? else { return Ok(Device::Cpu) };
-    let refuse = |why: &str, mend: &str| {
-        Err(Failure::Usage(format!("--device {name}: {why}; {mend}, or use --device cpu")))
+    let refuse = |why: &str, fix: &str| {
+        Err(Failure::Usage(format!("--device {name}: {why}; {fix}, or use --device cpu")))
     };
     if !linked_with_cuda() {
         return refuse(
@@ -51,24 +51,23 @@ pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
-/// Lets networks use some threads, and each of LibTorch's operations only the
-/// one that calls it.
+/// Sets up the process for networks on `threads` threads, before the first of them is used.
 ///
-/// LibTorch's own threads would add the parts of a sum in another order, so that
-/// results depended on their number; ours don't.
+/// [`networks::set_threads`] also limits each of LibTorch's operations to the thread
+/// that calls it: LibTorch's own threads would add the parts of a sum in another order,
+/// and results would depend on their number.
 pub fn use_threads(threads: usize) {
-    tch::set_num_threads(1);
     tch::set_num_interop_threads(1);
     networks::set_threads(threads);
     keep_freed_memory();
 }
 
-/// Tells glibc's allocator to keep what is freed: an update allocates and frees
-/// the same few hundred kilobytes again and again, and getting them from the
-/// system anew, a page fault every 4 kB, would cost as much as the arithmetic.
+/// Tells glibc's allocator to keep freed memory: an update allocates and frees the same
+/// few hundred kilobytes each time. Returning them to the system and getting them back,
+/// with a page fault every 4 kB, would cost as much as the arithmetic.
 fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: sets two numbers of the allocator.
+    // SAFETY: `mallopt` only sets two parameters of the allocator.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 28);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-/// A file's SHA-256 in hexadecimal digits.
+/// The SHA-256 of a file, in hexadecimal digits.
 ///
 /// # Errors
 /// The file can't be read.
@@ -13,10 +13,10 @@ pub fn sha256_of(path: &Path) -> io::Result<String> {
     File::open(path).and_then(sha256)
 }
 
-/// The SHA-256, in hexadecimal digits, of what comes.
+/// The SHA-256 of all bytes that a reader gives, in hexadecimal digits.
 ///
 /// # Errors
-/// It can't be read.
+/// The reader fails.
 pub fn sha256(from: impl Read) -> io::Result<String> {
     let mut from = BufReader::with_capacity(1 << 20, from);
     let mut hasher = Sha256::new();

@@ -1,4 +1,4 @@
-//! How the program ends when it can't go on: one line, and an exit code.
+//! Errors of the runner: a message of one line, and an exit code.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -8,19 +8,24 @@ use std::path::Path;
 pub enum Failure {
     /// Wrong usage or input: exit code 2.
     Usage(String),
-    /// A right request failed: exit code 1.
+    /// The request was valid, but carrying it out failed: exit code 1.
     Failed(String),
-    /// Somebody asked us to stop, and there is a checkpoint: exit code 75.
+    /// Stopped on request, with a checkpoint: exit code 75.
     Stopped(String),
 }
 
-/// What most functions of the runner answer.
+/// What most functions of the runner return.
 pub type Outcome<T> = Result<T, Failure>;
 
 impl Failure {
-    /// A file or folder that the system does not let us use.
+    /// An operation on a file or folder failed: "PATH: can't DOING: ERROR".
     pub fn file(path: &Path, doing: &str, error: impl Display) -> Self {
         Self::Failed(format!("{}: can't {doing}: {error}", path.display()))
+    }
+
+    /// stdout can't be written.
+    pub fn stdout(error: std::io::Error) -> Self {
+        Self::Failed(format!("stdout: {error}"))
     }
 
     /// The message.
@@ -53,23 +58,32 @@ impl From<envs::Error> for Failure {
     }
 }
 
-/// The known name that is most like `name`, if any is at all.
+impl From<report::Problem> for Failure {
+    fn from(problem: report::Problem) -> Self {
+        match problem {
+            report::Problem::Input(message) => Self::Usage(message),
+            report::Problem::System(message) => Self::Failed(message),
+        }
+    }
+}
+
+/// The known name that is most similar to `name`, if one is similar enough for a hint.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // A key is as often mistaken for one of another section as misspelt.
-    let likeness = |other: &str| {
+    // A key in the wrong section is as common a mistake as a misspelt one.
+    let similarity = |other: &str| {
         let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_lowercase();
         let whole = strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
         whole.max(strsim::jaro_winkler(&last(name), &last(other)) * 0.99)
     };
     known
         .into_iter()
-        .map(|other| (likeness(other), other))
+        .map(|other| (similarity(other), other))
         .filter(|(score, _)| *score > 0.6)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, other)| other)
 }
 
-/// "unknown KIND 'NAME': did you mean 'X'? (all: ...)"
+/// The error "unknown KIND 'NAME': did you mean 'X'? (all: ...)".
 pub fn unknown(kind: &str, name: &str, known: &[&str]) -> Failure {
     let hint = nearest(name, known.iter().copied())
         .map(|near| format!("did you mean '{near}'? "))

@@ -1,4 +1,4 @@
-//! What every other room uses.
+//! What every other module uses: errors, devices, checksums, versions, signals, text.
 
 pub mod device;
 pub mod digest;

@@ -8,20 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// A signal so soon after the first is the same request: a scheduler that signals every
-/// process of a job signals those too that pass it on.
+/// A signal within this time of the first is the same request: a scheduler signals every
+/// process of a job, and a sweep passes the signal on to its runs.
 pub const SAME_REQUEST: Duration = Duration::from_secs(1);
 
-/// Whether somebody asked the process to stop.
+/// Whether the process was asked to stop. Clones share the request.
 #[derive(Clone, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Listens from now on. The first signal asks; a later one ends the process at
-    /// once, with the exit code that a shell gives it.
+    /// Listens for signals from now on. The first one is the request; a later one ends the
+    /// process at once, with the exit code that a shell would report.
     ///
     /// # Errors
-    /// The system does not let us.
+    /// The signal handlers can't be installed.
     pub fn on_signals() -> io::Result<Self> {
         let stop = Self::default();
         let asked = Arc::clone(&stop.0);
@@ -38,7 +38,7 @@ impl Stop {
         Ok(stop)
     }
 
-    /// Whether to stop.
+    /// Whether a stop was requested.
     pub fn asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

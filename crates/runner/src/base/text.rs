@@ -1,4 +1,4 @@
-//! Text for people: numbers, times, and stdout.
+//! Text for people: numbers, times, sizes, and stdout.
 
 use super::failure::{Failure, Outcome};
 use std::io::Write;
@@ -9,8 +9,7 @@ use std::io::Write;
 /// stdout can't be written.
 pub fn print(text: &str) -> Outcome<()> {
     let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    written.map_err(|error| Failure::Failed(format!("stdout: {error}")))
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::stdout)
 }
 
 /// A number, or "-" where there is none.
@@ -22,4 +21,10 @@ pub fn number(value: Option<f64>, places: usize) -> String {
 pub fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
     format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+/// "12.5 MB" or "1.25 GB", in powers of ten.
+pub fn bytes(count: u64) -> String {
+    let count = count as f64;
+    if count < 1e9 { format!("{:.1} MB", count / 1e6) } else { format!("{:.2} GB", count / 1e9) }
 }

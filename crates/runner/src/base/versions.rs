@@ -1,11 +1,11 @@
-//! What the program runs on: versions, paths, and whether they are sound.
+//! Versions and paths of what the program runs on, and whether the libraries are intact.
 
 use super::device::loaded_libraries;
 use super::digest::sha256_of;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Versions that every result is stamped with.
+/// Names and versions that every run's record has.
 pub fn versions() -> Vec<(&'static str, String)> {
     vec![
         ("smfp", env!("CARGO_PKG_VERSION").to_string()),
@@ -22,7 +22,7 @@ pub fn processor() -> String {
     model.and_then(|line| line.split_once(':')).map_or("unknown", |(_, name)| name.trim()).into()
 }
 
-/// LibTorch's version as set-up recorded it beside the library in use.
+/// LibTorch's version, as set-up recorded it next to the library in use.
 pub fn libtorch_version() -> String {
     let lib = PathBuf::from(path_of("libtorch_cpu.so"));
     let recorded = lib.parent().and_then(Path::parent).map(|root| root.join("build-version"));
@@ -40,7 +40,7 @@ pub fn path_of(library: &str) -> String {
 /// and LibTorch's version with the pinned one.
 ///
 /// # Errors
-/// One line: the file, what is wrong with it, the mend.
+/// One line: the file, what is wrong with it, how to fix it.
 pub fn check_libraries() -> Result<String, String> {
     let (found, pinned) = (libtorch_version(), env!("SMFP_TORCH_VERSION"));
     if found != pinned {
@@ -61,18 +61,18 @@ pub fn check_libraries() -> Result<String, String> {
             .split_once(char::is_whitespace)
             .ok_or_else(|| format!("{}: bad line '{entry}'", list.display()))?;
         let path = root.join(name.trim_start().trim_start_matches('*'));
-        let mend = "delete it and run `scripts/just setup`";
+        let fix = "delete it and run `scripts/just setup`";
         let found =
-            sha256_of(&path).map_err(|error| format!("{}: {error}; {mend}", path.display()))?;
+            sha256_of(&path).map_err(|error| format!("{}: {error}; {fix}", path.display()))?;
         if found != expected {
-            return Err(format!("{} was altered (its SHA-256 is {found}); {mend}", path.display()));
+            return Err(format!("{} was altered (its SHA-256 is {found}); {fix}", path.display()));
         }
         checked += 1;
     }
     Ok(format!("{checked} files match {}", list.display()))
 }
 
-/// The hash of the list of models' hashes: one name for all models.
+/// The SHA-256 of the models' list of checksums, which identifies all models.
 ///
 /// # Errors
 /// The list can't be read.

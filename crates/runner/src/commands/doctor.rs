@@ -1,10 +1,10 @@
-//! `runner doctor`: what the program runs on, and whether it is sound.
+//! `runner doctor`: what the program runs on, what is wrong with it and how to fix it.
 
 use crate::base::device::linked_with_cuda;
 use crate::base::failure::{Failure, Outcome};
 use crate::base::versions::{check_libraries, libtorch_version, models_hash, path_of, processor};
 
-/// The command `doctor`: a line for each thing; those that are wrong say the mend.
+/// The command: prints a line for each thing that was checked.
 ///
 /// # Errors
 /// Something is wrong.

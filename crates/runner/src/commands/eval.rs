@@ -1,25 +1,50 @@
-//! `runner eval`: a run's checkpoint on environments of its own.
+//! `runner eval`: evaluates a run's checkpoint on environments of its own.
 
 use crate::base::device;
 use crate::base::failure::{Failure, Outcome};
 use crate::base::stop::Stop;
-use crate::commands::cli::EvalArgs;
 use crate::train::checkpoint::{self, Identity};
 use crate::train::evaluator::{Evaluator, mode_name};
 use crate::train::{self, settings};
 use agent::ActMode;
+use clap::Args;
 use report::EvalRow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml_edit::DocumentMut;
 
-/// The command `eval`: prints a header and a row of `eval.csv`'s schema.
+#[derive(Args)]
+pub struct EvalArgs {
+    /// Folder of the run.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// Episodes.
+    #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    episodes: u64,
+    /// Seed of the evaluation environments and of the policy's noise (default: those of the
+    /// run's own evaluations).
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    seed: Option<u64>,
+    /// Best of K candidates under the critics.
+    #[arg(long, value_name = "K", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u64).range(1..=1024), conflicts_with = "stochastic")]
+    candidates: Option<u64>,
+    /// With the noise of the policy's head.
+    #[arg(long)]
+    stochastic: bool,
+    /// Device of the networks: cpu, cuda or cuda:INDEX.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+}
+
+/// The command: prints a header and a row of `eval.csv`'s schema.
 ///
 /// # Errors
 /// The folder holds no run, or its checkpoint can't be used.
 pub fn eval(args: &EvalArgs) -> Outcome<()> {
     let path = args.run.join("config.toml");
     let text = std::fs::read_to_string(&path).map_err(|error| {
-        Failure::Usage(format!("{}: {error}; --run wants the folder of a run", path.display()))
+        Failure::Usage(format!("{}: {error}; --run expects the folder of a run", path.display()))
     })?;
     let origin = path.display().to_string();
     let damaged = |what: &str| Failure::Usage(format!("{origin}: {what}"));
@@ -34,7 +59,7 @@ pub fn eval(args: &EvalArgs) -> Outcome<()> {
     let run_seed = number("run", "seed").ok_or_else(|| damaged("run.seed is missing"))? as u64;
     let settings = settings::of_run(algo, &record, &origin)?;
 
-    let device = device::parse(&args.device)?;
+    let device = device::available(&args.device)?;
     device::use_threads(1);
     let seed = args.seed.unwrap_or(run_seed);
     let mut evaluator = Evaluator::new(env, model, args.episodes as usize, 1, seed, device)?;
@@ -49,8 +74,7 @@ pub fn eval(args: &EvalArgs) -> Outcome<()> {
     };
     let begun = std::time::Instant::now();
     let never = Stop::default();
-    let episodes = evaluator.run(agent.as_ref(), mode, &never)?.expect("nobody stops it");
+    let episodes = evaluator.run(agent.as_ref(), mode, &never)?.expect("no stop is requested");
     let row = EvalRow::summarise(step, mode_name(mode), &episodes, begun.elapsed().as_secs_f64());
-    report::write(std::io::stdout(), &[row])
-        .map_err(|error| Failure::Failed(format!("stdout: {error}")))
+    report::write(std::io::stdout(), &[row]).map_err(Failure::stdout)
 }

@@ -1,66 +1,86 @@
-//! The commands: a file each, below the command line that names them.
+//! The commands: a file for each, with its flags, under the command line that names them.
+//!
+//! A command turns its flags into the plain structs of the modules below it; no module
+//! below knows the command line.
 
 mod bench;
-pub mod cli;
+mod cli;
 mod doctor;
 mod eval;
+mod flags;
 mod plan;
 mod report;
 mod run;
+mod slurm;
 mod status;
+mod sweep;
+mod toy;
 mod trace;
 mod train;
+mod watch;
 
 use crate::base::failure::{Failure, Outcome};
-use crate::{sweep, toy, watch};
 use clap::Parser;
 use cli::{BenchCommand, Cli, Command};
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
+use std::sync::Once;
 
-/// The program: reads the command line, does what it says, prints what went wrong.
+/// The program: reads the command line, runs the command, prints what went wrong on stderr.
+///
+/// The exit codes are those of `docs/protocol.md`.
 pub fn main() -> ExitCode {
-    // A defect of ours (or LibTorch out of memory) is one line too; a
-    // backtrace is there for who asks for it.
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value == "full") {
-            report(info);
-        }
-        let message = info.payload_as_str().unwrap_or("unknown").lines().next().unwrap_or_default();
-        let place = info.location().map(|at| format!(" ({at})")).unwrap_or_default();
-        eprintln!("error: internal failure: {message}{place}; RUST_BACKTRACE=full shows more");
-        std::process::exit(1);
-    }));
-    let outcome = match Cli::try_parse() {
-        Ok(cli) => dispatch(cli),
-        Err(error) if error.use_stderr() => Err(Failure::Usage(usage_line(&error))),
-        Err(help_or_version) => help_or_version.exit(),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
+    print_panics_as_one_line();
+    // Any thread's panic arrives here: the networks' pool passes those of its workers on.
+    match panic::catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(failure)) => {
             let kind = if matches!(failure, Failure::Stopped(_)) { "stopped" } else { "error" };
             eprintln!("{kind}: {}", failure.message());
             ExitCode::from(failure.code())
         }
+        Err(_panic) => ExitCode::FAILURE,
     }
 }
 
-fn dispatch(cli: Cli) -> Outcome<()> {
+/// Makes a panic (a bug of ours, or LibTorch out of memory) one line on stderr, like any
+/// other error. `RUST_BACKTRACE=full` adds the backtrace.
+fn print_panics_as_one_line() {
+    static FIRST: Once = Once::new();
+    let default_hook = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value == "full") {
+            default_hook(info);
+        }
+        let message = info.payload_as_str().unwrap_or("unknown").lines().next().unwrap_or_default();
+        let place = info.location().map(|at| format!(" ({at})")).unwrap_or_default();
+        // Threads that work together tend to fail together.
+        FIRST.call_once(|| {
+            eprintln!("error: internal failure: {message}{place}; RUST_BACKTRACE=full shows more");
+        });
+    }));
+}
+
+fn run() -> Outcome<()> {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => return Err(Failure::Usage(usage_line(&error))),
+        Err(help_or_version) => help_or_version.exit(),
+    };
     match (cli.command, cli.train) {
         (Some(Command::Train(args)), _) | (None, Some(args)) => train::train(&args),
         (Some(Command::Eval(args)), _) => eval::eval(&args),
         (Some(Command::Trace(args)), _) => trace::trace(&args),
         (Some(Command::Plan(args)), _) => plan::plan(&args),
         (Some(Command::Run(args)), _) => run::run(&args),
-        (Some(Command::Sweep(args)), _) => sweep::local::sweep(&args),
+        (Some(Command::Sweep(args)), _) => sweep::sweep(&args),
         (Some(Command::Status(args)), _) => status::status(&args),
         (Some(Command::Watch(args)), _) => watch::watch(&args),
-        (Some(Command::Slurm(args)), _) => sweep::slurm::slurm(&args),
-        (Some(Command::Bench(BenchCommand::Env(args))), _) => bench::env::bench(&args),
-        (Some(Command::Bench(BenchCommand::Update(args))), _) => bench::agent::update(&args),
-        (Some(Command::Bench(BenchCommand::Act(args))), _) => bench::agent::act(&args),
-        (Some(Command::Toy(args)), _) => toy::toy(&args),
+        (Some(Command::Slurm(args)), _) => slurm::slurm(args),
+        (Some(Command::Bench(BenchCommand::Env(args))), _) => bench::env(&args),
+        (Some(Command::Bench(BenchCommand::Update(args))), _) => bench::update(&args),
+        (Some(Command::Bench(BenchCommand::Act(args))), _) => bench::act(&args),
+        (Some(Command::Toy(args)), _) => toy::toy(args),
         (Some(Command::Report(args)), _) => report::report(&args),
         (Some(Command::Doctor), _) => doctor::doctor(),
         (None, None) => Err(Failure::Usage(
@@ -70,7 +90,7 @@ fn dispatch(cli: Cli) -> Outcome<()> {
     }
 }
 
-/// clap's message without the usage text: what is wrong, and its hint.
+/// clap's error as one line: the message and its tip, without the usage text.
 fn usage_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let first = text.split("\n\n").next().unwrap_or(&text);

@@ -1,43 +1,58 @@
 //! `runner plan`: from lists of algorithms, tasks, seeds and values to a manifest.
 
+use super::flags::{NumberList, RunFlags, number_list};
 use crate::base::device;
 use crate::base::failure::{Failure, Outcome, nearest};
-use crate::commands::cli::PlanArgs;
+use crate::base::text::print;
 use crate::sweep::manifest;
-use crate::train::evaluator::make_envs;
-use crate::train::run_spec::TrainRequest;
+use crate::train::run_spec::{RunSpec, check_task};
 use crate::train::settings::{self, Settings, Sources};
-use std::io::Write;
+use clap::Args;
 use toml_edit::{Array, Value};
+
+#[derive(Args)]
+pub struct PlanArgs {
+    /// Algorithms, separated by commas.
+    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "smfp")]
+    algos: Vec<String>,
+    /// Tasks, separated by commas, such as Ant-v4,Hopper-v4.
+    #[arg(long, value_name = "X,Y", value_delimiter = ',', required = true)]
+    envs: Vec<String>,
+    /// Seeds: a list of numbers and ranges, such as 0-4,7.
+    #[arg(long, value_name = "LIST", default_value = "0", value_parser = number_list)]
+    seeds: NumberList,
+    /// Plan each of several values of a key, such as objective.lambda=0.1,0.3; grids multiply.
+    #[arg(long, value_name = "KEY=V1,V2", allow_hyphen_values = true)]
+    grid: Vec<String>,
+    #[command(flatten)]
+    flags: RunFlags,
+}
 
 /// The command.
 ///
 /// # Errors
-/// Anything that would be wrong with one of the runs.
+/// Anything that is wrong with one of the runs.
 pub fn plan(args: &PlanArgs) -> Outcome<()> {
     let runs = runs(args)?;
     let text: String = runs.iter().map(|run| manifest::line(run) + "\n").collect();
-    let mut stdout = std::io::stdout().lock();
-    stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::Failed(format!("stdout: {error}")))?;
+    print(&text)?;
     eprintln!("{} runs planned", runs.len());
     Ok(())
 }
 
-/// One key with one of its values.
+/// A key of a grid with one of its values.
 #[derive(Clone)]
 struct Choice {
     key: String,
-    /// As `--set` reads it.
+    /// The value as `--set` reads it.
     value: String,
 }
 
-/// All runs, seed by seed: a sweep that is cut short has compared all on the first seeds.
-fn runs(args: &PlanArgs) -> Outcome<Vec<TrainRequest>> {
-    args.envs.iter().try_for_each(|env| make_envs(env, None, 1, 1).map(|_| ()))?;
-    device::named(&args.shared.device)?;
+/// All runs, seed by seed: a sweep that is cut short has then compared everything on the first
+/// seeds.
+fn runs(args: &PlanArgs) -> Outcome<Vec<RunSpec>> {
+    args.envs.iter().try_for_each(|env| check_task(env))?;
+    device::named(&args.flags.device)?;
     let grids = args.grid.iter().map(|grid| choices(grid)).collect::<Outcome<Vec<_>>>()?;
     check_keys(args, &grids)?;
     let points = points(&grids);
@@ -60,25 +75,19 @@ fn runs(args: &PlanArgs) -> Outcome<Vec<TrainRequest>> {
     }
 }
 
-fn run(
-    args: &PlanArgs,
-    seed: u64,
-    algo: &str,
-    env: &str,
-    point: &[Choice],
-) -> Outcome<TrainRequest> {
+fn run(args: &PlanArgs, seed: u64, algo: &str, env: &str, point: &[Choice]) -> Outcome<RunSpec> {
     let chosen = point.iter().map(|choice| format!("{}={}", choice.key, choice.value));
-    let set: Vec<String> = args.shared.set.iter().cloned().chain(chosen).collect();
-    let sources = Sources { set: &set, ..Sources::of(&args.shared, algo, env) };
+    let set: Vec<String> = args.flags.set.iter().cloned().chain(chosen).collect();
+    let sources = Sources { set: &set, ..args.flags.sources(algo, env) };
     let settings = settings::resolve(&sources).map_err(|failure| match failure {
-        // The flags are one for all: which of the algorithms they do not suit must be said.
+        // All algorithms share the flags: say which one they do not suit.
         Failure::Usage(message) if args.algos.len() > 1 => {
             Failure::Usage(format!("{algo} {env}: {message}"))
         }
         other => other,
     })?;
-    let name = name(args.shared.name.as_deref(), point, &settings);
-    TrainRequest::new(&args.shared, algo, env, seed, name, settings)
+    let name = name(args.flags.name.as_deref(), point, &settings);
+    RunSpec { name, ..args.flags.spec(algo, env, seed, settings) }.checked()
 }
 
 /// Reads `KEY=V1,V2`.
@@ -88,7 +97,7 @@ fn choices(grid: &str) -> Outcome<Vec<Choice>> {
         Failure::Usage(format!("--grid {grid}: {problem}{expected}"))
     };
     let (key, list) = grid.split_once('=').ok_or_else(|| fail(""))?;
-    // As an array of TOML a list may hold arrays; otherwise its words need no quotes.
+    // A TOML array may hold arrays; anything else is a list of words, without quotes.
     let values: Vec<String> = match format!("[{list}]").parse::<Value>() {
         Ok(Value::Array(array)) => texts(&array),
         _ => list.split(',').map(|value| value.trim().to_string()).collect(),
@@ -113,13 +122,14 @@ fn points(grids: &[Vec<Choice>]) -> Vec<Vec<Choice>> {
     })
 }
 
-/// The keys of `--set` and `--grid` exist for every algorithm, and no grid stands twice.
+/// Checks that the keys of `--set` and `--grid` exist for every algorithm, and that no grid is
+/// given twice.
 fn check_keys(args: &PlanArgs, grids: &[Vec<Choice>]) -> Outcome<()> {
     let known =
         args.algos.iter().map(|algo| settings::keys_of(algo)).collect::<Outcome<Vec<_>>>()?;
     let keys = grids.iter().map(|grid| ("--grid", grid[0].key.as_str()));
     let set =
-        args.shared.set.iter().filter_map(|set| Some(("--set", set.split_once('=')?.0.trim())));
+        args.flags.set.iter().filter_map(|set| Some(("--set", set.split_once('=')?.0.trim())));
     for (flag, key) in keys.clone().chain(set) {
         let lacks = |(_, known): &(&String, &Vec<String>)| !known.iter().any(|other| other == key);
         let lacking: Vec<&str> =
@@ -131,22 +141,22 @@ fn check_keys(args: &PlanArgs, grids: &[Vec<Choice>]) -> Outcome<()> {
             return Err(Failure::Usage(format!("{flag} {key}: unknown key '{key}': {hint}")));
         } else if !lacking.is_empty() {
             return Err(Failure::Usage(format!(
-                "{flag} {key}: {} has no such key; plan it apart from those that have it",
+                "{flag} {key}: {} has no such key; plan it separately from those that have it",
                 lacking.join(", ")
             )));
         }
     }
     for (i, (_, key)) in keys.clone().enumerate() {
         let twice = keys.clone().skip(i + 1).any(|(_, other)| other == key);
-        if twice || key == "train.steps" && args.shared.steps.is_some() {
+        if twice || key == "train.steps" && args.flags.steps.is_some() {
             return Err(Failure::Usage(format!("--grid {key}: the key is given twice")));
         }
     }
     Ok(())
 }
 
-/// The name of a variant: `--name`, then each key of the grid with its value. A value is
-/// named as it was resolved, so that 3e-4 and 0.0003 are one.
+/// The name of a variant: `--name`, then each key of the grid with its resolved value, so that
+/// 3e-4 and 0.0003 give the same name.
 fn name(base: Option<&str>, point: &[Choice], settings: &Settings) -> Option<String> {
     let resolved = manifest::as_json(settings);
     let of = |key: &str| {
@@ -161,7 +171,7 @@ fn name(base: Option<&str>, point: &[Choice], settings: &Settings) -> Option<Str
     (!parts.is_empty()).then(|| parts.join("_"))
 }
 
-/// A value in letters that a name may have.
+/// A value in characters that a name may have.
 fn word(value: &serde_json::Value) -> String {
     let text = match value {
         serde_json::Value::Array(values) => {
@@ -176,8 +186,8 @@ fn word(value: &serde_json::Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cli::{Cli, Command};
     use super::*;
-    use crate::commands::cli::{Cli, Command};
     use clap::Parser;
 
     fn refusal(args: &[&str]) -> String {
@@ -196,7 +206,7 @@ mod tests {
         let long = "x".repeat(300);
         let cases: &[(&[&str], &[&str])] = &[
             (&["--algos", "sac,smpf"], &["smpf", "'smfp'"]),
-            (&["--algos", "sac,td3", "--preset", "crossq"], &["td3", "preset 'crossq'"]),
+            (&["--algos", "sac,td3", "--preset", "layernorm"], &["td3", "preset 'layernorm'"]),
             (&["--grid", "objective.lamda=1,2"], &["objective.lamda", "'objective.lambda'"]),
             (&["--algos", "sac,smfp", "--grid", "objective.lambda=1"], &["sac has no such key"]),
             (&["--algos", "sac,smfp", "--set", "objective.lambda=1"], &["sac has no such key"]),

@@ -1,26 +1,50 @@
 //! `runner report`: from run folders to tables, figures and a page (`docs/report.md`).
 
 use crate::base::failure::{Failure, Outcome};
-use crate::commands::cli::ReportArgs;
-use crate::train::run_folder::must_be;
-use report::{Options, Output, Problem, Study};
+use crate::train::run_folder::check_is_folder;
+use clap::Args;
+use report::{Options, Output, Study};
+use std::path::PathBuf;
 
-impl From<Problem> for Failure {
-    fn from(problem: Problem) -> Self {
-        match problem {
-            Problem::Input(message) => Self::Usage(message),
-            Problem::System(message) => Self::Failed(message),
-        }
-    }
+#[derive(Args)]
+pub struct ReportArgs {
+    /// Folder of runs: DIR/ALGORITHM/TASK/seed-N.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Folder for the report (default: DIR/report).
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Step to compare at (default: the furthest that more than half of a task's algorithms reach).
+    #[arg(long, value_name = "STEP", allow_negative_numbers = true)]
+    at: Option<u64>,
+    /// Algorithm whose score is 1 on every task.
+    #[arg(long, value_name = "ALGO", default_value = "sac")]
+    reference: String,
+    /// Normalised score; the report gives the steps until it is first reached.
+    #[arg(long, value_name = "SCORE", default_value_t = 1.0, allow_negative_numbers = true,
+          value_parser = finite)]
+    threshold: f64,
+    /// Mapping file for curves of others (docs/report.md); may be repeated.
+    #[arg(long, value_name = "MAP.toml")]
+    curves: Vec<PathBuf>,
+    /// Table of action times, such as results/bench/act.csv.
+    #[arg(long, value_name = "FILE.csv")]
+    act_times: Option<PathBuf>,
 }
 
-/// The command `report`: writes the report, prints the rows of `scores.csv`.
+/// Reads a finite number.
+fn finite(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+    number.ok_or_else(|| "expected a number, such as 0.5".into())
+}
+
+/// The command: writes the report and prints the rows of `scores.csv`.
 ///
 /// # Errors
-/// No runs, a file that is not what it should be, a folder that is not ours.
+/// No runs, a file with something else in it, a folder for the report that holds other files.
 pub fn report(args: &ReportArgs) -> Outcome<()> {
     let folder = &args.folder;
-    must_be(folder)?;
+    check_is_folder(folder)?;
     let output = Output::look(args.out.as_ref().unwrap_or(&folder.join("report")))?;
     let mut runs = report::read_folder(folder)?;
     for mapping in &args.curves {
@@ -28,7 +52,7 @@ pub fn report(args: &ReportArgs) -> Outcome<()> {
             let same = |known: &report::Run| known.origin == report::Origin::Folder;
             if runs.iter().any(|known| same(known) && known.algorithm == run.algorithm) {
                 return Err(Failure::Usage(format!(
-                    "{}: '{}' is also a folder of {}; name the algorithm otherwise",
+                    "{}: '{}' is also a folder of {}; give the algorithm another name",
                     mapping.display(),
                     run.algorithm,
                     folder.display()
@@ -55,7 +79,6 @@ pub fn report(args: &ReportArgs) -> Outcome<()> {
     for line in study.remarks() {
         eprintln!("{line}");
     }
-    eprintln!("wrote {} and the tables and figures beside it", page.display());
-    report::write(std::io::stdout(), &report::scores(&study))
-        .map_err(|error| Failure::Failed(format!("stdout: {error}")))
+    eprintln!("wrote {} and the tables and figures next to it", page.display());
+    report::write(std::io::stdout(), &report::scores(&study)).map_err(Failure::stdout)
 }

@@ -1,13 +1,23 @@
-//! `runner status`: how far the runs of a manifest are.
+//! `runner status`: the progress of the runs of a manifest.
 
 use crate::base::failure::Outcome;
 use crate::base::text::{duration, number, print};
-use crate::commands::cli::StatusArgs;
 use crate::sweep::manifest;
-use crate::train::run_spec::TrainRequest;
-use crate::train::run_status::{Seen, count, look};
+use crate::train::run_spec::RunSpec;
+use crate::train::run_status::{RunStatus, count};
+use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct StatusArgs {
+    /// Manifest that `runner plan` printed.
+    #[arg(value_name = "FILE")]
+    manifest: PathBuf,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
 
 /// An entry of `runner status --json`.
 #[derive(Serialize)]
@@ -19,7 +29,7 @@ struct Entry<'a> {
     seed: u64,
     folder: PathBuf,
     #[serde(flatten)]
-    seen: Seen,
+    status: RunStatus,
 }
 
 /// The command.
@@ -28,12 +38,12 @@ struct Entry<'a> {
 /// The manifest can't be used.
 pub fn status(args: &StatusArgs) -> Outcome<()> {
     let runs = manifest::read(&args.manifest)?;
-    let seen: Vec<Seen> = runs.iter().map(look).collect();
-    print(&if args.json { json(&runs, seen) } else { table(&runs, &seen) })
+    let statuses: Vec<RunStatus> = runs.iter().map(RunStatus::of).collect();
+    print(&if args.json { json(&runs, statuses) } else { table(&runs, &statuses) })
 }
 
-fn json(runs: &[TrainRequest], seen: Vec<Seen>) -> String {
-    let entry = |(index, (run, seen)): (usize, (&'_ TrainRequest, Seen))| {
+fn json(runs: &[RunSpec], statuses: Vec<RunStatus>) -> String {
+    let entry = |(index, (run, status)): (usize, (&'_ RunSpec, RunStatus))| {
         let entry = Entry {
             index,
             algo: &run.algo,
@@ -41,30 +51,30 @@ fn json(runs: &[TrainRequest], seen: Vec<Seen>) -> String {
             env: &run.env,
             seed: run.seed,
             folder: run.folder(),
-            seen,
+            status,
         };
         serde_json::to_value(entry).expect("numbers and words")
     };
-    let entries: Vec<_> = runs.iter().zip(seen).enumerate().map(entry).collect();
+    let entries: Vec<_> = runs.iter().zip(statuses).enumerate().map(entry).collect();
     serde_json::to_string_pretty(&entries).expect("numbers and words") + "\n"
 }
 
-fn table(runs: &[TrainRequest], seen: &[Seen]) -> String {
+fn table(runs: &[RunSpec], statuses: &[RunStatus]) -> String {
     let mut text = format!(
         "{:>5}  {:8} {:>10} {:>10} {:>9} {:>10}  run\n",
         "index", "state", "step", "of", "return", "left"
     );
-    for (index, (run, seen)) in runs.iter().zip(seen).enumerate() {
-        let reason = seen.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    for (index, (run, status)) in runs.iter().zip(statuses).enumerate() {
+        let reason = status.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         text += &format!(
             "{index:>5}  {:8} {:>10} {:>10} {:>9} {:>10}  {}{reason}\n",
-            seen.state.word(),
-            seen.step,
-            seen.steps,
-            number(seen.last_return, 1),
-            seen.left_s.map_or("-".into(), duration),
+            status.state.word(),
+            status.step,
+            status.steps,
+            number(status.last_return, 1),
+            status.left_s.map_or("-".into(), duration),
             run.label(),
         );
     }
-    text + &count(seen.iter().map(|seen| seen.state)) + "\n"
+    text + &count(statuses.iter().map(|status| status.state)) + "\n"
 }

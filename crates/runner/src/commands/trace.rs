@@ -1,12 +1,32 @@
-//! `runner trace`: actions from a file, and what the task does.
+//! `runner trace`: replays actions from a file and writes what the task returns.
 
 use crate::base::failure::Outcome;
-use crate::commands::cli::TraceArgs;
+use clap::Args;
+use std::path::PathBuf;
 
-/// The command `trace`.
+#[derive(Args)]
+pub struct TraceArgs {
+    /// Task, such as Ant-v4.
+    #[arg(long, value_name = "ID")]
+    env: String,
+    /// Seed of the first reset.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    seed: u64,
+    /// Actions: a .npy file of float32 of shape (T, act_dim), in the task's units.
+    #[arg(long, value_name = "A.npy")]
+    actions: PathBuf,
+    /// Output: an .npz file with obs, reset_obs, reward, terminated, truncated.
+    #[arg(long, value_name = "T.npz")]
+    out: PathBuf,
+    /// A MJCF file of your own instead of the task's.
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+}
+
+/// The command.
 ///
 /// # Errors
-/// An unknown task, actions that do not fit, a file that can't be used.
+/// An unknown task, actions of another shape, a file that can't be read or written.
 pub fn trace(args: &TraceArgs) -> Outcome<()> {
     let mut env = match &args.model {
         Some(model) => envs::Env::make_with_model(&args.env, model)?,

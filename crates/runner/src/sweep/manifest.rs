@@ -1,13 +1,10 @@
-//! The manifest of a sweep: a JSON object a line, each a run with all that it depends on.
+//! The manifest of a sweep: one JSON object per line, a run with everything it depends on.
 //!
-//! Settings stand there as resolved, so that neither a preset that changes later nor the
-//! machine that a line is run on changes the run. Lines may be added; their numbers,
-//! counted from 0, are what `runner run --index` means.
+//! Settings are written as resolved: neither a later change of a preset nor the machine that
+//! trains a line changes the run. Lines may be added; `runner run --index` counts them from 0.
 
-use crate::base::device;
-use crate::base::failure::{Failure, Outcome, nearest};
-use crate::train::run_folder::Wish;
-use crate::train::run_spec::{TrainRequest, check_name};
+use crate::base::failure::{Failure, Outcome};
+use crate::train::run_spec::RunSpec;
 use crate::train::settings::{self, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,7 +12,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// Version of the lines. Another one is refused.
+/// Version of the lines. Other versions are refused.
 const FORMAT: u64 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -30,23 +27,23 @@ struct Line {
     device: String,
     threads: Option<u16>,
     out: PathBuf,
-    /// `section.key` as `{"section": {"key": value}}`: every key of the algorithm.
+    /// Every key of the algorithm: `section.key` is `{"section": {"key": value}}`.
     settings: Map<String, Value>,
 }
 
-/// A run as a line, without its end.
-pub fn line(request: &TrainRequest) -> String {
+/// A run as a line, without the newline.
+pub fn line(run: &RunSpec) -> String {
     let line = Line {
         format: FORMAT,
-        algo: request.algo.clone(),
-        env: request.env.clone(),
-        seed: request.seed,
-        name: request.name.clone(),
-        preset: request.preset.clone(),
-        device: request.device.clone(),
-        threads: request.threads,
-        out: request.out.clone(),
-        settings: as_json(&request.settings),
+        algo: run.algo.clone(),
+        env: run.env.clone(),
+        seed: run.seed,
+        name: run.name.clone(),
+        preset: run.preset.clone(),
+        device: run.device.clone(),
+        threads: run.threads,
+        out: run.out.clone(),
+        settings: as_json(&run.settings),
     };
     serde_json::to_string(&line).expect("numbers and words")
 }
@@ -59,17 +56,17 @@ pub fn as_json(settings: &Settings) -> Map<String, Value> {
 /// All runs of a manifest.
 ///
 /// # Errors
-/// It can't be read, a line is damaged, or two lines have one folder.
-pub fn read(path: &Path) -> Outcome<Vec<TrainRequest>> {
+/// It can't be read, a line is damaged, or two lines have the same folder.
+pub fn read(path: &Path) -> Outcome<Vec<RunSpec>> {
     let text = text(path)?;
     let runs = text
         .lines()
         .enumerate()
-        .map(|(index, line)| request(line).map_err(|problem| damaged(path, index, &problem)))
+        .map(|(index, line)| spec(line).map_err(|problem| damaged(path, index, &problem)))
         .collect::<Outcome<Vec<_>>>()?;
     if runs.is_empty() {
         return Err(Failure::Usage(format!(
-            "{}: no line, expected a run a line, as `runner plan` prints them",
+            "{}: no line, expected a run per line, as `runner plan` prints them",
             path.display()
         )));
     }
@@ -87,11 +84,11 @@ pub fn read(path: &Path) -> Outcome<Vec<TrainRequest>> {
     }
 }
 
-/// One run of a manifest; other lines are not looked at.
+/// One run of a manifest; other lines are not checked.
 ///
 /// # Errors
 /// It can't be read, has no such line, or the line is damaged.
-pub fn read_one(path: &Path, index: usize) -> Outcome<TrainRequest> {
+pub fn read_one(path: &Path, index: usize) -> Outcome<RunSpec> {
     let text = text(path)?;
     let line = text.lines().nth(index).ok_or_else(|| {
         let expected = match text.lines().count() {
@@ -100,11 +97,11 @@ pub fn read_one(path: &Path, index: usize) -> Outcome<TrainRequest> {
         };
         Failure::Usage(format!("{}: no index {index}: {expected}", path.display()))
     })?;
-    request(line).map_err(|problem| damaged(path, index, &problem))
+    spec(line).map_err(|problem| damaged(path, index, &problem))
 }
 
-/// Two runs that would write to one folder, if there are any.
-pub fn same_folder(runs: &[TrainRequest]) -> Option<(usize, usize)> {
+/// The indices of two runs that would write to the same folder, if there are any.
+pub fn same_folder(runs: &[RunSpec]) -> Option<(usize, usize)> {
     let plain = |folder: PathBuf| -> PathBuf {
         folder.components().filter(|part| *part != Component::CurDir).collect()
     };
@@ -128,11 +125,11 @@ fn damaged(path: &Path, index: usize, problem: &str) -> Failure {
     Failure::Usage(format!("{} line {line} (index {index}): {problem}", path.display()))
 }
 
-/// Reads a line; what is wrong is one line too.
-fn request(text: &str) -> Result<TrainRequest, String> {
+/// Reads a line. An error is one line too.
+fn spec(text: &str) -> Result<RunSpec, String> {
     let json: Value = serde_json::from_str(text)
         .map_err(|error| format!("damaged: {error}; plan it again with `runner plan`"))?;
-    // The version first: another one may have other fields.
+    // The version first: another version may have other fields.
     match json.get("format") {
         Some(format) if *format == FORMAT => {}
         Some(other) => return Err(format!("format {other}, expected {FORMAT}; plan it again")),
@@ -141,14 +138,6 @@ fn request(text: &str) -> Result<TrainRequest, String> {
     let line: Line = serde_path_to_error::deserialize(json).map_err(|error| error.to_string())?;
     let plain = |failure: Failure| failure.message().to_string();
     let known = settings::keys_of(&line.algo).map_err(plain)?;
-    if !envs::ids().any(|id| id == line.env) {
-        let near = nearest(&line.env, envs::ids()).unwrap_or("Ant-v4");
-        return Err(format!("unknown task '{}': did you mean '{near}'?", line.env));
-    }
-    if let Some(name) = &line.name {
-        check_name(name).map_err(plain)?;
-    }
-    device::named(&line.device).map_err(plain)?;
     if line.threads == Some(0) {
         return Err("threads is 0, expected a number from 1, or null".into());
     }
@@ -158,26 +147,22 @@ fn request(text: &str) -> Result<TrainRequest, String> {
             .get(section)
             .is_some_and(|section| section.get(key).is_some_and(|v| !v.is_null()))
     };
-    // A key that is missing would get a value that may change with the presets.
+    // A missing key would get a default, which may change.
     if let Some(missing) = known.iter().find(|key| !has(key)) {
         return Err(format!("settings lack '{missing}'; plan it again with this version"));
     }
     let document = toml_edit::ser::to_document(&line.settings)
         .map_err(|error| format!("settings: {error}"))?;
     let settings = settings::of_run(&line.algo, &document, "settings").map_err(plain)?;
-    Ok(TrainRequest {
-        algo: line.algo,
-        env: line.env,
-        seed: line.seed,
+    let run = RunSpec {
         name: line.name,
         preset: line.preset,
         device: line.device,
         threads: line.threads,
         out: line.out,
-        model: None,
-        wish: Wish::Any,
-        settings,
-    })
+        ..RunSpec::new(&line.algo, &line.env, line.seed, settings)
+    };
+    run.checked().map_err(plain)
 }
 
 #[cfg(test)]
@@ -186,20 +171,13 @@ mod tests {
     use crate::train::registry::ALGORITHMS;
     use crate::train::settings::{Sources, resolve};
 
-    fn planned(algo: &str, preset: &str) -> TrainRequest {
+    fn planned(algo: &str, preset: &str) -> RunSpec {
         let sources = Sources { algo, env: "Hopper-v4", preset, ..Sources::default() };
-        TrainRequest {
-            algo: algo.into(),
-            env: "Hopper-v4".into(),
-            seed: u64::MAX,
+        RunSpec {
             name: Some("a-b_c.d".into()),
             preset: preset.into(),
             device: "cuda:1".into(),
-            threads: None,
-            out: "results".into(),
-            model: None,
-            wish: Wish::Any,
-            settings: resolve(&sources).unwrap(),
+            ..RunSpec::new(algo, "Hopper-v4", u64::MAX, resolve(&sources).unwrap())
         }
     }
 
@@ -210,11 +188,9 @@ mod tests {
             for preset in &algorithm.preset_names() {
                 let run = planned(algo, preset);
                 let text = line(&run);
-                let again = request(&text).unwrap();
+                let again = spec(&text).unwrap();
                 assert_eq!(line(&again), text);
                 assert_eq!(again.settings.train, run.settings.train, "{algo} {preset}");
-                let [again, run] = [&again, &run].map(|run| run.settings.document.to_string());
-                assert_eq!(again, run, "{algo} {preset}");
             }
         }
     }
@@ -224,7 +200,7 @@ mod tests {
         let good = line(&planned("smfp", "default"));
         let changed = |from: &str, to: &str| {
             assert!(good.contains(from), "{from} is not in {good}");
-            request(&good.replacen(from, to, 1)).err().expect(to)
+            spec(&good.replacen(from, to, 1)).err().expect(to)
         };
         let cases = [
             (changed("{", ""), "damaged"),
@@ -261,7 +237,7 @@ mod tests {
             let end = (at + length).min(text.len());
             proptest::prop_assume!(text.is_char_boundary(at) && text.is_char_boundary(end));
             text.replace_range(at..end, &with);
-            if let Err(problem) = request(&text) {
+            if let Err(problem) = spec(&text) {
                 proptest::prop_assert!(!problem.contains('\n'), "{problem}");
             }
         }

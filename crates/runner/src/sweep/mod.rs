@@ -1,7 +1,7 @@
-//! Many runs: their manifest, on this machine and on Slurm.
+//! Many runs: their manifest, and running it on this machine or on Slurm.
 
-mod board;
 pub mod local;
 pub mod manifest;
+mod progress;
 pub mod slurm;
-pub mod worker;
+mod worker;

@@ -1,15 +1,13 @@
-//! `runner slurm`: the runs of a manifest as an array job of Slurm.
+//! The runs of a manifest as an array job of Slurm.
 //!
-//! An array task is a `runner sweep` over a few indices: as many as share a GPU, or one.
-//! Slurm's warning before the time limit, or at the start of a preemption's grace time, reaches
-//! the runs as a request to stop; the task ends with 75, and the script has it queued again.
+//! An array task is a `runner sweep` over a few indices: the runs that share a GPU, or one.
+//! Slurm signals the runs before the time limit, or at the start of a preemption's grace time;
+//! they stop with checkpoints, the task ends with 75, and the script has it queued again.
 
 use crate::base::device;
 use crate::base::failure::{Failure, Outcome};
-use crate::commands::cli::SlurmArgs;
-use crate::sweep::manifest;
-use crate::train::run_spec::TrainRequest;
-use crate::train::run_status::{self, State};
+use crate::train::run_spec::RunSpec;
+use crate::train::run_status::{RunStatus, State};
 use std::fs;
 use std::io::Write;
 use std::ops::RangeInclusive;
@@ -17,39 +15,81 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tch::Device;
 
-/// The command.
-///
-/// # Errors
-/// A damaged manifest, a share of a GPU that does not fit it, a job that Slurm refuses.
-pub fn slurm(args: &SlurmArgs) -> Outcome<()> {
-    let runs = manifest::read(&args.manifest)?;
-    let per_task = runs_per_task(args, &runs)?;
-    let tasks = tasks(&runs, per_task);
-    if tasks.is_empty() {
-        eprintln!("all {} runs are done or running: nothing to submit", runs.len());
-        return Ok(());
-    }
-    let script = script(args, &runs, per_task, &tasks)?;
-    if args.dry_run {
-        print!("{script}");
-        return Ok(());
-    }
-    let logs = logs(&args.manifest)?;
-    fs::create_dir_all(&logs).map_err(|error| Failure::file(&logs, "make this folder", error))?;
-    submit(&script)?;
-    eprintln!("{} array tasks submitted; their output goes to {}", tasks.len(), logs.display());
-    Ok(())
+/// What the array tasks ask Slurm for.
+pub struct Resources {
+    /// Most array tasks at a time.
+    pub array_limit: Option<u16>,
+    /// The share of a GPU for each run, in (0, 1].
+    pub gpus_per_run: Option<f64>,
+    /// Processors for each run; if none, its threads.
+    pub cpus_per_run: Option<u16>,
+    /// Memory for each run: a number of K, M, G or T.
+    pub mem: Option<String>,
+    /// Time limit of an array task, as sbatch reads it.
+    pub time: Option<String>,
+    /// Seconds before the time limit at which runs stop.
+    pub stop_before: u16,
+    /// Partition.
+    pub partition: Option<String>,
 }
 
-/// How many runs share an array task: those that share a GPU.
-fn runs_per_task(args: &SlurmArgs, runs: &[TrainRequest]) -> Outcome<usize> {
-    let on_gpu = |run: &&TrainRequest| matches!(device::named(&run.device), Ok(Device::Cuda(_)));
+/// An array job that can be submitted.
+pub struct Job {
+    /// The script for `sbatch`.
+    pub script: String,
+    /// The number of array tasks.
+    pub tasks: usize,
+    /// The folder for the tasks' output.
+    pub logs: PathBuf,
+}
+
+impl Job {
+    /// The job for the runs of a manifest, or nothing if all are done or running.
+    ///
+    /// # Errors
+    /// Resources that do not fit the runs, or that Slurm can't read.
+    pub fn new(manifest: &Path, runs: &[RunSpec], resources: &Resources) -> Outcome<Option<Self>> {
+        let per_task = runs_per_task(manifest, resources, runs)?;
+        let tasks = tasks(runs, per_task);
+        if tasks.is_empty() {
+            return Ok(None);
+        }
+        let manifest = absolute(manifest)?;
+        // Next to the manifest: `<name>.slurm/`.
+        let logs = manifest.with_extension("slurm");
+        let script = script(&manifest, &logs, resources, runs, per_task, &tasks)?;
+        Ok(Some(Self { script, tasks: tasks.len(), logs }))
+    }
+
+    /// Submits the job.
+    ///
+    /// # Errors
+    /// `sbatch` can't be run, or refuses the job.
+    pub fn submit(&self) -> Outcome<()> {
+        fs::create_dir_all(&self.logs)
+            .map_err(|error| Failure::file(&self.logs, "make this folder", error))?;
+        let fail = |error: std::io::Error| {
+            Failure::Failed(format!("sbatch: {error}; run this where Slurm is, or add --dry-run"))
+        };
+        let mut sbatch = Command::new("sbatch").stdin(Stdio::piped()).spawn().map_err(fail)?;
+        sbatch.stdin.take().expect("piped").write_all(self.script.as_bytes()).map_err(fail)?;
+        let status = sbatch.wait().map_err(fail)?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Failure::Failed(format!("sbatch ended with {status}; its message is above")))
+    }
+}
+
+/// How many runs share an array task: those that share a GPU, or one.
+fn runs_per_task(manifest: &Path, resources: &Resources, runs: &[RunSpec]) -> Outcome<usize> {
+    let on_gpu = |run: &&RunSpec| matches!(device::named(&run.device), Ok(Device::Cuda(_)));
     let gpu_runs = runs.iter().filter(on_gpu).count();
     let refuse = |problem: String| Err(Failure::Usage(problem));
-    match args.gpus_per_run {
+    match resources.gpus_per_run {
         None if gpu_runs > 0 => refuse(format!(
             "{}: {gpu_runs} runs are planned with --device cuda, expected --gpus-per-run",
-            args.manifest.display()
+            manifest.display()
         )),
         None => Ok(1),
         Some(share) if !(share > 0.0 && share <= 1.0) => {
@@ -61,24 +101,23 @@ fn runs_per_task(args: &SlurmArgs, runs: &[TrainRequest]) -> Outcome<usize> {
             runs.len() - gpu_runs,
             runs.len()
         )),
-        // Slurm shows a job its own GPU only, as the first.
+        // A job sees only its own GPU, as the first.
         Some(_) if runs.iter().any(|run| !matches!(run.device.as_str(), "cuda" | "cuda:0")) => {
             refuse("--gpus-per-run: a job sees one GPU; plan with --device cuda".into())
         }
-        // A third is 0.33 as well as 0.3333.
+        // A third may be given as 0.33.
         Some(share) => Ok((1.0 / share + 0.05).floor() as usize),
     }
 }
 
-/// Array tasks with something to do: task k has the indices from k times `per_task` on.
-fn tasks(runs: &[TrainRequest], per_task: usize) -> Vec<usize> {
-    let over =
-        |run: &TrainRequest| matches!(run_status::look(run).state, State::Done | State::Running);
+/// The array tasks with runs to do. Task k has `per_task` indices from k * `per_task`.
+fn tasks(runs: &[RunSpec], per_task: usize) -> Vec<usize> {
+    let over = |run: &RunSpec| matches!(RunStatus::of(run).state, State::Done | State::Running);
     let open = runs.chunks(per_task).enumerate().filter(|(_, task)| !task.iter().all(over));
     open.map(|(k, _)| k).collect()
 }
 
-/// "0-3,7".
+/// Ascending numbers as ranges, such as "0-3,7".
 fn ranges(numbers: &[usize]) -> String {
     let mut ranges: Vec<RangeInclusive<usize>> = Vec::new();
     for number in numbers {
@@ -94,43 +133,44 @@ fn ranges(numbers: &[usize]) -> String {
     ranges.iter().map(text).collect::<Vec<_>>().join(",")
 }
 
-/// The job's script.
+/// The script for `sbatch`.
 fn script(
-    args: &SlurmArgs,
-    runs: &[TrainRequest],
+    manifest: &Path,
+    logs: &Path,
+    resources: &Resources,
+    runs: &[RunSpec],
     per_task: usize,
     tasks: &[usize],
 ) -> Outcome<String> {
     let here = std::env::current_dir().map_err(|error| Failure::Failed(error.to_string()))?;
     let program = std::env::current_exe().map_err(|error| Failure::Failed(error.to_string()))?;
     let threads = runs.iter().filter_map(|run| run.threads).max().unwrap_or(1);
-    let cpus = usize::from(args.cpus_per_run.unwrap_or(threads)) * per_task;
-    let limit = args.array_limit.map(|limit| format!("%{limit}")).unwrap_or_default();
-    let output = logs(&args.manifest)?.join("%A_%a.out");
+    let cpus = usize::from(resources.cpus_per_run.unwrap_or(threads)) * per_task;
+    let limit = resources.array_limit.map(|limit| format!("%{limit}")).unwrap_or_default();
     let mut options = vec![
         "job-name=sweep".to_string(),
         format!("chdir={}", quoted(&here)?),
-        format!("output={}", quoted(&output)?),
+        format!("output={}", quoted(&logs.join("%A_%a.out"))?),
         "open-mode=append".into(),
         format!("array={}{limit}", ranges(tasks)),
         "ntasks=1".into(),
         format!("cpus-per-task={cpus}"),
         "requeue".into(),
-        format!("signal=TERM@{}", args.stop_before),
+        format!("signal=TERM@{}", resources.stop_before),
     ];
-    if args.gpus_per_run.is_some() {
+    if resources.gpus_per_run.is_some() {
         options.push("gres=gpu:1".into());
     }
-    if let Some(size) = &args.mem {
+    if let Some(size) = &resources.mem {
         options.push(format!("mem={}", memory(size, per_task)?));
     }
-    for (name, value) in [("time", &args.time), ("partition", &args.partition)] {
+    for (name, value) in [("time", &resources.time), ("partition", &resources.partition)] {
         if let Some(value) = value {
             options.push(format!("{name}={}", word(name, value)?));
         }
     }
     let options: String = options.iter().map(|option| format!("#SBATCH --{option}\n")).collect();
-    let (program, manifest) = (quoted(&program)?, quoted(&absolute(&args.manifest)?)?);
+    let (program, manifest) = (quoted(&program)?, quoted(manifest)?);
     let last = runs.len() - 1;
     Ok(format!(
         r#"#!/bin/bash
@@ -149,7 +189,7 @@ exit "$code"
     ))
 }
 
-/// Memory of an array task: so many times that of a run.
+/// Memory of an array task: that of `runs` runs of this size.
 fn memory(size: &str, runs: usize) -> Outcome<String> {
     let digits = size.trim_end_matches(['K', 'M', 'G', 'T']);
     match digits.parse::<u32>() {
@@ -160,7 +200,7 @@ fn memory(size: &str, runs: usize) -> Outcome<String> {
     }
 }
 
-/// A value that ends neither its option nor its line.
+/// Checks that a value ends neither its option nor its line.
 fn word<'a>(name: &str, value: &'a str) -> Outcome<&'a str> {
     let fine = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '\\' | '#');
     if !value.is_empty() && value.chars().all(fine) {
@@ -172,7 +212,7 @@ fn word<'a>(name: &str, value: &'a str) -> Outcome<&'a str> {
     )))
 }
 
-/// A path for the shell and for Slurm alike.
+/// A path in quotes, for the shell and for Slurm.
 fn quoted(path: &Path) -> Outcome<String> {
     let text = path.display().to_string();
     if text.contains(['"', '$', '`', '\\', '\n']) {
@@ -185,22 +225,4 @@ fn quoted(path: &Path) -> Outcome<String> {
 
 fn absolute(path: &Path) -> Outcome<PathBuf> {
     path.canonicalize().map_err(|error| Failure::file(path, "find", error))
-}
-
-/// What array tasks print goes beside the manifest: `<name>.slurm/`.
-fn logs(manifest: &Path) -> Outcome<PathBuf> {
-    Ok(absolute(manifest)?.with_extension("slurm"))
-}
-
-fn submit(script: &str) -> Outcome<()> {
-    let fail = |error: std::io::Error| {
-        Failure::Failed(format!("sbatch: {error}; run this where Slurm is, or add --dry-run"))
-    };
-    let mut sbatch = Command::new("sbatch").stdin(Stdio::piped()).spawn().map_err(fail)?;
-    sbatch.stdin.take().expect("piped").write_all(script.as_bytes()).map_err(fail)?;
-    let status = sbatch.wait().map_err(fail)?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Failure::Failed(format!("sbatch ended with {status}: it has said why above")))
 }

@@ -1,8 +1,8 @@
-//! One run of a manifest as a process: the child, `runner run`, that a sweep starts.
+//! A worker of a sweep: a child process, `runner run`, that trains one run.
 
 use crate::base::failure::{Failure, Outcome};
-use crate::train::run_folder::at_work;
-use crate::train::run_spec::TrainRequest;
+use crate::train::run_folder::is_running;
+use crate::train::run_spec::RunSpec;
 use crate::train::run_status::note_failure;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
@@ -12,24 +12,25 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// What a run prints, in its folder. Each attempt adds to it.
+/// The file in the run's folder with what it prints. Each attempt appends to it.
 const LOG: &str = "log.txt";
 
-/// The child.
+/// A child process that trains one run.
 pub struct Worker {
+    /// Index of the run in the manifest.
     pub index: usize,
     child: Child,
-    /// Where its log began: what stands before is of earlier attempts.
+    /// Length of the log at the start: earlier attempts wrote that part.
     log_start: u64,
     begun: Instant,
 }
 
-/// How a child ended.
+/// How a worker ended.
 pub enum Ended {
     Done,
-    /// On request, or by the signal that stood for one.
+    /// On request, or by a signal after the request.
     Stopped,
-    /// Another process had begun to work on the run.
+    /// Another process had started the same run.
     Elsewhere,
     Failed(String),
 }
@@ -42,7 +43,7 @@ impl Worker {
     pub fn start(
         manifest: &Path,
         index: usize,
-        run: &TrainRequest,
+        run: &RunSpec,
         threads: Option<usize>,
     ) -> Outcome<Self> {
         let folder = run.folder();
@@ -52,24 +53,24 @@ impl Worker {
         let fail = |error| Failure::file(&path, "write", error);
         let log = File::options().append(true).create(true).open(&path).map_err(fail)?;
         let log_start = log.metadata().map_err(fail)?.len();
-        // This very program, even if it has been built anew since it was started.
+        // This same program, even if its file has been replaced since it was started.
         let mut command = Command::new("/proc/self/exe");
         command.arg0("runner").args(arguments(index, threads)).arg("--manifest").arg(manifest);
         command.stdin(Stdio::null()).stdout(log.try_clone().map_err(fail)?).stderr(log);
-        // A terminal's Ctrl-C then reaches it once, through us.
+        // In a process group of its own, it gets a terminal's Ctrl-C once, from us.
         let child = command.process_group(0).spawn();
         let child = child.map_err(|error| Failure::Failed(format!("can't start it: {error}")))?;
         Ok(Self { index, child, log_start, begun: Instant::now() })
     }
 
-    /// How long it has been at work.
+    /// Time since the start.
     pub fn time(&self) -> Duration {
         self.begun.elapsed()
     }
 
     /// Asks it to write a checkpoint and to stop.
     pub fn ask_to_stop(&self) {
-        // One that has ended in the meantime can't be asked, and needs not be.
+        // A child that has exited needs no signal.
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
     }
 
@@ -78,8 +79,9 @@ impl Worker {
         let _ = self.child.kill();
     }
 
-    /// How it ended, once it has. After a request to stop a signal's death is no failure.
-    pub fn ended(&mut self, run: &TrainRequest, asked: bool) -> Option<Ended> {
+    /// How it ended, or nothing while it runs. If it was asked to stop, ending by a signal is
+    /// no failure.
+    pub fn ended(&mut self, run: &RunSpec, asked: bool) -> Option<Ended> {
         let status = match self.child.try_wait() {
             Ok(status) => status?,
             Err(error) => return Some(Ended::Failed(error.to_string())),
@@ -87,16 +89,16 @@ impl Worker {
         Some(match status.code() {
             Some(0) => Ended::Done,
             Some(75) => Ended::Stopped,
-            // By the signal itself, or, as a shell would say it, by a second one.
+            // Ended by a signal, or, with a shell's exit code, by a second one.
             None | Some(130 | 143) if asked => Ended::Stopped,
-            Some(2) if at_work(&run.folder()) => Ended::Elsewhere,
+            Some(2) if is_running(&run.folder()) => Ended::Elsewhere,
             _ => Ended::Failed(self.reason(run, status)),
         })
     }
 
-    /// Why it failed: the last line that it printed, unless a signal ended it. Noted for
-    /// `runner status`, as one that was killed could not do so itself.
-    fn reason(&self, run: &TrainRequest, status: ExitStatus) -> String {
+    /// Why it failed: the last line that it printed, unless a signal ended it. The reason is
+    /// noted for `runner status`, as a process that was killed can't do so itself.
+    fn reason(&self, run: &RunSpec, status: ExitStatus) -> String {
         let printed = || {
             let mut text = Vec::new();
             let mut log = File::open(log(run)).ok()?;
@@ -115,12 +117,12 @@ impl Worker {
     }
 }
 
-/// The file that a run's child prints to.
-pub fn log(run: &TrainRequest) -> PathBuf {
+/// The file with what a run prints.
+pub fn log(run: &RunSpec) -> PathBuf {
     run.folder().join(LOG)
 }
 
-/// Arguments of `runner`, but for the manifest.
+/// The arguments of `runner run`, without the manifest.
 pub fn arguments(index: usize, threads: Option<usize>) -> Vec<String> {
     let threads = threads.map(|threads| ["--threads".to_string(), threads.to_string()]);
     let index = ["run".to_string(), "--index".to_string(), index.to_string()];

@@ -1,44 +1,54 @@
-//! `runner toy`: the two toys, their tables and pictures (`docs/toys.md`).
+//! Learning the toys: their tables and pictures (`docs/toys.md`).
 
 mod variants;
 
-use crate::base::device;
 use crate::base::failure::{Failure, Outcome};
-use crate::commands::cli::ToyArgs;
 use crate::train::progress::Progress;
 use agent::stream;
 use report::{Log, Panel, Row, Scatter, ToyRow};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use toys::{Actor, Learner, Measures, Point, Toy};
-use variants::Variant;
+use variants::{Group, Variant};
 
-/// When the policy is looked at, in parts of the updates.
+pub use variants::{Choice, groups, named};
+
+/// When the policy is measured, as fractions of the updates.
 const MOMENTS: [f64; 6] = [0.0, 0.025, 0.1, 0.25, 0.5, 1.0];
-/// Samples that are measured and drawn.
+/// Samples for measurements and pictures.
 const SAMPLES: i64 = 2000;
 
-/// The command `toy`.
+/// What to learn.
+pub struct Study {
+    pub toy: Toy,
+    /// The variants, in groups.
+    pub groups: Vec<Group>,
+    /// Seeds of every variant; at least one. Pictures show the first.
+    pub seeds: Vec<u64>,
+    /// Folder for tables and pictures.
+    pub out: PathBuf,
+}
+
+/// Learns the toy with every variant and seed. Writes a table and a picture for each group, and
+/// prints the last rows.
 ///
 /// # Errors
-/// Wrong input, a diverged actor, files that can't be written.
-pub fn toy(args: &ToyArgs) -> Outcome<()> {
-    let toy = variants::toy(&args.toy)?;
-    let groups = variants::groups(toy, args)?;
-    device::use_threads(usize::from(args.threads));
-    std::fs::create_dir_all(&args.out)
-        .map_err(|error| Failure::file(&args.out, "make this folder", error))?;
-    let exact: Vec<ToyRow> = args.seeds.0.iter().map(|seed| exact(toy, *seed)).collect();
+/// An actor that diverged, or files that can't be written.
+pub fn run(study: &Study) -> Outcome<()> {
+    let Study { toy, groups, seeds, out } = study;
+    let toy = *toy;
+    std::fs::create_dir_all(out).map_err(|error| Failure::file(out, "make this folder", error))?;
+    let exact: Vec<ToyRow> = seeds.iter().map(|seed| exact(toy, *seed)).collect();
     let mut last = exact.clone();
-    for group in &groups {
+    for group in groups {
         let name = format!("{}-{}", toy.name(), group.picture);
-        let mut table = RowsBeside::begin(args.out.join(format!("{name}.csv")))?;
-        let mut picture = Picture::new(toy, args.seeds.0[0]);
+        let mut table = UnfinishedTable::begin(out.join(format!("{name}.csv")))?;
+        let mut picture = Picture::new(toy, seeds[0]);
         for row in &exact {
             table.append(row)?;
         }
         for variant in &group.variants {
-            for seed in &args.seeds.0 {
+            for seed in seeds {
                 let moments = learn(toy, variant, *seed)?;
                 for (row, _) in &moments {
                     table.append(row)?;
@@ -49,17 +59,16 @@ pub fn toy(args: &ToyArgs) -> Outcome<()> {
                 }
             }
         }
-        picture.write(&args.out.join(format!("{name}.png")))?;
+        picture.write(&out.join(format!("{name}.png")))?;
         table.finish()?;
     }
-    report::write(std::io::stdout(), &last)
-        .map_err(|error| Failure::Failed(format!("stdout: {error}")))
+    report::write(std::io::stdout(), &last).map_err(Failure::stdout)
 }
 
-/// A variant's rows, and the samples behind each.
+/// A variant's rows, and the samples of each.
 type Moments = Vec<(ToyRow, Vec<Point>)>;
 
-/// Learns a toy, and looks at the policy at some moments.
+/// Learns a toy, and measures the policy at some moments.
 fn learn(toy: Toy, variant: &Variant, seed: u64) -> Outcome<Moments> {
     let actor = match variant.algo.as_str() {
         "smfp" => Actor::smfp(&variant.settings.read(), seed),
@@ -71,9 +80,9 @@ fn learn(toy: Toy, variant: &Variant, seed: u64) -> Outcome<Moments> {
     let target = toy.exact_points(SAMPLES, &mut stream(seed, "target"));
     let label = format!("{} {} seed {seed}", toy.name(), variant.name);
     let progress = Progress::new(&label, variant.updates);
-    let mut looks: Vec<u64> =
+    let mut measured_at: Vec<u64> =
         MOMENTS.iter().map(|part| (part * variant.updates as f64).round() as u64).collect();
-    looks.dedup();
+    measured_at.dedup();
     let (mut learning, mut moments) = (Duration::ZERO, Vec::new());
     for updates in 0..=variant.updates {
         if updates > 0 {
@@ -84,7 +93,7 @@ fn learn(toy: Toy, variant: &Variant, seed: u64) -> Outcome<Moments> {
             learning += begun.elapsed();
             progress.at(updates);
         }
-        if looks.contains(&updates) {
+        if measured_at.contains(&updates) {
             let drawn = learner.draw(SAMPLES);
             let measures = Measures::of(&drawn.samples, toy.modes(), &target);
             let row = ToyRow {
@@ -98,20 +107,20 @@ fn learn(toy: Toy, variant: &Variant, seed: u64) -> Outcome<Moments> {
             moments.push((row, drawn.samples));
         }
     }
-    let (end, _) = moments.last().expect("the last update is looked at");
+    let (end, _) = moments.last().expect("the last update is measured");
     progress.note(variant.updates, &format!("{}, {:.0} s", summary(end), end.wall_s));
     progress.finish();
     Ok(moments)
 }
 
-/// A second draw of the target, measured as a policy is.
+/// The row of a second draw from the target, for comparison with policies.
 fn exact(toy: Toy, seed: u64) -> ToyRow {
     let target = toy.exact_points(SAMPLES, &mut stream(seed, "target"));
     let again = toy.exact_points(SAMPLES, &mut stream(seed, "target again"));
     row(toy, "exact", seed, &Measures::of(&again, toy.modes(), &target))
 }
 
-/// The columns that come of samples.
+/// A row with the columns that are computed from samples.
 fn row(toy: Toy, variant: &str, seed: u64, measures: &Measures) -> ToyRow {
     ToyRow {
         toy: toy.name().to_string(),
@@ -130,22 +139,22 @@ fn summary(row: &ToyRow) -> String {
     format!("modes {}, W2 {:.2}", row.modes, row.w2)
 }
 
-/// A table that grows beside its name, and takes it when it is whole.
-struct RowsBeside {
+/// A table that is written under another name and renamed when it is complete.
+struct UnfinishedTable {
     path: PathBuf,
     log: Log<ToyRow>,
 }
 
-impl RowsBeside {
-    /// Begins; what an earlier command left unfinished makes room.
+impl UnfinishedTable {
+    /// Begins the table; what an earlier command left unfinished is deleted.
     fn begin(path: PathBuf) -> Outcome<Self> {
-        let beside = report::unfinished(&path);
-        let fail = |error| Failure::file(&beside, "write", error);
-        match std::fs::remove_file(&beside) {
+        let unfinished = report::unfinished(&path);
+        let fail = |error| Failure::file(&unfinished, "write", error);
+        match std::fs::remove_file(&unfinished) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail(error)),
             _ => {}
         }
-        let log = Log::create(&beside).map_err(fail)?;
+        let log = Log::create(&unfinished).map_err(fail)?;
         Ok(Self { path, log })
     }
 
@@ -160,7 +169,7 @@ impl RowsBeside {
     }
 }
 
-/// A group's picture under way, which shows one seed.
+/// The picture of a group, which shows one seed.
 struct Picture {
     seed: u64,
     scatter: Scatter,
@@ -179,7 +188,7 @@ impl Picture {
             caption: format!("{}", row.updates),
             samples,
         };
-        // The policies of a toy begin alike: the start is left out.
+        // The policies start out the same, so the first measurement is left out.
         let panels = moments.into_iter().skip(1).map(panel).collect();
         self.scatter.rows.push(Row { label: vec![variant.name.clone(), summary], panels });
     }

@@ -1,22 +1,21 @@
 //! The variants of `toys.toml`.
 
 use crate::base::failure::{Outcome, unknown};
-use crate::commands::cli::ToyArgs;
 use crate::train::settings::{self, Settings, Sources};
 use toml_edit::{DocumentMut, Item, Table};
 use toys::{PriorIn, Toy};
 
-/// What each variant is.
+/// The definitions of the variants.
 const TOYS: &str = include_str!("../../toys.toml");
 
-/// Variants that answer one question together, in one table and one picture.
+/// Variants that are compared in one table and one picture.
 pub struct Group {
-    /// What names table and picture.
+    /// Name of the table and the picture.
     pub picture: String,
     pub variants: Vec<Variant>,
 }
 
-/// One setting of one algorithm that learns a toy.
+/// An algorithm with settings, as it learns a toy.
 pub struct Variant {
     pub name: String,
     /// Its algorithm.
@@ -28,40 +27,50 @@ pub struct Variant {
     pub settings: Settings,
 }
 
-/// The toy of a name.
+/// Which variants to learn, and how long.
+#[derive(Default)]
+pub struct Choice {
+    /// Only these pictures; if empty, all.
+    pub pictures: Vec<String>,
+    /// Only these variants; if empty, all.
+    pub variants: Vec<String>,
+    /// Actor updates of every variant, instead of the file's.
+    pub updates: Option<u64>,
+}
+
+/// The toy with a name.
 ///
 /// # Errors
-/// There is none, with the nearest name.
-pub fn toy(name: &str) -> Outcome<Toy> {
+/// There is none; with the nearest name.
+pub fn named(name: &str) -> Outcome<Toy> {
     let names = Toy::ALL.map(Toy::name);
     let found = Toy::ALL.into_iter().find(|toy| toy.name() == name);
     found.ok_or_else(|| unknown("toy", name, &names))
 }
 
-/// The groups of a toy's variants in the file's order: all, or those that the
-/// arguments name.
+/// The groups of a toy's variants, in the file's order.
 ///
 /// # Errors
-/// An unknown picture or variant, with the nearest name; settings that do not fit.
-pub fn groups(toy: Toy, args: &ToyArgs) -> Outcome<Vec<Group>> {
+/// An unknown picture or variant, with the nearest name; invalid settings.
+pub fn groups(toy: Toy, choice: &Choice) -> Outcome<Vec<Group>> {
     let file: DocumentMut = TOYS.parse().expect("toys.toml is valid TOML");
     let of_toy = table(&file[toy.name()]);
     let (pictures, variants) = (table(&of_toy["updates"]), table(&of_toy["variants"]));
-    check("picture", &args.pictures, pictures)?;
-    check("variant", &args.variants, variants)?;
+    check("picture", &choice.pictures, pictures)?;
+    check("variant", &choice.variants, variants)?;
     let wanted =
         |names: &[String], name: &str| names.is_empty() || names.iter().any(|other| other == name);
     let all: Vec<(&str, Table)> =
         variants.iter().map(|(name, own)| (name, whole(variants, table(own)))).collect();
     let mut groups = Vec::new();
-    for (picture, updates) in pictures.iter().filter(|(name, _)| wanted(&args.pictures, name)) {
+    for (picture, updates) in pictures.iter().filter(|(name, _)| wanted(&choice.pictures, name)) {
         let of_picture = all.iter().filter(|(name, keys)| {
-            text(keys, "picture") == Some(picture) && wanted(&args.variants, name)
+            text(keys, "picture") == Some(picture) && wanted(&choice.variants, name)
         });
         let variants: Outcome<Vec<Variant>> = of_picture
             .map(|(name, keys)| {
                 let updates = keys.get("updates").unwrap_or(updates).as_integer();
-                let updates = args.updates.or(updates.map(|number| number as u64));
+                let updates = choice.updates.or(updates.map(|number| number as u64));
                 variant(toy, name, keys, table(&file[algo(keys)]), updates.expect("updates"))
             })
             .collect();
@@ -71,7 +80,7 @@ pub fn groups(toy: Toy, args: &ToyArgs) -> Outcome<Vec<Group>> {
     Ok(groups)
 }
 
-/// A variant's keys over those of the variant that it is like.
+/// The keys of a variant, which override those of the variant named by `like`.
 fn whole(variants: &Table, own: &Table) -> Table {
     let mut all = match text(own, "like") {
         Some(other) => whole(variants, table(&variants[other])),
@@ -90,7 +99,7 @@ fn put_over(under: &mut Table, keys: &Table) {
     }
 }
 
-/// Whether the names are all among the file's.
+/// Checks that the file has all names.
 fn check(what: &str, names: &[String], table: &Table) -> Outcome<()> {
     let known: Vec<&str> = table.iter().map(|(name, _)| name).collect();
     match names.iter().find(|name| !known.contains(&name.as_str())) {
@@ -99,7 +108,7 @@ fn check(what: &str, names: &[String], table: &Table) -> Outcome<()> {
     }
 }
 
-/// A variant: its keys over those that all of its algorithm have.
+/// A variant from its keys, which override those that its algorithm's variants share.
 fn variant(toy: Toy, name: &str, own: &Table, shared: &Table, updates: u64) -> Outcome<Variant> {
     let mut set = keys(shared);
     set.extend(keys(own));
@@ -152,24 +161,16 @@ fn keys(variant: &Table) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::cli::Seeds;
     use agent::QScale;
     use smfp::{EntropyEstimate, SmfpConfig, Squash};
 
-    fn args(variants: &[&str], updates: Option<u64>) -> ToyArgs {
-        ToyArgs {
-            toy: String::new(),
-            seeds: Seeds(vec![0]),
-            updates,
-            pictures: Vec::new(),
-            variants: variants.iter().map(|name| name.to_string()).collect(),
-            out: Default::default(),
-            threads: 1,
-        }
+    fn only(variants: &[&str], updates: Option<u64>) -> Choice {
+        let variants = variants.iter().map(|name| name.to_string()).collect();
+        Choice { variants, updates, ..Choice::default() }
     }
 
     fn config(toy: Toy, name: &str, updates: Option<u64>) -> SmfpConfig {
-        let variant = groups(toy, &args(&[name], updates)).unwrap().remove(0).variants.remove(0);
+        let variant = groups(toy, &only(&[name], updates)).unwrap().remove(0).variants.remove(0);
         variant.settings.read()
     }
 
@@ -177,7 +178,7 @@ mod tests {
     fn every_variant_is_in_a_picture_and_its_settings_fit() {
         let file: DocumentMut = TOYS.parse().unwrap();
         for toy in Toy::ALL {
-            let groups = groups(toy, &args(&[], None)).unwrap();
+            let groups = groups(toy, &Choice::default()).unwrap();
             let shown: Vec<&Variant> = groups.iter().flat_map(|group| &group.variants).collect();
             assert_eq!(shown.len(), table(&file[toy.name()]["variants"]).len(), "{}", toy.name());
             assert!(shown.iter().all(|variant| variant.updates >= 2000));
@@ -213,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_variants_own_length_goes_over_its_pictures() {
-        let groups = groups(Toy::ThreeModes, &args(&["sac", "sigma-0"], None)).unwrap();
+        let groups = groups(Toy::ThreeModes, &only(&["sac", "sigma-0"], None)).unwrap();
         let updates: Vec<u64> = groups[0].variants.iter().map(|variant| variant.updates).collect();
         assert_eq!(updates, [40_000, 50_000]);
     }

@@ -1,4 +1,4 @@
-//! Checkpoints: all that a run needs to go on as if it had never stopped.
+//! Checkpoints: everything that a run needs to resume as if it had never stopped.
 //!
 //! ```text
 //! checkpoint/
@@ -9,8 +9,8 @@
 //!     SHA256SUMS               of both, as `sha256sum --check` reads it
 //! ```
 //!
-//! A checkpoint is written under another name, made safe on the disk and then
-//! renamed, so that it is there whole or not at all.
+//! A checkpoint is written under another name, synced to the disk and then renamed, so
+//! that it is either complete or not there.
 
 use crate::base::digest::{sha256, sha256_of};
 use crate::base::failure::{Failure, Outcome};
@@ -23,7 +23,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
-/// Version of `run.json` and of the replay's rows. Another one is refused.
+/// Version of `run.json` and of the replay's rows. Other versions are refused.
 const FORMAT: u32 = 2;
 const AGENT: &str = "agent.safetensors";
 const RUN: &str = "run.json";
@@ -31,11 +31,11 @@ const SUMS: &str = "SHA256SUMS";
 /// Name of a checkpoint that is being written.
 const UNFINISHED: &str = "unfinished";
 
-/// `run.json`: where a run is, but for the agent and what the replay's file holds.
+/// `run.json`: the state of a run, except for the agent and the replay's rows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunState {
-    /// What run it is of.
+    /// The run that it belongs to.
     pub identity: Identity,
     /// Steps, updates, episodes.
     pub counters: Counters,
@@ -43,17 +43,17 @@ pub struct RunState {
     pub streams: Streams,
     /// One for each environment.
     pub environments: Vec<EnvironmentState>,
-    /// What is gathered for the next row of `train.csv`.
+    /// Sums for the next row of `train.csv`.
     pub interval: Interval,
-    /// The logs so far.
+    /// `train.csv` so far.
     pub train_csv: FileMark,
-    /// The same of `eval.csv`.
+    /// `eval.csv` so far.
     pub eval_csv: FileMark,
-    /// Seconds of work so far, those before a stop included.
+    /// Seconds of work so far, including those before a stop.
     pub wall_s: f64,
 }
 
-/// What a checkpoint is of.
+/// Which run a checkpoint belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
@@ -65,13 +65,13 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Of a run of this version.
+    /// The identity of a run of this version.
     pub fn new(algo: &str, env: &str, seed: u64) -> Self {
         Self { format: FORMAT, algo: algo.into(), env: env.into(), seed }
     }
 }
 
-/// How far a run is.
+/// Counts of what a run has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counters {
@@ -81,15 +81,15 @@ pub struct Counters {
     pub updates: u64,
     /// Episodes that ended.
     pub episodes: u64,
-    /// Updates that are owed: a fraction where there is less than one a step.
+    /// Updates that are due: a fraction if there is less than one per step.
     pub due: f64,
-    /// The largest reward, positive or negative, that was seen.
+    /// The largest absolute value of a reward so far.
     pub largest_reward: f64,
-    /// The evaluation of this step is still to be made.
+    /// Whether the evaluation of this step is still to be made.
     pub evaluation_due: bool,
 }
 
-/// The random streams that training draws from. Evaluations begin theirs anew.
+/// The random streams that training draws from. Every evaluation starts streams of its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
@@ -99,7 +99,7 @@ pub struct Streams {
     pub learning: Random,
 }
 
-/// One environment, and its ring of the replay.
+/// The state of one environment, and of its ring in the replay.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnvironmentState {
@@ -114,7 +114,7 @@ pub struct EnvironmentState {
 }
 
 impl EnvironmentState {
-    /// Where the ring is.
+    /// The position of the ring.
     pub fn cursor(&self) -> Cursor {
         Cursor { written: self.written, obs: self.obs.iter().map(|x| *x as f32).collect() }
     }
@@ -124,14 +124,14 @@ impl EnvironmentState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileMark {
-    /// Its length.
+    /// Its length in bytes.
     pub bytes: u64,
     /// Its SHA-256.
     pub sha256: String,
 }
 
 impl FileMark {
-    /// The file as it is; one that is not there counts as empty.
+    /// The file as it is now; a missing one counts as empty.
     ///
     /// # Errors
     /// It can't be read.
@@ -168,12 +168,12 @@ fn read_front(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
 /// The checkpoints of a run.
 pub struct Checkpoints {
     folder: PathBuf,
-    /// Steps of those that are good, oldest first: two at most.
+    /// Steps of the intact ones, oldest first: two at most.
     kept: Vec<u64>,
 }
 
 impl Checkpoints {
-    /// Those in a run's folder. None counts as good yet.
+    /// The checkpoints in a run's folder. None of them counts as intact yet.
     ///
     /// # Errors
     /// The folder for them can't be made.
@@ -194,28 +194,28 @@ impl Checkpoints {
         self.folder.join(format!("step-{step:012}"))
     }
 
-    /// Counts the checkpoint at a step, which a run goes on from, as good.
+    /// Counts the checkpoint at a step, from which a run was resumed, as intact.
     pub fn resumed(&mut self, step: u64) {
         self.kept = vec![step];
     }
 
-    /// Writes a checkpoint, then deletes all others but the one before.
+    /// Writes a checkpoint, then deletes all others except the one before.
     ///
     /// # Errors
-    /// The agent has numbers that are not finite, or the folder can't be written;
-    /// the checkpoints that were there stay.
+    /// The agent has numbers that are not finite, or the folder can't be written; the
+    /// earlier checkpoints are kept.
     pub fn save(&mut self, state: &RunState, agent: &dyn Agent) -> Outcome<()> {
         let step = state.counters.step;
         let tensors = finite_state(agent).map_err(|name| {
             let kept = self.kept.last().map_or("none".into(), |step| format!("step {step}"));
             Failure::Failed(format!(
                 "training diverged by step {step}: {name} is not finite; the last good checkpoint \
-                 ({kept}) is kept; smaller learning rates are the usual mend"
+                 ({kept}) is kept; a smaller learning rate usually helps"
             ))
         })?;
         let (draft, done) = (self.folder.join(UNFINISHED), self.at(step));
         self.write(&draft, &done, state, &tensors).map_err(|error| {
-            // What is half written only takes room; the disk may be full.
+            // A half-written checkpoint only takes space, and the disk may be full.
             let _ = fs::remove_dir_all(&draft);
             Failure::file(&done, "write", error)
         })?;
@@ -257,7 +257,7 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Deletes what only a run that goes on needs; the last checkpoint stays.
+    /// Deletes what only a resumed run needs; the last checkpoint stays.
     ///
     /// # Errors
     /// A file can't be deleted.
@@ -299,10 +299,10 @@ fn remove(path: &Path) -> io::Result<()> {
     })
 }
 
-/// Steps of the checkpoints in a folder, newest first.
+/// Steps of the checkpoints in a folder, newest first. A missing folder has none.
 ///
 /// # Errors
-/// The folder can't be read; one that is not there has none.
+/// The folder can't be read.
 pub fn steps(folder: &Path) -> Outcome<Vec<u64>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -316,7 +316,7 @@ pub fn steps(folder: &Path) -> Outcome<Vec<u64>> {
     Ok(steps)
 }
 
-/// Reads a checkpoint, every byte of which has its checksum.
+/// Reads a checkpoint and compares all of it with its checksums.
 ///
 /// # Errors
 /// One line: the part that is missing, damaged or of another run, and what is wrong.
@@ -337,7 +337,7 @@ pub fn read(
         }
     }
     let run = fs::read(folder.join(RUN)).map_err(|error| damaged(RUN, &error))?;
-    // The identity alone first: another version may have other fields beside it.
+    // The identity alone first: another version may have other fields.
     #[derive(Deserialize)]
     struct Head {
         identity: serde_json::Value,
@@ -354,8 +354,8 @@ pub fn read(
     Ok((state, tensors))
 }
 
-/// Puts the newest good checkpoint of a run into an agent; answers its step.
-/// A damaged one is named on stderr, and the one before is used.
+/// Loads the newest intact checkpoint of a run into an agent, and returns its step. A
+/// damaged one is reported on stderr, and the one before is used.
 ///
 /// # Errors
 /// There is none that fits the agent.
@@ -443,7 +443,7 @@ mod tests {
         let (saved, agent) = (state(), agent());
         checkpoints.save(&saved, agent.as_ref()).unwrap();
         let (found, tensors) = read(&checkpoints.at(20), &identity()).unwrap();
-        // Debug shows every float with all the digits that tell it from its neighbours.
+        // Debug prints every float with enough digits to tell it from its neighbours.
         assert_eq!(format!("{found:?}"), format!("{saved:?}"));
         for (name, tensor) in agent.state() {
             let (_, found) = tensors.iter().find(|(other, _)| *other == name).unwrap();
@@ -503,11 +503,11 @@ mod tests {
             apply(&mut files[file].1, change);
             prop_assume!(files[file].1 != before);
             let outcome = read_files(&files);
-            // The list of sums may gain a line that says nothing.
+            // The list of sums may gain a line that has no effect.
             prop_assert!(outcome.is_err() || files[file].0 == SUMS, "{}", files[file].0);
         }
 
-        /// Behind right checksums too, the readers refuse what they can't read: no panic,
+        /// With correct checksums too, the readers refuse what they can't read: no panic,
         /// no endless loop.
         #[test]
         fn a_forged_checkpoint_is_read_or_refused(

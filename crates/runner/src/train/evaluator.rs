@@ -1,4 +1,4 @@
-//! Evaluation: whole episodes on environments of their own.
+//! Evaluation: whole episodes on environments of its own.
 
 use crate::base::failure::Outcome;
 use crate::base::stop::Stop;
@@ -9,7 +9,7 @@ use rand::RngExt;
 use std::path::Path;
 use tch::{Device, Tensor};
 
-/// The environments of an evaluation, and the seeds that they always start from.
+/// The environments of evaluations, and the seeds that every evaluation resets them with.
 pub struct Evaluator {
     envs: Batch,
     seeds: Vec<u64>,
@@ -18,12 +18,12 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
-    /// `episodes` environments of a task. Their seeds, and the policy's noise
-    /// in every evaluation, are a function of the master seed alone, so that
-    /// evaluations of one run differ by the policy only.
+    /// `episodes` environments of a task. Their seeds, and the policy's noise in every
+    /// evaluation, depend on the master seed alone: evaluations of one run differ by the
+    /// policy only.
     ///
     /// # Errors
-    /// The task can't be made.
+    /// An unknown task, or a model that can't be used.
     pub fn new(
         env: &str,
         model: Option<&Path>,
@@ -46,8 +46,8 @@ impl Evaluator {
         self.envs.spec()
     }
 
-    /// Plays one episode on every environment: (return, length) of each, or
-    /// nothing if somebody asked to stop before they were over.
+    /// Plays one episode on every environment. Returns (return, length) of each, or
+    /// nothing if a stop was requested before all were over.
     ///
     /// # Errors
     /// A simulation that diverged.
@@ -66,8 +66,7 @@ impl Evaluator {
         let mut totals = vec![(0.0f64, 0u32); n];
         let mut alive = vec![true; n];
         self.envs.reset(Some(&self.seeds), &mut obs)?;
-        // Environments step side by side, so that one network call serves all
-        // whose episode is not over.
+        // Environments step together: one network call serves all whose episode is not over.
         while alive.contains(&true) {
             if stop.asked() {
                 return Ok(None);
@@ -97,7 +96,7 @@ impl Evaluator {
     }
 }
 
-/// Environments of a task with its own model or the user's.
+/// `count` environments of a task, with its own model or the user's.
 ///
 /// # Errors
 /// An unknown task, a model that can't be used.
@@ -108,7 +107,7 @@ pub fn make_envs(env: &str, model: Option<&Path>, count: usize, threads: usize) 
     })
 }
 
-/// From [-1, 1] to a task's bounds.
+/// Maps actions from [-1, 1] to a task's bounds.
 #[derive(Clone, Copy)]
 pub struct ActionScale {
     low: f32,
@@ -116,7 +115,7 @@ pub struct ActionScale {
 }
 
 impl ActionScale {
-    /// The bounds of a task.
+    /// The map to the bounds of a task.
     pub fn of(spec: &envs::Spec) -> Self {
         Self { low: spec.act_low, high: spec.act_high }
     }
@@ -129,7 +128,7 @@ impl ActionScale {
     }
 }
 
-/// A tensor's numbers, row-major.
+/// The numbers of a float32 tensor, in row-major order.
 pub fn to_rows(tensor: &Tensor) -> Vec<f32> {
     let flat = tensor.to_device(Device::Cpu).contiguous().view([-1]);
     Vec::<f32>::try_from(flat).expect("actions are f32")

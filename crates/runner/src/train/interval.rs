@@ -1,4 +1,4 @@
-//! What is gathered between two rows of `train.csv`.
+//! Means between two rows of `train.csv`.
 
 use report::{METRICS, TrainRow};
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ impl Interval {
         self.metrics.iter().map(|(name, ..)| name.as_str()).collect()
     }
 
-    /// Takes in what an update measured.
+    /// Adds the metrics of an update.
     pub fn update(&mut self, metrics: &[(&'static str, f64)]) {
         for (name, value) in metrics {
             let known = self.metrics.iter_mut().find(|(other, ..)| other == name);
@@ -39,12 +39,12 @@ impl Interval {
         }
     }
 
-    /// Takes in an episode.
+    /// Adds an episode that ended.
     pub fn episode(&mut self, total: f64, length: u32) {
         self.returns.push((total, length));
     }
 
-    /// The row of what was gathered; the next interval begins empty.
+    /// The row of this interval; the next one begins empty.
     pub fn row(&mut self, step: u64, updates: u64, episodes: u64, wall_s: f64) -> TrainRow {
         let mean = |sum: f64, count: u64| (count > 0).then(|| sum / count as f64);
         let ended = self.returns.len() as u64;

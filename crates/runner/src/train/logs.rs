@@ -1,4 +1,4 @@
-//! What a run writes as it goes: `train.csv`, `eval.csv`, event files for TensorBoard.
+//! The logs of a run: `train.csv`, `eval.csv`, event files for TensorBoard.
 
 use crate::base::failure::{Failure, Outcome};
 use crate::train::checkpoint::{FileMark, RunState};
@@ -15,7 +15,7 @@ pub fn log(folder: &Path, name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// Whether a log holds nothing, or is not there.
+/// Whether a log is empty or missing.
 pub fn is_empty(path: &Path) -> bool {
     FileMark::of(path).is_ok_and(|mark| mark.bytes == 0)
 }
@@ -24,16 +24,16 @@ pub fn is_empty(path: &Path) -> bool {
 pub struct Logs {
     train: Log<TrainRow>,
     eval: Log<EvalRow>,
-    /// The same rows for TensorBoard, where that is asked for.
+    /// The same rows for TensorBoard, if the settings ask for it.
     events: Option<Events>,
     folder: PathBuf,
 }
 
 impl Logs {
-    /// Begins the logs; the files must not be there.
+    /// Begins the logs.
     ///
     /// # Errors
-    /// They are, or can't be written.
+    /// The files exist, or can't be written.
     pub fn create(folder: &Path, tensorboard: bool) -> Outcome<Self> {
         let fail = |name: &str, error| Failure::file(&log(folder, name), "write", error);
         let train = Log::create(&log(folder, TRAIN)).map_err(|error| fail(TRAIN, error))?;
@@ -41,7 +41,7 @@ impl Logs {
         Self { train, eval, events: None, folder: folder.into() }.with_events(tensorboard, 0.0)
     }
 
-    /// Goes on after what a checkpoint saw.
+    /// Resumes the logs after the rows that a checkpoint knows; later rows are dropped.
     ///
     /// # Errors
     /// A file can't be read or written.
@@ -87,7 +87,7 @@ impl Logs {
         written.map_err(|error| self.failure("event file", error))
     }
 
-    /// Makes both CSV files safe on the disk; their marks for a checkpoint.
+    /// Syncs both CSV files to the disk, and returns their marks for a checkpoint.
     ///
     /// # Errors
     /// The disk fails.

@@ -1,4 +1,4 @@
-//! Training: from what is asked for to a run in its folder.
+//! Training: one run, from its specification to the results in its folder.
 
 pub mod checkpoint;
 pub mod evaluator;
@@ -7,6 +7,7 @@ pub mod logs;
 mod memory;
 pub mod progress;
 pub mod registry;
+mod rollout;
 pub mod run_folder;
 pub mod run_spec;
 pub mod run_status;
@@ -16,8 +17,9 @@ mod training_loop;
 use self::checkpoint::{Checkpoints, Identity};
 use self::evaluator::{Evaluator, make_envs};
 use self::registry::metric_names;
-use self::run_folder::{Found, RunFolder};
-use self::run_spec::TrainRequest;
+use self::rollout::Rollout;
+use self::run_folder::{Existing, RunFolder};
+use self::run_spec::RunSpec;
 use self::training_loop::{Parts, Run};
 use crate::base::failure::{Failure, Outcome};
 use crate::base::stop::Stop;
@@ -27,7 +29,7 @@ use envs::Spec;
 use tch::Device;
 use toml_edit::{DocumentMut, InlineTable, Item, Table, value};
 
-/// Draws the networks of an algorithm for a task.
+/// An agent of an algorithm for a task, with freshly initialised networks.
 pub fn make_agent(
     config: &dyn AgentConfig,
     spec: &Spec,
@@ -38,56 +40,57 @@ pub fn make_agent(
     config.build(spec.obs_dim as i64, spec.act_dim as i64, device, &mut rng)
 }
 
-/// Trains as a request says. What depends on the machine is checked here, before the
-/// folder is touched.
+/// Trains a run to its end, in its folder: begins it, resumes it, or finds it finished.
+///
+/// What depends on the machine is checked before the folder is touched.
 ///
 /// # Errors
-/// A device that isn't there, a folder that can't be used, a diverged run.
-pub fn train_request(request: &TrainRequest) -> Outcome<()> {
-    let TrainRequest { settings, env, seed, .. } = request;
-    let model = request.model.as_deref();
-    let threads = request.threads.map_or_else(device::processors, usize::from);
+/// A device that isn't there, a folder that can't be used, training that diverged, a stop.
+pub fn run(spec: &RunSpec) -> Outcome<()> {
+    let RunSpec { settings, env, seed, .. } = spec;
+    let model = spec.model.as_deref();
+    let threads = spec.threads.map_or_else(device::processors, usize::from);
     let envs = make_envs(env, model, settings.train.envs, threads)?;
-    let device = device::parse(&request.device)?;
-    // Hours may hang on these files: a third of a second to read them is little.
+    let device = device::available(&spec.device)?;
+    // A third of a second, before a run of hours that depends on these files.
     versions::check_libraries().map_err(Failure::Failed)?;
     device::use_threads(threads);
     let stop = Stop::on_signals()
         .map_err(|error| Failure::Failed(format!("can't listen for signals: {error}")))?;
-    let record = record(request, threads, device)?;
-    let (folder, found) = RunFolder::open(request.folder(), &record, request.wish)?;
-    if found == Found::Finished {
+    let record = record(spec, threads, device)?;
+    let (folder, existing) = RunFolder::open(spec.folder(), &record, spec.start)?;
+    if existing == Existing::Finished {
         eprintln!("{}: this run is finished", folder.path().display());
-        // It may have died right after it was marked as done.
+        // The process may have died after marking it as done, before the clean-up.
         return Checkpoints::open(folder.path())?.finish();
     }
-    let evaluation = settings.train.eval_episodes;
+    let episodes = settings.train.eval_episodes;
     let parts = Parts {
-        identity: Identity::new(&request.algo, env, *seed),
-        train: &settings.train,
+        identity: Identity::new(&spec.algo, env, *seed),
+        config: &settings.train,
         folder: folder.path(),
-        evaluator: Evaluator::new(env, model, evaluation, threads, *seed, device)?,
+        evaluator: Evaluator::new(env, model, episodes, threads, *seed, device)?,
         agent: make_agent(settings.algorithm.as_ref(), envs.spec(), *seed, device),
         metrics: metric_names(settings.algorithm.as_ref(), envs.spec()),
+        rollout: Rollout::new(envs),
         gamma: settings.gamma(),
-        envs,
         device,
         stop,
     };
-    let run = match found {
-        Found::Unfinished => {
+    let run = match existing {
+        Existing::Unfinished => {
             let run = Run::resume(parts)?;
             folder.record_resume(resumed(run.step(), &record))?;
             run
         }
         _ => Run::begin(parts)?,
     };
-    let checkpoints = run.all()?;
+    let checkpoints = run.run_to_end()?;
     folder.done()?;
     checkpoints.finish()
 }
 
-/// What went on at a step: the parts of the record that may have changed.
+/// An entry of `run.resumed`: the step, and the parts of the record that may have changed.
 fn resumed(step: u64, record: &DocumentMut) -> InlineTable {
     let mut table = InlineTable::new();
     table.insert("step", (step as i64).into());
@@ -99,17 +102,17 @@ fn resumed(step: u64, record: &DocumentMut) -> InlineTable {
     table
 }
 
-/// `config.toml`: how the run was asked for, on what, and every setting.
-fn record(request: &TrainRequest, threads: usize, device: Device) -> Outcome<DocumentMut> {
+/// `config.toml`: how the run was started, on what, and every setting.
+fn record(spec: &RunSpec, threads: usize, device: Device) -> Outcome<DocumentMut> {
     let command: Vec<String> = std::env::args().collect();
-    let mut document = request.shape()?;
+    let mut document = spec.shape()?;
     let run = &mut document["run"];
-    run["preset"] = value(&request.preset);
+    run["preset"] = value(&spec.preset);
     run["threads"] = value(threads as i64);
     run["command"] = value(command.join(" "));
     run["commit"] = value(env!("SMFP_COMMIT"));
     run["processor"] = value(versions::processor());
-    run["gpu"] = value(if matches!(device, Device::Cpu) { "none" } else { &request.device });
+    run["gpu"] = value(if matches!(device, Device::Cpu) { "none" } else { &spec.device });
     let mut versions = Table::new();
     for (name, version) in versions::versions() {
         versions[name] = value(version);

@@ -1,4 +1,4 @@
-//! What a person sees of a run: a bar on a terminal, lines elsewhere.
+//! Progress of a run on stderr: a bar on a terminal, lines elsewhere.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -8,15 +8,15 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     label: String,
     steps: u64,
-    /// Mean return of the episodes that ended last.
+    /// Mean return of the last episodes.
     last_return: Option<f64>,
 }
 
 impl Progress {
-    /// Begins; without a terminal there is no bar, only [`note`](Self::note).
+    /// A run of `steps` steps. Without a terminal there is no bar, only [`note`](Self::note).
     pub fn new(label: &str, steps: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            // In a narrow window the end of the line is cut off.
+            // A narrow window cuts off the end of the line.
             let style = ProgressStyle::with_template("{bar:10} {pos}/{len} eta {eta}  {wide_msg}")
                 .expect("the template is valid");
             ProgressBar::new(steps).with_style(style).with_message(label.to_string())
@@ -31,7 +31,7 @@ impl Progress {
         }
     }
 
-    /// Shows the last return and the speed beside the bar.
+    /// Shows the last return and the speed next to the bar.
     pub fn measured(&mut self, return_mean: Option<f64>, steps_per_s: f64) {
         self.last_return = return_mean.or(self.last_return);
         if let Some(bar) = &self.bar {
@@ -50,7 +50,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -6,98 +6,116 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml_edit::{DocumentMut, Item, Value};
 
-/// The record of what a run is.
+/// The file that records what a run is.
 pub const RECORD: &str = "config.toml";
-/// The mark of a finished run.
+/// The file that marks a run as finished.
 pub const DONE: &str = "DONE";
 
-/// What to do where a folder holds a run already.
+/// Whether a run may begin, or be resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
-    /// Go on with it; where there is none, begin.
-    Any,
-    /// Go on with it; where there is none, refuse.
+pub enum StartMode {
+    /// Resume the run that the folder holds; begin if there is none.
+    BeginOrResume,
+    /// Resume the run that the folder holds; refuse if there is none.
     Resume,
-    /// Move it aside and begin anew.
+    /// Begin. If the folder holds a run, it is moved aside.
     Restart,
 }
 
-/// What a folder was found to hold.
+/// What a folder held when it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// Nothing: the run begins.
+pub enum Existing {
+    /// No run: it begins.
     Nothing,
     /// A run that was stopped.
     Unfinished,
-    /// A run that is done.
+    /// A finished run.
     Finished,
 }
 
 /// A folder that this process alone writes to.
 pub struct RunFolder {
     path: PathBuf,
-    /// Held while the run lasts; the system lets go of it when we die.
+    /// Held while the process works on the run; the system releases it if the process dies.
     _lock: File,
 }
 
 impl RunFolder {
-    /// Where a run's files go.
+    /// The path of a run's folder.
     pub fn path_of(out: &Path, algo: &str, name: Option<&str>, env: &str, seed: u64) -> PathBuf {
         let algo = name.map_or(algo.to_string(), |name| format!("{algo}-{name}"));
         out.join(algo).join(env).join(format!("seed-{seed}"))
     }
 
-    /// Makes the folder for a run with this record, or finds the run that is in
-    /// it. With [`Wish::Restart`] an old run moves aside first, to `seed-<n>.old-<k>`.
+    /// Makes the folder for a run with this record, or opens it if it holds that run. With
+    /// [`StartMode::Restart`] a run in it is moved to `seed-<n>.old-<k>` first.
     ///
     /// # Errors
-    /// The folder holds a run of another record, or none to resume; another process
-    /// is at work on it, or it can't be written.
-    pub fn open(path: PathBuf, record: &DocumentMut, wish: Wish) -> Outcome<(Self, Found)> {
-        if wish == Wish::Resume && !path.join(RECORD).exists() {
+    /// The folder holds a run with another record, or none to resume; another process
+    /// is working on it, or it can't be written.
+    pub fn open(
+        path: PathBuf,
+        record: &DocumentMut,
+        start: StartMode,
+    ) -> Outcome<(Self, Existing)> {
+        if start == StartMode::Resume && !path.join(RECORD).exists() {
             return Err(Failure::Usage(format!(
-                "{}: holds no run to go on with; without --resume one begins",
+                "{}: holds no run to resume; without --resume, the command begins one",
                 path.display()
             )));
         }
-        make(&path)?;
-        let mut lock = lock(&path)?;
-        let holds = |name: &str| path.join(name).exists();
-        let found = match (holds(DONE), holds(RECORD)) {
-            (true, _) => Found::Finished,
-            (false, true) => Found::Unfinished,
-            (false, false) => Found::Nothing,
-        };
-        if found == Found::Nothing {
-            if let Some(file) = ["train.csv", "checkpoint"].into_iter().find(|file| holds(file)) {
-                return Err(Failure::Usage(format!(
-                    "{} holds {file} but no {RECORD} to say what run that is of; --name or --out \
-                     makes another folder",
-                    path.display()
-                )));
+        let mut folder = Self::locked(path)?;
+        match folder.existing()? {
+            Existing::Nothing => {}
+            _ if start == StartMode::Restart => {
+                move_aside(&folder.path)?;
+                folder = Self::locked(folder.path)?;
             }
-            let folder = Self { path, _lock: lock };
-            folder.write(RECORD, &record.to_string())?;
-            return Ok((folder, found));
+            existing => {
+                folder.check_record(record, existing)?;
+                return Ok((folder, existing));
+            }
         }
-        if wish == Wish::Restart {
-            move_aside(&path)?;
-            make(&path)?;
-            lock = self::lock(&path)?;
-            let folder = Self { path, _lock: lock };
-            folder.write(RECORD, &record.to_string())?;
-            return Ok((folder, Found::Nothing));
+        folder.write(RECORD, &record.to_string())?;
+        Ok((folder, Existing::Nothing))
+    }
+
+    /// Makes the folder and takes its lock.
+    fn locked(path: PathBuf) -> Outcome<Self> {
+        fs::create_dir_all(&path)
+            .map_err(|error| Failure::file(&path, "make this folder", error))?;
+        Ok(Self { _lock: lock(&path)?, path })
+    }
+
+    fn existing(&self) -> Outcome<Existing> {
+        let holds = |name: &&str| self.path.join(name).exists();
+        if holds(&DONE) {
+            return Ok(Existing::Finished);
         }
-        let folder = Self { path, _lock: lock };
-        let what = if found == Found::Finished { "a finished run" } else { "a run" };
-        if let Some((key, old, new)) = difference(&folder.record()?, record) {
-            return Err(Failure::Usage(format!(
+        if holds(&RECORD) {
+            return Ok(Existing::Unfinished);
+        }
+        match ["train.csv", "checkpoint"].iter().find(|name| holds(name)) {
+            None => Ok(Existing::Nothing),
+            Some(file) => Err(Failure::Usage(format!(
+                "{} holds {file} but no {RECORD} that says which run it belongs to; use --name \
+                 or --out for another folder",
+                self.path.display()
+            ))),
+        }
+    }
+
+    /// Checks that the run in the folder is the one with this record.
+    fn check_record(&self, record: &DocumentMut, existing: Existing) -> Outcome<()> {
+        let what = if existing == Existing::Finished { "a finished run" } else { "a run" };
+        match difference(&self.record()?, record) {
+            None => Ok(()),
+            Some((key, old, new)) => Err(Failure::Usage(format!(
                 "{} holds {what} with {key} = {old}, and this command has {new}; --restart begins \
-                 anew and keeps the old one beside it, --name or --out makes another folder",
-                folder.path.display()
-            )));
+                 again and keeps the old run as seed-N.old-K, --name or --out makes another folder",
+                self.path.display()
+            ))),
         }
-        Ok((folder, found))
     }
 
     /// The folder.
@@ -114,13 +132,14 @@ impl RunFolder {
         let text = fs::read_to_string(&path).map_err(|e| Failure::file(&path, "read", e))?;
         text.parse().map_err(|_| {
             Failure::Usage(format!(
-                "{}: damaged: not valid TOML; --restart begins anew and keeps this run beside it",
+                "{}: damaged: not valid TOML; --restart begins again and keeps this run as \
+                 seed-N.old-K",
                 path.display()
             ))
         })
     }
 
-    /// Adds to the record that the run went on at a step, and with what.
+    /// Adds an entry to `run.resumed` of the record.
     ///
     /// # Errors
     /// It can't be written.
@@ -135,10 +154,10 @@ impl RunFolder {
         self.write(RECORD, &record.to_string())
     }
 
-    /// Writes a small file whole.
+    /// Writes a small file atomically.
     ///
     /// # Errors
-    /// It can't be written; what was there is still there.
+    /// It can't be written; an old file of that name is unchanged.
     pub fn write(&self, name: &str, text: &str) -> Outcome<()> {
         let path = self.path.join(name);
         let write = |file: &mut File| std::io::Write::write_all(file, text.as_bytes());
@@ -154,10 +173,10 @@ impl RunFolder {
     }
 }
 
-/// The first thing that shapes a run's numbers and differs between two records:
-/// its key and both values.
+/// The first difference between two records in what determines a run's numbers:
+/// the key and both values.
 pub fn difference(old: &DocumentMut, new: &DocumentMut) -> Option<(String, String, String)> {
-    /// Of the run itself; the others say how it was asked for and where it ran.
+    /// Keys of `[run]`; the others say how the run was started and where it ran.
     const SHAPING: [&str; 5] = ["algo", "env", "seed", "device", "model_sha256"];
     let text = |value: Option<&Item>| {
         value.map_or("nothing".to_string(), |value| value.to_string().trim().to_string())
@@ -170,7 +189,7 @@ pub fn difference(old: &DocumentMut, new: &DocumentMut) -> Option<(String, Strin
     sections.retain(|name| *name != "versions");
     for section in sections {
         for key in keys(new, section).into_iter().chain(keys(old, section)) {
-            // Event files hold what the CSV files do; a run may go on with or without.
+            // Event files repeat the CSV files: a run may be resumed with or without them.
             if (section, key.as_str()) == ("train", "tensorboard") {
                 continue;
             }
@@ -187,7 +206,7 @@ pub fn difference(old: &DocumentMut, new: &DocumentMut) -> Option<(String, Strin
     None
 }
 
-/// Whether two values are the same, however they are written.
+/// Whether two values are equal, whatever their formatting.
 fn same(a: Option<&Item>, b: Option<&Item>) -> bool {
     let (Some(a), Some(b)) = (a.and_then(Item::as_value), b.and_then(Item::as_value)) else {
         return a.is_none() && b.is_none();
@@ -206,27 +225,24 @@ fn same(a: Option<&Item>, b: Option<&Item>) -> bool {
     }
 }
 
-fn make(path: &Path) -> Outcome<()> {
-    fs::create_dir_all(path).map_err(|error| Failure::file(path, "make this folder", error))
-}
+/// Time between two attempts at a lock that others only probe ([`is_running`]), and how many.
+const RETRY: Duration = Duration::from_millis(50);
+const RETRIES: usize = 100;
 
-/// Between two attempts at a lock that is only being looked at ([`at_work`]), and how many.
-const LOOK: Duration = Duration::from_millis(50);
-const LOOKS: usize = 100;
-
+/// Takes the lock of a run's folder.
 fn lock(path: &Path) -> Outcome<File> {
     let file = path.join("lock");
     let fail = |error| Failure::file(&file, "lock", error);
     let lock = File::create(&file).map_err(|error| Failure::file(&file, "write", error))?;
-    for _ in 0..LOOKS {
+    for _ in 0..RETRIES {
         match lock.try_lock() {
             Ok(()) => return Ok(lock),
             Err(TryLockError::Error(error)) => return Err(fail(error)),
-            // Who looks shares the lock, who works does not.
+            // A probe takes a shared lock, a run an exclusive one.
             Err(TryLockError::WouldBlock) if lock.try_lock_shared().is_err() => break,
             Err(TryLockError::WouldBlock) => lock.unlock().map_err(fail)?,
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(RETRY);
     }
     Err(Failure::Usage(format!(
         "{}: another process is at work on this run; wait for it or choose another --seed, \
@@ -235,26 +251,26 @@ fn lock(path: &Path) -> Outcome<File> {
     )))
 }
 
-/// Whether a process is at work on the run of a folder.
+/// Whether a process works on the run of a folder.
 ///
-/// It takes the lock for a moment, as the system has no other way to ask that also sees
-/// another machine's or container's process. It takes it shared: those who look don't see
-/// each other, and a run that begins in that moment knows it for a look, and waits for its
-/// end ([`lock`]).
-pub fn at_work(path: &Path) -> bool {
-    let looked = File::open(path.join("lock")).map(|lock| lock.try_lock_shared());
-    matches!(looked, Ok(Err(TryLockError::WouldBlock)))
+/// This takes the lock for a moment: the system has no other way to ask that also covers the
+/// processes of other machines and containers. The lock is a shared one, so that probes do not
+/// disturb each other. A run that starts in that moment sees that the lock can be shared, so that
+/// no run holds it, and waits for the end of the probe ([`lock`]).
+pub fn is_running(path: &Path) -> bool {
+    let probe = File::open(path.join("lock")).map(|lock| lock.try_lock_shared());
+    matches!(probe, Ok(Err(TryLockError::WouldBlock)))
 }
 
-/// Checks that a folder is there, in which somebody looks for runs.
+/// Checks that a path is that of a folder.
 ///
 /// # Errors
 /// It is not.
-pub fn must_be(path: &Path) -> Outcome<()> {
+pub fn check_is_folder(path: &Path) -> Outcome<()> {
     if path.is_dir() {
         return Ok(());
     }
-    let what = if path.exists() { "no folder" } else { "no such folder" };
+    let what = if path.exists() { "not a folder" } else { "no such folder" };
     Err(Failure::Usage(format!("{}: {what}", path.display())))
 }
 
@@ -263,7 +279,7 @@ fn move_aside(path: &Path) -> Outcome<()> {
     let free = (1..)
         .map(|k| path.with_file_name(format!("{name}.old-{k}")))
         .find(|candidate| !candidate.exists())
-        .expect("numbers do not run out");
+        .expect("some number is free");
     fs::rename(path, &free).map_err(|error| Failure::file(path, "move aside", error))
 }
 
@@ -273,24 +289,24 @@ mod tests {
     use std::sync::mpsc;
 
     #[test]
-    fn a_look_delays_a_run_that_begins_and_work_refuses_it() {
+    fn a_probe_delays_a_run_that_starts_and_a_running_one_refuses_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_path_buf();
-        let work = lock(&path).unwrap();
-        assert!(at_work(&path));
+        let running = lock(&path).unwrap();
+        assert!(is_running(&path));
         assert_eq!(lock(&path).unwrap_err().code(), 2);
-        drop(work);
-        assert!(!at_work(&path));
+        drop(running);
+        assert!(!is_running(&path));
 
-        // A look that lasts: its process is stopped, say.
-        let look = File::open(path.join("lock")).unwrap();
-        look.lock_shared().unwrap();
-        assert!(!at_work(&path), "a look was taken for work");
-        let (locked, begun) = mpsc::channel();
+        // A probe that takes long, such as one whose process is suspended.
+        let probe = File::open(path.join("lock")).unwrap();
+        probe.lock_shared().unwrap();
+        assert!(!is_running(&path), "a probe was taken for a run");
+        let (locked, started) = mpsc::channel();
         let run = std::thread::spawn(move || locked.send(lock(&path)).unwrap());
-        assert!(begun.recv_timeout(6 * LOOK).is_err(), "the run did not wait");
-        drop(look);
-        assert!(begun.recv().unwrap().is_ok());
+        assert!(started.recv_timeout(6 * RETRY).is_err(), "the run did not wait");
+        drop(probe);
+        assert!(started.recv().unwrap().is_ok());
         run.join().unwrap();
     }
 }

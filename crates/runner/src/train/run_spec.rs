@@ -1,84 +1,66 @@
-//! A run that is asked for: by flags, or by a line of a manifest.
+//! The specification of a run: from flags, or from a line of a manifest.
 
 use crate::base::device;
 use crate::base::digest::sha256_of;
-use crate::base::failure::{Failure, Outcome};
-use crate::commands::cli::{SharedArgs, TrainArgs};
-use crate::train::evaluator::make_envs;
-use crate::train::run_folder::{RunFolder, Wish};
-use crate::train::settings::{self, Settings, Sources};
+use crate::base::failure::{Failure, Outcome, unknown};
+use crate::train::run_folder::{RunFolder, StartMode};
+use crate::train::settings::Settings;
 use std::path::PathBuf;
 use toml_edit::{DocumentMut, Item, Table, value};
 
-/// All that a run depends on, with settings that are valid.
-pub struct TrainRequest {
+/// Everything that a run depends on.
+pub struct RunSpec {
+    /// Algorithm, a name of [`crate::train::settings::ALGORITHMS`].
     pub algo: String,
+    /// Task, an id of [`envs::ids`].
     pub env: String,
+    /// Master seed of every random stream.
     pub seed: u64,
+    /// Name of a variant, which becomes part of the folder's name.
     pub name: Option<String>,
-    /// Where its settings come from, for the record.
+    /// Preset of the settings, for the record: `settings` are resolved.
     pub preset: String,
+    /// Device of the networks: `cpu`, `cuda` or `cuda:INDEX`.
     pub device: String,
-    /// None: as many as there are processors.
+    /// Threads; if none, one per processor.
     pub threads: Option<u16>,
+    /// Folder of results, in which the run has its own.
     pub out: PathBuf,
+    /// A MJCF file of the user's instead of the task's.
     pub model: Option<PathBuf>,
-    /// What to do where its folder holds a run.
-    pub wish: Wish,
+    /// How to start if the folder already holds a run.
+    pub start: StartMode,
+    /// All settings.
     pub settings: Settings,
 }
 
-impl TrainRequest {
-    /// Resolves the flags of `train`.
-    ///
-    /// # Errors
-    /// Anything that is wrong with them: it is found before a folder is touched.
-    pub fn resolve(args: &TrainArgs) -> Outcome<Self> {
-        // An unknown task comes first: presets depend on it.
-        make_envs(&args.env, args.model.as_deref(), 1, 1)?;
-        let shared = &args.shared;
-        let settings = settings::resolve(&Sources {
-            envs: args.envs,
-            ..Sources::of(shared, &args.algo, &args.env)
-        })?;
-        device::named(&shared.device)?;
-        Ok(Self {
-            model: args.model.clone(),
-            wish: match (args.resume, args.restart) {
-                (true, _) => Wish::Resume,
-                (_, true) => Wish::Restart,
-                _ => Wish::Any,
-            },
-            ..Self::new(shared, &args.algo, &args.env, args.seed, shared.name.clone(), settings)?
-        })
-    }
-
-    /// A run of the task's own model, to begin or to go on with.
-    ///
-    /// # Errors
-    /// The name is none for a folder.
-    pub fn new(
-        shared: &SharedArgs,
-        algo: &str,
-        env: &str,
-        seed: u64,
-        name: Option<String>,
-        settings: Settings,
-    ) -> Outcome<Self> {
-        name.as_deref().map_or(Ok(()), check_name)?;
-        Ok(Self {
+impl RunSpec {
+    /// A run on the CPU in `results/`, with the task's own model and one thread per processor.
+    pub fn new(algo: &str, env: &str, seed: u64, settings: Settings) -> Self {
+        Self {
             algo: algo.into(),
             env: env.into(),
             seed,
-            name,
-            preset: shared.preset.clone(),
-            device: shared.device.clone(),
-            threads: shared.threads,
-            out: shared.out.clone(),
+            name: None,
+            preset: "default".into(),
+            device: "cpu".into(),
+            threads: None,
+            out: "results".into(),
             model: None,
-            wish: Wish::Any,
+            start: StartMode::BeginOrResume,
             settings,
-        })
+        }
+    }
+
+    /// Checks the task, the name and the device, without a look at the machine.
+    ///
+    /// # Errors
+    /// An unknown task or device, or a name that a folder can't have.
+    pub fn checked(self) -> Outcome<Self> {
+        check_task(&self.env)?;
+        self.name.as_deref().map_or(Ok(()), check_name)?;
+        device::named(&self.device)?;
+        Ok(self)
     }
 
     /// Where the run's files go.
@@ -86,7 +68,7 @@ impl TrainRequest {
         RunFolder::path_of(&self.out, &self.algo, self.name.as_deref(), &self.env, self.seed)
     }
 
-    /// All that shapes the run's numbers: two requests with one shape are one run.
+    /// Everything that determines the run's numbers: two runs with the same are the same run.
     ///
     /// # Errors
     /// The user's model can't be read.
@@ -110,25 +92,31 @@ impl TrainRequest {
         Ok(document)
     }
 
-    /// The run's name for people.
+    /// The run's name for people, such as "sac-wide Hopper-v4 seed 3".
     pub fn label(&self) -> String {
         let name = self.name.as_ref().map(|name| format!("-{name}")).unwrap_or_default();
         format!("{}{name} {} seed {}", self.algo, self.env, self.seed)
     }
 }
 
-/// Longest name: a folder's name has 255 bytes, and the algorithm stands before it.
-const LONGEST_NAME: usize = 200;
-
-/// A name becomes part of a folder's name.
+/// Checks that there is such a task. No model is read.
 ///
 /// # Errors
-/// It can't.
-pub fn check_name(name: &str) -> Outcome<()> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+/// There is none; with the nearest name.
+pub fn check_task(env: &str) -> Outcome<()> {
+    let known: Vec<&str> = envs::ids().collect();
+    if known.contains(&env) { Ok(()) } else { Err(unknown("task", env, &known)) }
+}
+
+/// The longest name: a folder's name may have 255 bytes, and the algorithm comes first.
+const LONGEST_NAME: usize = 200;
+
+/// Checks that a name can be part of a folder's name.
+fn check_name(name: &str) -> Outcome<()> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let problem = if name.len() > LONGEST_NAME {
         format!("{} characters, expected at most {LONGEST_NAME}", name.len())
-    } else if name.is_empty() || !name.chars().all(fine) || name.starts_with('.') {
+    } else if name.is_empty() || !name.chars().all(allowed) || name.starts_with('.') {
         "expected letters, digits, '-', '_' and '.'".into()
     } else {
         return Ok(());

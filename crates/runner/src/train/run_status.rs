@@ -1,9 +1,9 @@
-//! How far a run is, from its folder alone.
+//! The status of a run, read from its folder alone.
 
 use crate::base::failure::{Failure, Outcome};
 use crate::train::logs::TRAIN;
-use crate::train::run_folder::{DONE, RECORD, at_work, difference};
-use crate::train::run_spec::TrainRequest;
+use crate::train::run_folder::{DONE, RECORD, difference, is_running};
+use crate::train::run_spec::RunSpec;
 use report::TrainRow;
 use serde::Serialize;
 use std::fs;
@@ -11,12 +11,12 @@ use std::io::ErrorKind;
 use std::path::Path;
 use toml_edit::DocumentMut;
 
-/// Beside `DONE`: why a run failed, in a line.
+/// The file that says in one line why a run's last attempt failed.
 pub const FAILED: &str = "FAILED";
-/// Rows of `train.csv` whose speed says how long the rest takes.
+/// The number of last rows of `train.csv` from which the speed is estimated.
 pub const RECENT_ROWS: usize = 10;
 
-/// Where a run is.
+/// What a run is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -26,18 +26,18 @@ pub enum State {
     Running,
     /// Its last attempt failed, or its folder holds another run.
     Failed,
-    /// Begun; no process is at work on it, and none said that it failed.
+    /// Begun, but no process works on it, and none noted a failure.
     Stopped,
     /// Not begun.
     Missing,
 }
 
 impl State {
-    /// All, in the order in which they are counted.
+    /// All states, in the order in which [`count`] lists them.
     pub const ALL: [Self; 5] =
         [Self::Done, Self::Running, Self::Stopped, Self::Failed, Self::Missing];
 
-    /// Its name for people.
+    /// The state's name.
     pub fn word(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -49,36 +49,28 @@ impl State {
     }
 }
 
-/// What a run's folder says.
+/// State and progress of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Seen {
+pub struct RunStatus {
+    /// What it is doing.
     pub state: State,
-    /// Environment steps so far, as of the last row of `train.csv`, and in all.
+    /// Environment steps so far, as of the last row of `train.csv`.
     pub step: u64,
+    /// Environment steps of the whole run.
     pub steps: u64,
-    /// Mean return of the training episodes that ended last.
+    /// The last `return_mean` of `train.csv`.
     pub last_return: Option<f64>,
-    /// Speed of the last rows that had updates.
+    /// Environment steps per second over the last rows with updates.
     pub steps_per_s: Option<f64>,
-    /// Seconds that the rest takes at this speed; of a run that is running only.
+    /// Seconds until the end at this speed; only if it is running.
     pub left_s: Option<f64>,
     /// Why it failed.
     pub reason: Option<String>,
 }
 
-/// Looks at a run's folder.
-pub fn look(run: &TrainRequest) -> Seen {
-    let (state, reason) = match finished(run) {
-        Ok(true) => (State::Done, None),
-        Ok(false) => unfinished(&run.folder()),
-        Err(failure) => (State::Failed, Some(failure.message().to_string())),
-    };
-    Seen { state, reason, ..progress(run, state) }
-}
-
-/// The state of a folder without `DONE`, and why its run failed.
+/// The state of a run whose folder has no `DONE`, and the reason if it failed.
 pub fn unfinished(folder: &Path) -> (State, Option<String>) {
-    if at_work(folder) {
+    if is_running(folder) {
         return (State::Running, None);
     }
     match fs::read_to_string(folder.join(FAILED)) {
@@ -88,19 +80,30 @@ pub fn unfinished(folder: &Path) -> (State, Option<String>) {
     }
 }
 
-/// What `train.csv` says. A row that is being written is no reason to say nothing more.
-pub fn progress(run: &TrainRequest, state: State) -> Seen {
-    let rows: Vec<TrainRow> = report::read(&run.folder().join(TRAIN)).unwrap_or_default();
-    Seen::of(&rows, run.settings.train.steps, state)
-}
+impl RunStatus {
+    /// The status of a run, from its folder.
+    pub fn of(run: &RunSpec) -> Self {
+        let (state, reason) = match is_finished(run) {
+            Ok(true) => (State::Done, None),
+            Ok(false) => unfinished(&run.folder()),
+            Err(failure) => (State::Failed, Some(failure.message().to_string())),
+        };
+        Self { reason, ..Self::in_state(run, state) }
+    }
 
-impl Seen {
-    /// What the rows of `train.csv` say; the last [`RECENT_ROWS`] are enough, but for the return.
-    pub fn of(rows: &[TrainRow], steps: u64, state: State) -> Self {
+    /// The progress of a run whose state is known. Without a readable `train.csv` it is 0.
+    pub fn in_state(run: &RunSpec, state: State) -> Self {
+        let rows: Vec<TrainRow> = report::read(&run.folder().join(TRAIN)).unwrap_or_default();
+        Self::from_rows(&rows, run.settings.train.steps, state)
+    }
+
+    /// The progress after these rows of `train.csv`, of a run of `steps` steps. The last
+    /// [`RECENT_ROWS`] give the same, except that the return may be in an earlier one.
+    pub fn from_rows(rows: &[TrainRow], steps: u64, state: State) -> Self {
         let step = rows.last().map_or(0, |row| row.step);
         let recent = &rows[rows.len().saturating_sub(RECENT_ROWS)..];
-        // The mean time of a step: rows are as many steps apart. Steps without updates are no
-        // measure of what is left.
+        // The mean time of a step, as rows are equally many steps apart. Steps of the warm-up,
+        // which have no updates, say nothing about the rest.
         let times: Vec<f64> =
             recent.iter().filter(|row| row.updates > 0).map(|row| 1.0 / row.steps_per_s).collect();
         let slowness = times.iter().sum::<f64>() / times.len() as f64;
@@ -121,8 +124,8 @@ impl Seen {
 /// Whether a run is finished.
 ///
 /// # Errors
-/// Its folder holds another finished run, which stays as it is.
-pub fn finished(run: &TrainRequest) -> Outcome<bool> {
+/// Its folder holds another finished run, or a record that can't be read.
+pub fn is_finished(run: &RunSpec) -> Outcome<bool> {
     let folder = run.folder();
     if !folder.join(DONE).exists() {
         return Ok(false);
@@ -142,11 +145,11 @@ pub fn finished(run: &TrainRequest) -> Outcome<bool> {
     }
 }
 
-/// Forgets that the last attempt failed: another begins.
+/// Deletes the note that the last attempt failed, before another begins.
 ///
 /// # Errors
-/// The file is there and can't be deleted.
-pub fn forget_failure(run: &TrainRequest) -> Outcome<()> {
+/// The note can't be deleted.
+pub fn forget_failure(run: &RunSpec) -> Outcome<()> {
     let path = run.folder().join(FAILED);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -156,16 +159,16 @@ pub fn forget_failure(run: &TrainRequest) -> Outcome<()> {
     }
 }
 
-/// Notes why a run failed, unless its folder is another process's, finished or not there.
-pub fn note_failure(run: &TrainRequest, reason: &str) {
+/// Notes why a run failed, unless its folder is missing, finished, or in use by another process.
+pub fn note_failure(run: &RunSpec, reason: &str) {
     let folder = run.folder();
-    if folder.is_dir() && !folder.join(DONE).exists() && !at_work(&folder) {
-        // The reason is on stderr too: where it can't be written nothing is lost.
+    if folder.is_dir() && !folder.join(DONE).exists() && !is_running(&folder) {
+        // An error here loses nothing: the reason is on stderr too.
         let _ = fs::write(folder.join(FAILED), format!("{reason}\n"));
     }
 }
 
-/// "3 done, 1 running, 2 missing": those that there are.
+/// How many runs are in each state, such as "3 done, 1 running"; states without runs are left out.
 pub fn count(states: impl Iterator<Item = State> + Clone) -> String {
     let of = |state: State| {
         let n = states.clone().filter(|other| *other == state).count();
@@ -179,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_before_the_first_update_say_nothing_of_the_time_that_is_left() {
+    fn steps_before_the_first_update_do_not_count_for_the_time_that_is_left() {
         let row = |step, updates, steps_per_s| TrainRow {
             step,
             updates,
@@ -187,7 +190,7 @@ mod tests {
             ..TrainRow::default()
         };
         let rows = [row(1000, 0, 20_000.0), row(2000, 1000, 50.0)];
-        let left = |rows: &[TrainRow]| Seen::of(rows, 3000, State::Running).left_s;
+        let left = |rows: &[TrainRow]| RunStatus::from_rows(rows, 3000, State::Running).left_s;
         assert_eq!([left(&rows[..1]), left(&rows)], [None, Some(20.0)]);
     }
 }

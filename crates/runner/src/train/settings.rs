@@ -1,12 +1,11 @@
 //! From presets, files and flags to one validated configuration.
 //!
-//! Four layers, each over the one before: the preset `default` (which names
+//! Four layers, each overriding the one before: the preset `default` (which has
 //! every key) with its table for the task; another preset with its table;
 //! `--config FILE`; `--set KEY=VALUE`. The rest of the program sees only
 //! [`Settings`].
 
 use crate::base::failure::{Failure, Outcome, nearest, unknown};
-use crate::commands::cli::SharedArgs;
 use crate::train::registry::{ALGORITHMS, Algorithm};
 use agent::{AgentConfig, in_range, presets};
 use serde::Deserialize;
@@ -22,25 +21,41 @@ const RECORD_SECTIONS: [&str; 2] = ["run", "versions"];
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
+    /// Environment steps of a run.
     pub steps: u64,
+    /// Steps with uniformly random actions, before the first update.
     pub warmup_steps: u64,
+    /// Transitions in an update.
     pub batch_size: usize,
+    /// Environments that step together.
     pub envs: usize,
+    /// Updates per environment step after the warm-up.
     pub updates_per_step: f64,
+    /// Observations that the replay keeps.
     pub replay_capacity: usize,
+    /// Whether to keep a copy of the replay on the device.
     pub replay_on_device: bool,
+    /// Environment steps between evaluations.
     pub eval_interval: u64,
+    /// Episodes of an evaluation.
     pub eval_episodes: usize,
+    /// Names of the modes that are evaluated ([`modes`](Self::modes)).
     pub eval_modes: Vec<String>,
+    /// Environment steps between rows of `train.csv`.
     pub log_interval: u64,
+    /// Whether to write TensorBoard event files.
     pub tensorboard: bool,
+    /// Environment steps between checkpoints.
     pub checkpoint_interval: u64,
+    /// Minutes between checkpoints.
     pub checkpoint_minutes: f64,
 }
 
 /// A validated configuration, and the document that it was read from.
 pub struct Settings {
+    /// The training loop.
     pub train: TrainConfig,
+    /// The algorithm.
     pub algorithm: Box<dyn AgentConfig>,
     /// Every key with its resolved value and its comment.
     pub document: DocumentMut,
@@ -63,33 +78,26 @@ impl Settings {
     }
 }
 
-/// Where settings come from.
+/// Where settings come from. `steps`, `envs` and `tensorboard` are short for keys of
+/// `[train]`, and override `set`.
 #[derive(Default)]
 pub struct Sources<'a> {
+    /// Algorithm, which must be given.
     pub algo: &'a str,
+    /// Task, for the preset's table of it.
     pub env: &'a str,
+    /// Preset, which must be given.
     pub preset: &'a str,
+    /// TOML file that overrides the preset.
     pub config: Option<&'a Path>,
+    /// Assignments `section.key=value` that override the file.
     pub set: &'a [String],
+    /// `train.steps`.
     pub steps: Option<u64>,
+    /// `train.envs`.
     pub envs: Option<u64>,
+    /// Sets `train.tensorboard`.
     pub tensorboard: bool,
-}
-
-impl<'a> Sources<'a> {
-    /// What the flags say of a run.
-    pub fn of(flags: &'a SharedArgs, algo: &'a str, env: &'a str) -> Self {
-        Self {
-            algo,
-            env,
-            preset: &flags.preset,
-            config: flags.config.as_deref(),
-            set: &flags.set,
-            steps: flags.steps,
-            envs: None,
-            tensorboard: flags.tensorboard,
-        }
-    }
 }
 
 /// All keys of an algorithm with their comments: `[train]` and the preset `default`.
@@ -169,7 +177,7 @@ pub fn resolve(sources: &Sources) -> Outcome<Settings> {
     validate(algorithm, document)
 }
 
-/// Reads the settings of a finished run out of its `config.toml`.
+/// Reads the settings of a run from its `config.toml`, or of a line of a manifest.
 ///
 /// # Errors
 /// As [`resolve`].
@@ -182,7 +190,7 @@ pub fn of_run(algo: &str, record: &DocumentMut, origin: &str) -> Outcome<Setting
     validate(algorithm, document)
 }
 
-/// Puts a table (or a value) over the document, key by key.
+/// Overrides keys of the document with those of a table (or with a value).
 fn overlay(document: &mut DocumentMut, path: &str, item: &Item, origin: &str) -> Outcome<()> {
     match item {
         Item::Value(Value::InlineTable(table)) => {
@@ -214,7 +222,7 @@ fn place(document: &mut DocumentMut, path: &str, value: &Value, origin: &str) ->
             .unwrap_or_else(|| "`runner train --help` lists all keys".into());
         return Err(Failure::Usage(format!("{origin}: unknown key '{path}': {hint}")));
     };
-    // 1 for 1.0 is no mistake; 1.0 for 1 (or a word for a number) is.
+    // 1 is fine for a float, and 1.0 for an integer; a word for a number is a mistake.
     let fitting = match (&*slot, value) {
         (Value::Float(_), Value::Integer(whole)) => Some(Value::from(*whole.value() as f64)),
         (Value::Integer(_), Value::Float(real)) => {

@@ -1,19 +1,19 @@
-//! A run under way: one replay, one agent, and environments that step together.
+//! The training loop: one agent, one replay, and environments that step together.
 
 use crate::base::failure::{Failure, Outcome};
 use crate::base::stop::Stop;
+use crate::base::text::bytes;
 use crate::train::checkpoint::{
     self, Checkpoints, Counters, EnvironmentState, Identity, RunState, Streams,
 };
-use crate::train::evaluator::{ActionScale, Evaluator, mode_name, to_rows};
+use crate::train::evaluator::{Evaluator, mode_name, to_rows};
 use crate::train::interval::Interval;
 use crate::train::logs::{EVAL, Logs, TRAIN, is_empty, log};
 use crate::train::memory;
 use crate::train::progress::Progress;
+use crate::train::rollout::Rollout;
 use crate::train::settings::TrainConfig;
 use agent::{Agent, Batch, DeviceReplay, Metrics, stream};
-use envs::{Batch as Envs, BatchStep};
-use ndarray::aview1;
 use networks::tensor_from;
 use rand::RngExt;
 use replay::{Replay, Sample, Shape};
@@ -23,93 +23,58 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
-/// Updates after which every buffer has been used.
+/// Updates after which all buffers are allocated.
 const FIRST_UPDATES: u64 = 100;
-/// No value is further from 0 than the largest reward / (1 - gamma), but for an
-/// entropy bonus and errors; so many times as far, it is garbage.
+/// Values are bounded by the largest reward / (1 - gamma), apart from an entropy bonus
+/// and errors of the critics. Beyond 100 times that bound, training has diverged.
 const EXPLODED: f64 = 100.0;
-/// Updates on a GPU whose measurements may wait to be read.
+/// Most updates on a GPU before their metrics are read.
 const UNREAD_UPDATES: usize = 1000;
 
-/// What a run is made of.
+/// The parts of a run that do not depend on whether it begins or is resumed.
 pub struct Parts<'a> {
     pub identity: Identity,
-    pub train: &'a TrainConfig,
+    pub config: &'a TrainConfig,
     pub folder: &'a Path,
-    pub envs: Envs,
+    pub rollout: Rollout,
     pub evaluator: Evaluator,
     pub agent: Box<dyn Agent>,
-    /// Names of what its updates measure.
+    /// Names of the metrics of the agent's updates.
     pub metrics: Vec<&'static str>,
-    /// The critics' discount: with the rewards, it bounds what values can be.
+    /// The critics' discount, which with the rewards bounds the values.
     pub gamma: f64,
     pub device: Device,
     pub stop: Stop,
 }
 
-/// Where a run is, and all that it works with.
+/// A run in progress.
 pub struct Run<'a> {
-    identity: Identity,
-    train: &'a TrainConfig,
-    folder: &'a Path,
-    envs: Envs,
-    evaluator: Evaluator,
-    agent: Box<dyn Agent>,
-    gamma: f64,
-    device: Device,
-    stop: Stop,
-
+    parts: Parts<'a>,
     replay: Replay,
-    /// Its copy on the device, where that is asked for.
+    /// A copy of the replay on the device, if the settings ask for it.
     device_replay: Option<DeviceReplay>,
     streams: Streams,
     counters: Counters,
     interval: Interval,
-    /// What updates measured and nobody has read yet.
+    /// Metrics of updates that are still on the device.
     unread: Vec<Metrics>,
-    rollout: Rollout,
     sample: Sample,
-
     logs: Logs,
     checkpoints: Checkpoints,
     progress: Progress,
     clock: Clock,
-    /// Memory of the process once every buffer has been used: from here on it should not grow.
-    settled: Option<u64>,
+    /// Memory of the process after the first updates; it should not grow from there.
+    settled_memory: Option<u64>,
 }
 
-/// Where the environments are: a row, or an entry, for each.
-struct Rollout {
-    /// Observations as the simulator gives them.
-    obs: Vec<f64>,
-    /// The same in the precision of replay and networks.
-    obs_f32: Vec<f32>,
-    /// Return and length of each episode so far.
-    episodes: Vec<(f64, u32)>,
-    /// What the last step gave.
-    steps: Vec<BatchStep>,
-}
-
-impl Rollout {
-    fn new(envs: &Envs) -> Self {
-        let (n, width) = (envs.len(), envs.spec().obs_dim);
-        Self {
-            obs: vec![0.0; n * width],
-            obs_f32: vec![0.0; n * width],
-            episodes: vec![(0.0, 0); n],
-            steps: vec![BatchStep::default(); n],
-        }
-    }
-}
-
-/// Time, on a clock that only goes forward.
+/// The time that a run takes, from a monotonic clock.
 struct Clock {
     begun: Instant,
-    /// Seconds of work before the last stop.
+    /// Seconds of work before the run was resumed.
     before: f64,
-    /// When and at which step the last checkpoint was made.
+    /// Time and step of the last checkpoint.
     saved: (Instant, u64),
-    /// Checkpoints made by this process, and the time that they took.
+    /// Number of checkpoints made by this process, and the time that they took.
     saving: (u32, Duration),
 }
 
@@ -125,14 +90,14 @@ impl Clock {
 }
 
 impl<'a> Run<'a> {
-    /// Begins: every environment is reset, and there is a first checkpoint.
+    /// Begins a run: resets the environments and makes a first checkpoint.
     ///
     /// # Errors
-    /// The machine has too little room, or a file can't be written.
+    /// Too little disk or memory, or a file that can't be written.
     pub fn begin(parts: Parts<'a>) -> Outcome<Self> {
-        let shape = shape(parts.train, parts.envs.spec());
+        let shape = shape(parts.config, parts.rollout.spec());
         let checkpoints = Checkpoints::open(parts.folder)?;
-        let needs = memory::check(parts.folder, &shape)?;
+        let room = memory::check(parts.folder, &shape)?;
         let path = checkpoints.replay();
         let replay = Replay::create(&path, shape)
             .map_err(|error| Failure::file(&path, "reserve the replay's space", error))?;
@@ -142,25 +107,25 @@ impl<'a> Run<'a> {
             replay: stream(seed, "replay"),
             learning: stream(seed, "learning"),
         };
-        let logs = Logs::create(parts.folder, parts.train.tensorboard)?;
-        let mut run = Self::assemble(parts, replay, streams, checkpoints, logs, 0.0);
-        run.progress.note(0, &needs);
-        run.reset()?;
+        let logs = Logs::create(parts.folder, parts.config.tensorboard)?;
+        let mut run = Self::new(parts, replay, streams, checkpoints, logs);
+        run.progress.note(0, &room);
+        run.parts.rollout.reset(seed, &mut run.replay)?;
         run.save()?;
         Ok(run)
     }
 
-    /// Goes on from the newest checkpoint that is good. One that is damaged is
-    /// named on stderr, and the one before is used.
+    /// Resumes from the newest checkpoint that is intact. A damaged one is reported on
+    /// stderr, and the one before is used.
     ///
     /// # Errors
-    /// There is none, or a file can't be used.
+    /// There is none, or a file that can't be read or written.
     pub fn resume(mut parts: Parts<'a>) -> Outcome<Self> {
         let mut checkpoints = Checkpoints::open(parts.folder)?;
         let steps = checkpoint::steps(&parts.folder.join("checkpoint"))?;
         let logs = [log(parts.folder, TRAIN), log(parts.folder, EVAL)];
         if steps.is_empty() && logs.iter().all(|log| is_empty(log)) {
-            // The process died before its first checkpoint, and has left no result.
+            // The process died before its first checkpoint and left no results.
             for leftover in [&checkpoints.replay(), &logs[0], &logs[1]] {
                 let _ = fs::remove_file(leftover);
             }
@@ -168,14 +133,21 @@ impl<'a> Run<'a> {
         }
         let mut problem = None;
         for step in steps {
-            match restore(&mut parts, &checkpoints, step) {
+            match load(&mut parts, &checkpoints, step) {
                 Ok((state, replay)) => {
                     checkpoints.resumed(step);
-                    let logs = Logs::resume(parts.folder, &state, parts.train.tensorboard)?;
-                    let (streams, wall_s) = (state.streams.clone(), state.wall_s);
-                    let mut run = Self::assemble(parts, replay, streams, checkpoints, logs, wall_s);
-                    run.restore(state);
-                    return Ok(run);
+                    let logs = Logs::resume(parts.folder, &state, parts.config.tensorboard)?;
+                    let run = Self::new(parts, replay, state.streams, checkpoints, logs);
+                    let step = state.counters.step;
+                    run.progress.at(step);
+                    run.progress.note(step, "resumed from a checkpoint");
+                    let clock = Clock::new(state.wall_s, step);
+                    return Ok(Self {
+                        counters: state.counters,
+                        interval: state.interval,
+                        clock,
+                        ..run
+                    });
                 }
                 Err(error) => {
                     eprintln!("warning: {error}");
@@ -185,64 +157,38 @@ impl<'a> Run<'a> {
         }
         let problem = problem.unwrap_or_else(|| "there is none".into());
         Err(Failure::Usage(format!(
-            "{}: no checkpoint to go on from ({problem}); --restart begins anew and keeps this run \
-             beside it",
+            "{}: no checkpoint to resume from ({problem}); --restart begins again and keeps this \
+             run as seed-N.old-K",
             parts.folder.display()
         )))
     }
 
-    fn assemble(
+    /// A run at step 0.
+    fn new(
         parts: Parts<'a>,
         replay: Replay,
         streams: Streams,
         checkpoints: Checkpoints,
         logs: Logs,
-        wall_s: f64,
     ) -> Self {
-        let Parts { identity, train, folder, envs, evaluator, agent, metrics, gamma, device, stop } =
-            parts;
-        let spec = envs.spec();
-        let label = format!("{} {} seed {}", identity.algo, identity.env, identity.seed);
-        let on_device = || DeviceReplay::new(&replay, spec.obs_dim, spec.act_dim, device);
+        let Identity { algo, env, seed, .. } = &parts.identity;
+        let (config, spec) = (parts.config, parts.rollout.spec());
+        let on_device = || DeviceReplay::new(&replay, spec.obs_dim, spec.act_dim, parts.device);
         Self {
-            identity,
-            train,
-            folder,
-            device_replay: train.replay_on_device.then(on_device),
+            device_replay: config.replay_on_device.then(on_device),
+            sample: Sample::new(config.batch_size, spec.obs_dim, spec.act_dim),
+            progress: Progress::new(&format!("{algo} {env} seed {seed}"), config.steps),
+            clock: Clock::new(0.0, 0),
+            counters: Counters::default(),
+            interval: Interval::new(parts.metrics.iter().copied()),
+            unread: Vec::new(),
+            settled_memory: None,
+            parts,
             replay,
             streams,
-            counters: Counters::default(),
-            interval: Interval::new(metrics),
-            unread: Vec::new(),
-            rollout: Rollout::new(&envs),
-            sample: Sample::new(train.batch_size, spec.obs_dim, spec.act_dim),
-            logs,
             checkpoints,
-            progress: Progress::new(&label, train.steps),
-            clock: Clock::new(wall_s, 0),
-            settled: None,
-            envs,
-            evaluator,
-            agent,
-            gamma,
-            device,
-            stop,
+            logs,
         }
-    }
-
-    /// Takes over the small things of a checkpoint.
-    fn restore(&mut self, state: RunState) {
-        let width = self.envs.spec().obs_dim;
-        for (i, environment) in state.environments.iter().enumerate() {
-            self.rollout.obs[i * width..][..width].copy_from_slice(&environment.obs);
-            self.rollout.episodes[i] = environment.episode;
-        }
-        round(&self.rollout.obs, &mut self.rollout.obs_f32);
-        self.counters = state.counters;
-        self.interval = state.interval;
-        self.clock.saved.1 = self.counters.step;
-        self.progress.at(self.counters.step);
-        self.progress.note(self.counters.step, "goes on from the checkpoint here");
     }
 
     /// The step that the run is at.
@@ -250,26 +196,26 @@ impl<'a> Run<'a> {
         self.counters.step
     }
 
-    /// Trains to the end, or until somebody asks to stop. What only a run that goes
-    /// on needs is still there: the caller marks the run as done first.
+    /// Trains to the end, or until a stop is requested. The files that only a resumed run
+    /// needs are kept: the caller marks the run as done before it deletes them.
     ///
     /// # Errors
-    /// [`Failure::Stopped`], a run that diverged, or a file that can't be written.
-    pub fn all(mut self) -> Outcome<Checkpoints> {
+    /// [`Failure::Stopped`], training that diverged, or a file that can't be written.
+    pub fn run_to_end(mut self) -> Outcome<Checkpoints> {
         loop {
             if self.counters.evaluation_due && self.evaluate()? {
                 self.counters.evaluation_due = false;
             }
             let step = self.counters.step;
-            let finished = step >= self.train.steps && !self.counters.evaluation_due;
+            let finished = step >= self.parts.config.steps && !self.counters.evaluation_due;
             if finished {
                 break;
             }
-            if self.stop.asked() {
+            if self.parts.stop.asked() {
                 self.save()?;
                 self.progress.finish();
                 return Err(Failure::Stopped(format!(
-                    "at step {step} with a checkpoint; the same command goes on"
+                    "at step {step} with a checkpoint; the same command resumes"
                 )));
             }
             if self.checkpoint_due() {
@@ -283,9 +229,9 @@ impl<'a> Run<'a> {
         Ok(self.checkpoints)
     }
 
-    /// Says what the run cost beside training.
+    /// Prints the time of the run, of its checkpoints, and its memory.
     fn summarise(&self) {
-        let text = |bytes: Option<u64>| bytes.map_or("unknown".into(), memory::text);
+        let text = |count: Option<u64>| count.map_or("unknown".into(), bytes);
         let (count, time) = self.clock.saving;
         let seconds = time.as_secs_f64();
         self.progress.note(
@@ -296,117 +242,77 @@ impl<'a> Run<'a> {
                 self.clock.wall_s() / 60.0,
                 seconds / f64::from(count),
                 100.0 * seconds / self.clock.begun.elapsed().as_secs_f64(),
-                text(self.settled),
+                text(self.settled_memory),
                 text(memory::resident()),
             ),
         );
     }
 
-    /// A step of every environment, with the updates and the row that are due then.
+    /// One step of every environment, then the updates and the row that are due.
     fn advance(&mut self) -> Outcome<()> {
-        let n = self.envs.len() as u64;
+        let config = self.parts.config;
+        let n = self.parts.rollout.count() as u64;
         let before = self.counters.step;
-        self.counters.step += n;
-        let step = self.counters.step;
-        let warm = step > self.train.warmup_steps;
+        let step = before + n;
+        self.counters.step = step;
+        let warm = step > config.warmup_steps;
         self.interact(warm)?;
         if warm {
-            self.counters.due += n as f64 * self.train.updates_per_step;
+            self.counters.due += n as f64 * config.updates_per_step;
         }
         while self.counters.due >= 1.0 {
             self.counters.due -= 1.0;
             self.counters.updates += 1;
             let measured = self.update();
             self.unread.push(measured);
-            // A read waits for the device; on the CPU there is nothing to wait for.
-            if self.device == Device::Cpu || self.unread.len() >= UNREAD_UPDATES {
+            // Reading waits for the device; on the CPU there is nothing to wait for.
+            if self.parts.device == Device::Cpu || self.unread.len() >= UNREAD_UPDATES {
                 self.read()?;
             }
         }
-        if self.settled.is_none() && self.counters.updates >= FIRST_UPDATES {
-            self.settled = memory::resident();
+        if self.settled_memory.is_none() && self.counters.updates >= FIRST_UPDATES {
+            self.settled_memory = memory::resident();
         }
         self.progress.at(step);
-        // With several environments a step may pass over a multiple.
-        let last = step >= self.train.steps;
+        // With several environments, a step may skip the multiple itself.
+        let last = step >= config.steps;
         let reached = |every: u64| step / every > before / every || last;
-        if reached(self.train.log_interval) {
+        if reached(config.log_interval) {
             self.read()?;
             let Counters { updates, episodes, .. } = self.counters;
             let row = self.interval.row(step, updates, episodes, self.clock.wall_s());
             self.progress.measured(row.return_mean, row.steps_per_s);
             self.logs.train(&row)?;
         }
-        self.counters.evaluation_due = reached(self.train.eval_interval);
+        self.counters.evaluation_due = reached(config.eval_interval);
         Ok(())
     }
 
-    /// Resets all environments: environment i from the master seed plus i, as
-    /// Gymnasium's vector environments do.
-    fn reset(&mut self) -> Outcome<()> {
-        let width = self.envs.spec().obs_dim;
-        let seed = self.identity.seed;
-        let seeds: Vec<u64> = (0..self.envs.len() as u64).map(|i| seed.wrapping_add(i)).collect();
-        self.envs.reset(Some(&seeds), &mut self.rollout.obs)?;
-        round(&self.rollout.obs, &mut self.rollout.obs_f32);
-        for (i, row) in self.rollout.obs_f32.chunks_exact(width).enumerate() {
-            self.replay.begin(i, aview1(row));
-        }
-        Ok(())
-    }
-
-    /// One step of every environment into the replay; those whose episode
-    /// ends begin another at once.
+    /// One step of every environment into the replay.
     fn interact(&mut self, warm: bool) -> Outcome<()> {
-        let (width, act_dim) = (self.envs.spec().obs_dim, self.envs.spec().act_dim);
-        let step = self.counters.step;
         let actions = self.explore(warm);
-        let mut controls = actions.clone();
-        ActionScale::of(self.envs.spec()).apply(&mut controls);
-        let rollout = &mut self.rollout;
-        self.envs.step(&controls, &mut rollout.steps, &mut rollout.obs)?;
-        round(&rollout.obs, &mut rollout.obs_f32);
-        let mut over = vec![false; self.envs.len()];
-        for (i, outcome) in rollout.steps.iter().enumerate() {
-            let at_step = |error| Failure::Failed(format!("training step {step}: {error}"));
-            self.envs.check(i).map_err(at_step)?;
-            let action = aview1(&actions[i * act_dim..][..act_dim]);
-            let next = aview1(&rollout.obs_f32[i * width..][..width]);
-            self.replay.push(i, action, outcome.reward as f32, next, outcome.terminated);
-            self.counters.largest_reward = self.counters.largest_reward.max(outcome.reward.abs());
-            let (total, length) = &mut rollout.episodes[i];
-            *total += outcome.reward;
-            *length += 1;
-            over[i] = outcome.terminated || outcome.truncated;
-            if over[i] {
-                self.counters.episodes += 1;
-                self.interval.episode(*total, *length);
-                rollout.episodes[i] = (0.0, 0);
-            }
-        }
-        if over.contains(&true) {
-            // A step of an environment whose episode is over begins the next.
-            self.envs.step_active(&over, &controls, &mut rollout.steps, &mut rollout.obs)?;
-            round(&rollout.obs, &mut rollout.obs_f32);
-            for i in (0..over.len()).filter(|i| over[*i]) {
-                self.replay.begin(i, aview1(&rollout.obs_f32[i * width..][..width]));
-            }
+        let step = self.counters.step;
+        let stepped = self.parts.rollout.step(step, &actions, &mut self.replay)?;
+        let largest = &mut self.counters.largest_reward;
+        *largest = largest.max(stepped.largest_reward);
+        for (total, length) in stepped.ended {
+            self.counters.episodes += 1;
+            self.interval.episode(total, length);
         }
         Ok(())
     }
 
-    /// Actions in [-1, 1], a row for each environment: uniform until the
-    /// warm-up is over.
+    /// Actions (n, act_dim) in [-1, 1]: uniform ones until the warm-up is over.
     fn explore(&mut self, warm: bool) -> Vec<f32> {
-        let (n, spec) = (self.envs.len(), self.envs.spec());
-        let rng = &mut self.streams.exploration;
+        let (rollout, rng) = (&self.parts.rollout, &mut self.streams.exploration);
+        let (n, spec) = (rollout.count(), rollout.spec());
         if !warm {
             let count = n * spec.act_dim;
             return (0..count).map(|_| rng.random::<f32>() * 2.0 - 1.0).collect();
         }
         let shape = [n as i64, spec.obs_dim as i64];
-        let obs = tensor_from(&self.rollout.obs_f32, &shape, self.device);
-        to_rows(&self.agent.explore(&obs, rng))
+        let obs = tensor_from(rollout.observations(), &shape, self.parts.device);
+        to_rows(&self.parts.agent.explore(&obs, rng))
     }
 
     /// One update from the replay.
@@ -415,29 +321,29 @@ impl<'a> Run<'a> {
         let batch = match &mut self.device_replay {
             Some(copy) => {
                 copy.follow(&mut self.replay);
-                copy.sample(&self.replay, self.train.batch_size, rng)
+                copy.sample(&self.replay, self.parts.config.batch_size, rng)
             }
             None => {
                 self.replay.sample(rng, &mut self.sample);
-                Batch::from_sample(&self.sample, self.device)
+                Batch::from_sample(&self.sample, self.parts.device)
             }
         };
-        self.agent.update(&batch, &mut self.streams.learning)
+        self.parts.agent.update(&batch, &mut self.streams.learning)
     }
 
-    /// Reads what updates measured.
+    /// Reads the metrics of the updates since the last call.
     fn read(&mut self) -> Outcome<()> {
         for measured in self.unread.drain(..).collect::<Vec<_>>() {
             let metrics = measured.read().map_err(|error| self.diverged(&error.to_string()))?;
             let reward = self.counters.largest_reward;
-            let bound = reward.max(1.0) / (1.0 - self.gamma).max(1e-6);
+            let gamma = self.parts.gamma;
+            let bound = reward.max(1.0) / (1.0 - gamma).max(1e-6);
             let q_mean = metrics.iter().find(|(name, _)| *name == "q_mean");
             let q_mean = q_mean.map_or(0.0, |(_, value)| *value);
             if q_mean.abs() > EXPLODED * bound {
                 return Err(self.diverged(&format!(
                     "q_mean is {q_mean:.3e}, over {EXPLODED} times what the largest reward \
-                     ({reward:.3}) allows at gamma {}",
-                    self.gamma
+                     ({reward:.3}) allows at gamma {gamma}"
                 )));
             }
             self.interval.update(&metrics);
@@ -446,21 +352,22 @@ impl<'a> Run<'a> {
     }
 
     fn diverged(&self, what: &str) -> Failure {
-        let by = if self.device == Device::Cpu { "at" } else { "by" };
+        let by = if self.parts.device == Device::Cpu { "at" } else { "by" };
         Failure::Failed(format!(
             "training diverged {by} step {}: {what}; rows and the last good checkpoint are in {}; \
-             smaller learning rates are the usual mend",
+             a smaller learning rate usually helps",
             self.counters.step,
-            self.folder.display()
+            self.parts.folder.display()
         ))
     }
 
-    /// Evaluates in all modes; answers whether there was time for it.
+    /// Evaluates in all modes; returns false if a stop was requested before the end.
     fn evaluate(&mut self) -> Outcome<bool> {
         let step = self.counters.step;
         let mut rows = Vec::new();
-        for mode in self.train.modes().map_err(Failure::Usage)? {
-            let Some(episodes) = self.evaluator.run(self.agent.as_ref(), mode, &self.stop)? else {
+        let Parts { config, evaluator, agent, stop, .. } = &mut self.parts;
+        for mode in config.modes().map_err(Failure::Usage)? {
+            let Some(episodes) = evaluator.run(agent.as_ref(), mode, stop)? else {
                 return Ok(false);
             };
             let wall_s = self.clock.wall_s();
@@ -474,39 +381,33 @@ impl<'a> Run<'a> {
         Ok(true)
     }
 
-    /// Whether steps or time since the last checkpoint ask for one.
+    /// Whether a checkpoint is due by steps or by time.
     fn checkpoint_due(&self) -> bool {
+        let (config, step) = (self.parts.config, self.counters.step);
         let (at, saved) = self.clock.saved;
-        let (step, every) = (self.counters.step, self.train.checkpoint_interval);
+        let every = config.checkpoint_interval;
         let minutes = at.elapsed().as_secs_f64() / 60.0;
-        step / every > saved / every || step > saved && minutes >= self.train.checkpoint_minutes
+        step / every > saved / every || step > saved && minutes >= config.checkpoint_minutes
     }
 
-    /// Makes a checkpoint here.
+    /// Makes a checkpoint of the current step.
     fn save(&mut self) -> Outcome<()> {
         let begun = Instant::now();
         self.read()?;
         let path = self.checkpoints.replay();
         self.replay.flush().map_err(|error| Failure::file(&path, "write", error))?;
         let [train_csv, eval_csv] = self.logs.marks()?;
-        let cursors = self.replay.cursors();
-        let environment = |(i, cursor): (usize, &replay::Cursor)| EnvironmentState {
-            simulator: self.envs.save_state(i),
-            written: cursor.written,
-            obs: cursor.obs.iter().map(|x| f64::from(*x)).collect(),
-            episode: self.rollout.episodes[i],
-        };
         let state = RunState {
-            identity: self.identity.clone(),
+            identity: self.parts.identity.clone(),
             counters: self.counters,
             streams: self.streams.clone(),
-            environments: cursors.iter().enumerate().map(environment).collect(),
+            environments: self.parts.rollout.save(&self.replay.cursors()),
             interval: self.interval.clone(),
             train_csv,
             eval_csv,
             wall_s: self.clock.wall_s(),
         };
-        self.checkpoints.save(&state, self.agent.as_ref())?;
+        self.checkpoints.save(&state, self.parts.agent.as_ref())?;
         self.clock.saved = (Instant::now(), self.counters.step);
         let (count, time) = self.clock.saving;
         self.clock.saving = (count + 1, time + begun.elapsed());
@@ -514,12 +415,12 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Puts the checkpoint at a step into the parts of a run, all of it checked
-/// before a file is changed.
+/// Loads the checkpoint at a step into the parts of a run. All of it is checked before a
+/// file is changed.
 ///
 /// # Errors
 /// One line: what is damaged, and how.
-fn restore(
+fn load(
     parts: &mut Parts,
     checkpoints: &Checkpoints,
     step: u64,
@@ -528,11 +429,6 @@ fn restore(
     let (state, tensors): (RunState, Vec<(String, Tensor)>) =
         checkpoint::read(&folder, &parts.identity)?;
     let at = |what: &dyn std::fmt::Display| format!("{}: {what}", folder.display());
-    let (n, spec) = (parts.envs.len(), parts.envs.spec().clone());
-    let sizes = state.environments.iter().all(|e| e.obs.len() == spec.obs_dim);
-    if state.environments.len() != n || !sizes {
-        return Err(at(&"damaged: environments of other number or size"));
-    }
     if !(0.0..1.0).contains(&state.counters.due) {
         return Err(at(&format!("damaged: {} updates are due", state.counters.due)));
     }
@@ -550,32 +446,24 @@ fn restore(
         mark.check(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     parts.agent.load(&tensors).map_err(|error| at(&error))?;
-    for (i, environment) in state.environments.iter().enumerate() {
-        parts.envs.load_state(i, &environment.simulator).map_err(|error| at(&error))?;
-    }
+    parts.rollout.load(&state.environments).map_err(|error| at(&error))?;
     let cursors: Vec<_> = state.environments.iter().map(EnvironmentState::cursor).collect();
     let path = checkpoints.replay();
-    let replay = Replay::open(&path, shape(parts.train, &spec), &cursors)
+    let replay = Replay::open(&path, shape(parts.config, parts.rollout.spec()), &cursors)
         .map_err(|error| format!("{}: damaged: {error}", path.display()))?;
     Ok((state, replay))
 }
 
-/// Sizes of the replay. A run of fewer steps than the capacity needs room for its
-/// own steps only: every step may end an episode, which takes a second slot.
-fn shape(train: &TrainConfig, spec: &envs::Spec) -> Shape {
-    let slots = |steps: u64| steps.div_ceil(train.envs as u64).saturating_add(1).saturating_mul(2);
-    let ever = usize::try_from(slots(train.steps)).unwrap_or(usize::MAX / 2);
-    let window = (train.replay_capacity / train.envs).min(ever);
-    // Two checkpoints are kept: what is written from the older one on must not
-    // take what it can see.
-    let spare = usize::try_from(slots(train.checkpoint_interval).saturating_mul(2));
+/// The sizes of the replay. A run with fewer steps than the capacity needs room for its
+/// own steps only: two slots each, as a step that ends an episode takes a second one.
+fn shape(config: &TrainConfig, spec: &envs::Spec) -> Shape {
+    let envs = config.envs;
+    let slots = |steps: u64| steps.div_ceil(envs as u64).saturating_add(1).saturating_mul(2);
+    let ever = usize::try_from(slots(config.steps)).unwrap_or(usize::MAX / 2);
+    let window = (config.replay_capacity / envs).min(ever);
+    // Two checkpoints are kept: what is written after the older one must not
+    // overwrite the slots that it refers to.
+    let spare = usize::try_from(slots(config.checkpoint_interval).saturating_mul(2));
     let spare = spare.unwrap_or(usize::MAX).min(ever - window);
-    Shape { envs: train.envs, window, spare, obs_dim: spec.obs_dim, act_dim: spec.act_dim }
-}
-
-/// Observations are `f64` from the simulator and `f32` everywhere else.
-fn round(from: &[f64], to: &mut [f32]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = *from as f32;
-    }
+    Shape { envs, window, spare, obs_dim: spec.obs_dim, act_dim: spec.act_dim }
 }

@@ -1,8 +1,7 @@
-//! The run that is selected: its numbers in full, and its learning curve.
+//! The selected run: its numbers in full, and its learning curve.
 
-use super::run::Watched;
-use super::table::{share, short, sign};
-use super::view::colour_of;
+use super::run::WatchedRun;
+use super::style::{colour_of, percentage, short, symbol};
 use crate::base::text::duration;
 use crate::train::run_status::State;
 use ratatui::Frame;
@@ -12,13 +11,13 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Borders, Chart, Dataset, GraphType, Paragraph};
 
-/// The least size of a chart: with less, there is none.
+/// The least size of a chart; in a smaller area there is none.
 const LEAST: (u16, u16) = (20, 5);
-/// Points across a cell of the chart.
+/// Points per column of the chart.
 const POINTS_PER_CELL: u16 = 2;
 
-/// Draws it.
-pub fn draw(frame: &mut Frame, area: Rect, run: &Watched, colours: bool) {
+/// Draws the run.
+pub fn draw(frame: &mut Frame, area: Rect, run: &WatchedRun, colours: bool) {
     let (title, lines) = words(run, area.width.into(), colours);
     let [training, evaluation] = styles(colours);
     let legend = Line::from(vec![
@@ -40,19 +39,19 @@ pub fn draw(frame: &mut Frame, area: Rect, run: &Watched, colours: bool) {
     }
 }
 
-/// How the curves of training and of evaluations look.
+/// The styles of the curves of training and of evaluations.
 fn styles(colours: bool) -> [Style; 2] {
     [Color::Cyan, Color::Yellow]
         .map(|colour| if colours { Style::new().fg(colour) } else { Style::new() })
 }
 
 /// The title, and the lines below it.
-fn words<'a>(run: &Watched, width: usize, colours: bool) -> (Line<'a>, Vec<Line<'a>>) {
-    let (label, state) = (run.label(), run.seen.state);
+fn words<'a>(run: &WatchedRun, width: usize, colours: bool) -> (Line<'a>, Vec<Line<'a>>) {
+    let (label, state) = (run.label(), run.status.state);
     let bold = Style::new().add_modifier(Modifier::BOLD);
-    let sign = format!("{} {} ", sign(state), state.word());
-    let fits = length(&label) + 1 + length(&sign) <= width;
-    let mut title = Line::styled(sign, colour_of(state, colours));
+    let shown = format!("{} {} ", symbol(state), state.word());
+    let fits = length(&label) + 1 + length(&shown) <= width;
+    let mut title = Line::styled(shown, colour_of(state, colours));
     let mut lines = Vec::new();
     let mut add = |parts: Vec<String>, style| {
         let wrapped = wrapped(parts, width).into_iter();
@@ -64,14 +63,14 @@ fn words<'a>(run: &Watched, width: usize, colours: bool) -> (Line<'a>, Vec<Line<
         add(vec![label], bold);
     }
     add(numbers(run), Style::new());
-    if let Some(reason) = &run.seen.reason {
+    if let Some(reason) = &run.status.reason {
         let words = reason.split_whitespace().map(str::to_string).collect();
         add(words, colour_of(State::Failed, colours));
     }
     (title, lines)
 }
 
-fn draw_chart(frame: &mut Frame, area: Rect, run: &Watched, colours: bool) {
+fn draw_chart(frame: &mut Frame, area: Rect, run: &WatchedRun, colours: bool) {
     let Some((last, [low, high])) = bounds(&run.train, &run.evaluations) else {
         frame.render_widget("no episode has ended yet", area);
         return;
@@ -92,24 +91,24 @@ fn draw_chart(frame: &mut Frame, area: Rect, run: &Watched, colours: bool) {
     frame.render_widget(chart, area);
 }
 
-/// What the table says, and what it had no room for.
-fn numbers(run: &Watched) -> Vec<String> {
-    let seen = &run.seen;
-    let step = match share(run) {
-        Some(share) => format!("step {} of {} ({:.0}%)", seen.step, seen.steps, share.floor()),
-        None => format!("step {}", seen.step),
+/// The numbers of the run, including those that the table had no room for.
+fn numbers(run: &WatchedRun) -> Vec<String> {
+    let status = &run.status;
+    let step = match percentage(run) {
+        Some(part) => format!("step {} of {} ({:.0}%)", status.step, status.steps, part.floor()),
+        None => format!("step {}", status.step),
     };
     let parts = [
         Some(step),
-        seen.last_return.map(|score| format!("return {score:.1}")),
+        status.last_return.map(|score| format!("return {score:.1}")),
         run.evaluation().map(|score| format!("evaluation {score:.1}")),
-        seen.steps_per_s.map(|speed| format!("{speed:.0} steps/s")),
-        seen.left_s.map(|left| format!("{} left", duration(left))),
+        status.steps_per_s.map(|speed| format!("{speed:.0} steps/s")),
+        status.left_s.map(|left| format!("{} left", duration(left))),
     ];
     parts.into_iter().flatten().map(|part| format!("{part} ")).collect()
 }
 
-/// Parts in lines of at most so many characters; what is longer is broken.
+/// Parts in lines of at most `width` characters; longer parts are broken.
 fn wrapped(parts: Vec<String>, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for part in parts {
@@ -131,17 +130,17 @@ fn length(text: &str) -> usize {
     text.chars().count()
 }
 
-/// The last step, and between which values curves lie, with some air; none without a point.
+/// The last step, and the range of the values with a margin; nothing without points.
 fn bounds(train: &[(f64, f64)], evaluations: &[(f64, f64)]) -> Option<(f64, [f64; 2])> {
     let points = || train.iter().chain(evaluations);
     let last = points().map(|(step, _)| *step).fold(0.0, f64::max);
     let low = points().map(|(_, score)| *score).fold(f64::INFINITY, f64::min);
     let high = points().map(|(_, score)| *score).fold(f64::NEG_INFINITY, f64::max);
-    let air = if high > low { 0.03 * (high - low) } else { 1.0 };
-    (low <= high).then_some((last.max(1.0), [low - air, high + air]))
+    let margin = if high > low { 0.03 * (high - low) } else { 1.0 };
+    (low <= high).then_some((last.max(1.0), [low - margin, high + margin]))
 }
 
-/// At most so many points up to a step: the means of what lies between.
+/// About `most` points up to the step `last`: means over intervals.
 fn thin(points: &[(f64, f64)], most: usize, last: f64) -> Vec<(f64, f64)> {
     if points.len() <= most {
         return points.to_vec();

@@ -2,7 +2,7 @@
 
 use crate::train::logs::{EVAL, TRAIN};
 use crate::train::run_folder::{DONE, RECORD};
-use crate::train::run_status::{self, RECENT_ROWS, Seen, State};
+use crate::train::run_status::{self, RECENT_ROWS, RunStatus, State};
 use report::{EvalRow, News, Place, Tail, TrainRow};
 use serde::Deserialize;
 use std::fs;
@@ -10,10 +10,10 @@ use std::path::Path;
 use std::time::SystemTime;
 use toml_edit::DocumentMut;
 
-/// What is known of a run, and how more of it is learnt.
-pub struct Watched {
+/// A run, and the position in each of its logs.
+pub struct WatchedRun {
     pub place: Place,
-    pub seen: Seen,
+    pub status: RunStatus,
     /// Steps, and mean returns of the episodes that ended.
     pub train: Vec<(f64, f64)>,
     /// Steps, and mean returns of deterministic evaluations.
@@ -24,15 +24,15 @@ pub struct Watched {
     recent: Vec<TrainRow>,
     train_log: Follow<TrainRow>,
     eval_log: Follow<EvalRow>,
-    /// When `config.toml` was written, as it was read last.
+    /// The modification time of `config.toml` when it was last read.
     recorded: Option<SystemTime>,
 }
 
-impl Watched {
-    /// Knows nothing yet.
+impl WatchedRun {
+    /// A run of which nothing has been read yet.
     pub fn new(place: Place) -> Self {
         Self {
-            seen: Seen::of(&[], 0, State::Missing),
+            status: RunStatus::from_rows(&[], 0, State::Missing),
             train: Vec::new(),
             evaluations: Vec::new(),
             evaluated: 0,
@@ -54,20 +54,20 @@ impl Watched {
         self.evaluations.last().map(|(_, score)| *score)
     }
 
-    /// Looks at its folder; whether anything has changed.
-    pub fn look(&mut self) -> bool {
+    /// Reads what was added to its folder. Returns whether anything has changed.
+    pub fn update(&mut self) -> bool {
         let (trained, evaluated) = (self.follow_training(), self.follow_evaluations());
         let steps = self.steps();
         let (state, reason) = self.state(steps);
         let problem = self.train_log.problem.as_ref().or(self.eval_log.problem.as_ref());
-        let seen = Seen {
-            // The rows that are kept may have none.
+        let status = RunStatus {
+            // The recent rows may have no return.
             last_return: self.train.last().map(|(_, score)| *score),
             reason: reason.or_else(|| problem.cloned()),
-            ..Seen::of(&self.recent, steps, state)
+            ..RunStatus::from_rows(&self.recent, steps, state)
         };
-        let changed = trained || evaluated || seen != self.seen;
-        self.seen = seen;
+        let changed = trained || evaluated || status != self.status;
+        self.status = status;
         changed
     }
 
@@ -96,12 +96,12 @@ impl Watched {
         true
     }
 
-    /// The steps that it is to take: `train.steps` of its record.
+    /// The steps of the whole run: `train.steps` of its record.
     fn steps(&mut self) -> u64 {
         let path = self.place.folder.join(RECORD);
         let recorded = fs::metadata(&path).and_then(|file| file.modified()).ok();
         if recorded == self.recorded {
-            return self.seen.steps;
+            return self.status.steps;
         }
         self.recorded = recorded;
         let record = fs::read_to_string(&path).ok().and_then(|text| text.parse().ok());
@@ -116,23 +116,23 @@ impl Watched {
         let (state, reason) = run_status::unfinished(&self.place.folder);
         let trained = self.recent.last().map_or(0, |row| row.step);
         match state {
-            // Curves that were copied without the mark.
+            // A copy of the curves without `DONE`.
             State::Stopped if steps > 0 && trained.min(self.evaluated) >= steps => {
                 (State::Done, None)
             }
-            // Somebody's folder of CSV files.
+            // A folder with CSV files only.
             State::Missing => (State::Stopped, reason),
             state => (state, reason),
         }
     }
 }
 
-/// A point of a curve. What is no number can't be drawn.
+/// A point of a curve, if the value is finite.
 fn point(step: u64, score: f64) -> Option<(f64, f64)> {
     score.is_finite().then_some((step as f64, score))
 }
 
-/// A log that is followed, and what is wrong with it.
+/// A log that is read as it grows, and the last problem with it.
 struct Follow<Row> {
     tail: Tail<Row>,
     problem: Option<String>,

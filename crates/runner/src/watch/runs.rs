@@ -1,26 +1,26 @@
 //! The runs below a folder.
 
-use super::run::Watched;
+use super::run::WatchedRun;
 use crate::base::failure::{Failure, Outcome};
 use crate::train::logs::EVAL;
-use crate::train::run_folder::{RECORD, must_be};
+use crate::train::run_folder::{RECORD, check_is_folder};
 use crate::train::run_status::{FAILED, State};
 use report::{Place, places};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Most levels from the folder down to a run's: those of a folder of results.
+/// Most levels from the folder down to a run's folder: those of a folder of results.
 const MOST_LEVELS: usize = 3;
 
-/// All runs below a folder, those at work first.
+/// All runs below a folder, those that are running first.
 pub struct Runs {
     /// The folder as it was given.
     pub folder: PathBuf,
     root: PathBuf,
-    /// Levels from it down to a run's folder.
+    /// Levels from the root down to a run's folder.
     levels: usize,
-    all: Vec<Watched>,
-    /// Why the folder could not be read the last time.
+    all: Vec<WatchedRun>,
+    /// Why the folder could not be read the last time, if it could not.
     problem: Option<String>,
 }
 
@@ -30,8 +30,8 @@ impl Runs {
     /// # Errors
     /// There is no such folder, it can't be read, or there is no run.
     pub fn find(folder: &Path) -> Outcome<Self> {
-        must_be(folder)?;
-        // A run's name is its path's end, and "." has none.
+        check_is_folder(folder)?;
+        // The path of a run names it, so "." must become a whole path.
         let root = folder
             .canonicalize()
             .map_err(|error| Failure::file(folder, "read this folder", error))?;
@@ -39,7 +39,7 @@ impl Runs {
             if places(&root, levels)?.iter().any(holds_a_run) {
                 let (folder, all) = (folder.into(), Vec::new());
                 let mut runs = Self { folder, root, levels, all, problem: None };
-                runs.look();
+                runs.update();
                 return Ok(runs);
             }
         }
@@ -50,7 +50,7 @@ impl Runs {
     }
 
     /// The runs, in the order in which they are shown.
-    pub fn all(&self) -> &[Watched] {
+    pub fn all(&self) -> &[WatchedRun] {
         &self.all
     }
 
@@ -59,17 +59,17 @@ impl Runs {
         self.problem.as_deref()
     }
 
-    /// Looks at all of them, and for new ones; whether anything has changed.
-    pub fn look(&mut self) -> bool {
+    /// Updates all runs and looks for new ones. Returns whether anything has changed.
+    pub fn update(&mut self) -> bool {
         let mut changed = self.find_new();
         for run in &mut self.all {
-            changed |= run.look();
+            changed |= run.update();
         }
         self.all.sort_by(|a, b| (rank(a), &a.place).cmp(&(rank(b), &b.place)));
         changed
     }
 
-    /// Follows the folders that come and go; whether any did.
+    /// Adds new runs and drops those whose folders are gone. Returns whether there were any.
     fn find_new(&mut self) -> bool {
         let found = match places(&self.root, self.levels) {
             Ok(found) => found,
@@ -82,13 +82,13 @@ impl Runs {
         };
         let (before, recovered) = (self.all.len(), self.problem.take().is_some());
         let known = self.all.drain(..).map(|run| (run.place.clone(), run));
-        let mut known: BTreeMap<Place, Watched> = known.collect();
+        let mut known: BTreeMap<Place, WatchedRun> = known.collect();
         let mut new = 0;
         for place in found {
             if let Some(run) = known.remove(&place) {
                 self.all.push(run);
             } else if holds_a_run(&place) {
-                self.all.push(Watched::new(place));
+                self.all.push(WatchedRun::new(place));
                 new += 1;
             }
         }
@@ -96,13 +96,13 @@ impl Runs {
     }
 }
 
-/// Those at work come first, then those that somebody may want to do something about.
-fn rank(run: &Watched) -> usize {
+/// Running ones come first, then those that may need attention.
+fn rank(run: &WatchedRun) -> usize {
     let order = [State::Running, State::Failed, State::Stopped, State::Done];
-    order.iter().position(|state| *state == run.seen.state).unwrap_or(order.len())
+    order.iter().position(|state| *state == run.status.state).unwrap_or(order.len())
 }
 
-/// Whether a folder with a run's name is one's.
+/// Whether a folder with a run's name holds a run.
 fn holds_a_run(place: &Place) -> bool {
     [RECORD, EVAL, FAILED].iter().any(|name| place.folder.join(name).is_file())
 }

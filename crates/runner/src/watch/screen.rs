@@ -1,4 +1,4 @@
-//! The terminal: it is taken, drawn on as runs and keys ask for it, and given back.
+//! The view on the terminal: drawing when runs change, and handling keys.
 
 use super::runs::Runs;
 use super::view::{self, Regions, View};
@@ -13,26 +13,26 @@ use report::Place;
 use std::io::{self, stdout};
 use std::time::{Duration, Instant};
 
-/// Between two looks at what runs have written.
-const LOOK: Duration = Duration::from_secs(1);
-/// Between two looks at whether somebody asked to stop.
+/// Time between two updates of the runs.
+const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two checks for a stop.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Shows runs until somebody has seen enough.
+/// Shows the runs until the user quits.
 ///
 /// # Errors
 /// The terminal can't be used.
 pub fn show(runs: Runs) -> Outcome<()> {
     let fail = |error: io::Error| Failure::Failed(format!("can't use the terminal: {error}"));
     let stop = Stop::on_signals().map_err(fail)?;
-    // The library gives the terminal back before a panic is reported, but for the cursor.
+    // The library restores the terminal before a panic is reported, except for the cursor.
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let _ = execute!(stdout(), Show);
         report(panic);
     }));
     let shown = ratatui::try_init().and_then(|terminal| Screen::new(runs, terminal).run(&stop));
-    // Where there was none to take, there is none to give back.
+    // If the terminal could not be set up, there is nothing to restore.
     let _ = ratatui::try_restore();
     shown.map_err(fail)
 }
@@ -40,7 +40,7 @@ pub fn show(runs: Runs) -> Outcome<()> {
 struct Screen {
     runs: Runs,
     terminal: DefaultTerminal,
-    /// The run that is selected; the first until somebody selects.
+    /// The selected run; if none, the first.
     selected: Option<Place>,
     /// Whether its curve fills the window.
     curve: bool,
@@ -54,14 +54,14 @@ impl Screen {
     }
 
     fn run(mut self, stop: &Stop) -> io::Result<()> {
-        let mut looked = Instant::now();
+        let mut updated = Instant::now();
         self.draw()?;
         while !stop.asked() {
             let mut changed = false;
             if event::poll(TICK)? {
                 match event::read()? {
                     Event::Key(key) if key.is_press() => {
-                        if self.quits(key)? {
+                        if self.handle(key)? {
                             return Ok(());
                         }
                         changed = true;
@@ -70,9 +70,9 @@ impl Screen {
                     _ => {}
                 }
             }
-            if looked.elapsed() >= LOOK {
-                changed |= self.runs.look();
-                looked = Instant::now();
+            if updated.elapsed() >= UPDATE_INTERVAL {
+                changed |= self.runs.update();
+                updated = Instant::now();
             }
             if changed {
                 self.draw()?;
@@ -95,15 +95,15 @@ impl Screen {
         Ok(())
     }
 
-    /// Where the selected run stands now.
+    /// The current index of the selected run.
     fn index(&self) -> usize {
         let selected = self.selected.as_ref();
         let at = |place: &Place| self.runs.all().iter().position(|run| run.place == *place);
         selected.and_then(at).unwrap_or(0)
     }
 
-    /// Does what a key asks for; whether that is to end.
-    fn quits(&mut self, key: KeyEvent) -> io::Result<bool> {
+    /// Handles a key. Returns whether it quits.
+    fn handle(&mut self, key: KeyEvent) -> io::Result<bool> {
         let (area, runs) =
             (Rect::from((Default::default(), self.terminal.size()?)), self.runs.all());
         let page = usize::from(Regions::of(area, runs.len(), false).table.height).max(3) - 2;

@@ -1,9 +1,9 @@
-//! The table of runs: which columns there is room for, and what stands in them.
+//! The table of runs: the columns that fit, and their cells.
 
-use super::run::Watched;
-use super::view::{View, colour_of};
+use super::run::WatchedRun;
+use super::style::{colour_of, percentage, short, symbol};
 use crate::base::text::{duration, number};
-use crate::train::run_status::{State, count};
+use crate::train::run_status::count;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
@@ -11,15 +11,18 @@ use ratatui::text::{Line, Span};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Column {
-    /// The state as a sign, or as a sign and a word.
-    Sign,
-    Word,
+    /// The state as a symbol.
+    Symbol,
+    /// The state as a symbol and a word.
+    State,
     Algorithm,
     Task,
     Seed,
-    /// How far it is: in parts of a hundred, in steps, as a bar.
+    /// Progress in percent.
     Percent,
+    /// Progress in steps.
     Step,
+    /// Progress as a bar.
     Bar,
     Return,
     Evaluation,
@@ -29,30 +32,30 @@ enum Column {
 
 use Column::*;
 
-/// Columns for windows from the widest to the narrowest: the first that fit are shown.
+/// Columns for windows from wide to narrow: the first choice that fits is shown.
 const CHOICES: [&[Column]; 9] = [
-    &[Word, Algorithm, Task, Seed, Step, Bar, Return, Evaluation, Speed, Left],
-    &[Word, Algorithm, Task, Seed, Step, Return, Evaluation, Speed, Left],
-    &[Word, Algorithm, Task, Seed, Step, Return, Evaluation, Left],
-    &[Sign, Algorithm, Task, Seed, Step, Return, Evaluation, Left],
-    &[Sign, Algorithm, Task, Seed, Percent, Return, Evaluation, Left],
-    &[Sign, Algorithm, Task, Seed, Percent, Return, Evaluation],
-    &[Sign, Algorithm, Task, Seed, Percent, Return],
-    &[Sign, Algorithm, Task, Seed, Percent],
-    &[Sign, Algorithm, Task, Seed],
+    &[State, Algorithm, Task, Seed, Step, Bar, Return, Evaluation, Speed, Left],
+    &[State, Algorithm, Task, Seed, Step, Return, Evaluation, Speed, Left],
+    &[State, Algorithm, Task, Seed, Step, Return, Evaluation, Left],
+    &[Symbol, Algorithm, Task, Seed, Step, Return, Evaluation, Left],
+    &[Symbol, Algorithm, Task, Seed, Percent, Return, Evaluation, Left],
+    &[Symbol, Algorithm, Task, Seed, Percent, Return, Evaluation],
+    &[Symbol, Algorithm, Task, Seed, Percent, Return],
+    &[Symbol, Algorithm, Task, Seed, Percent],
+    &[Symbol, Algorithm, Task, Seed],
 ];
 
-/// So many choices leave out a column rather than cut a name of usual length.
+/// The first choices are skipped if names of up to 24 characters would have to be cut.
 const WHOLE_NAMES: usize = 4;
 
-/// Cells of a bar.
+/// Width of a bar.
 const BAR: usize = 10;
 
 impl Column {
     fn head(self) -> &'static str {
         match self {
-            Sign => "",
-            Word => "state",
+            Symbol => "",
+            State => "state",
             Algorithm => "algorithm",
             Task => "task",
             Seed => "seed",
@@ -66,74 +69,40 @@ impl Column {
         }
     }
 
-    fn cell(self, run: &Watched) -> String {
-        let seen = &run.seen;
+    fn cell(self, run: &WatchedRun) -> String {
+        let status = &run.status;
         match self {
-            Sign => sign(seen.state).into(),
-            Word => format!("{} {}", sign(seen.state), seen.state.word()),
+            Symbol => symbol(status.state).into(),
+            State => format!("{} {}", symbol(status.state), status.state.word()),
             Algorithm => run.place.algorithm.clone(),
             Task => run.place.task.clone(),
             Seed => run.place.seed.to_string(),
-            Percent => share(run).map_or("-".into(), |share| format!("{:.0}%", share.floor())),
-            Step if seen.steps == 0 => short(seen.step),
-            Step => format!("{}/{}", short(seen.step), short(seen.steps)),
-            Bar => share(run).map_or(String::new(), |share| {
-                let full = (share / 100.0 * BAR as f64) as usize;
+            Percent => percentage(run).map_or("-".into(), |part| format!("{:.0}%", part.floor())),
+            Step if status.steps == 0 => short(status.step),
+            Step => format!("{}/{}", short(status.step), short(status.steps)),
+            Bar => percentage(run).map_or(String::new(), |part| {
+                let full = (part / 100.0 * BAR as f64) as usize;
                 "█".repeat(full) + &"░".repeat(BAR - full)
             }),
-            Return => number(seen.last_return, 1),
+            Return => number(status.last_return, 1),
             Evaluation => number(run.evaluation(), 1),
-            Speed => number(seen.steps_per_s, 0),
-            Left => seen.left_s.map_or("-".into(), duration),
+            Speed => number(status.steps_per_s, 0),
+            Left => status.left_s.map_or("-".into(), duration),
         }
     }
 
-    /// Whether it is the end of a cell that stands under the end of the one above.
+    /// Whether the cells are aligned to the right.
     fn right(self) -> bool {
-        !matches!(self, Sign | Word | Algorithm | Task)
+        !matches!(self, Symbol | State | Algorithm | Task)
     }
 
-    /// The least width that a column may be cut to.
+    /// The least width that a column of this width may be cut to; names may be cut to `names`.
     fn least(self, width: usize, names: usize) -> usize {
         if matches!(self, Algorithm | Task) { width.min(names) } else { width }
     }
 }
 
-/// The part of its steps that a run has done, in hundredths.
-pub fn share(run: &Watched) -> Option<f64> {
-    let (step, steps) = (run.seen.step, run.seen.steps);
-    (steps > 0).then(|| (100.0 * step as f64 / steps as f64).min(100.0))
-}
-
-/// A state's sign, where there is no room for its word.
-pub fn sign(state: State) -> &'static str {
-    match state {
-        State::Running => "▶",
-        State::Failed => "✗",
-        State::Stopped => "■",
-        State::Done => "✓",
-        State::Missing => " ",
-    }
-}
-
-/// "999k", "12.5k", "1M": three digits, never more than there is.
-pub fn short(number: u64) -> String {
-    let (unit, name) = match number {
-        0..10_000 => return number.to_string(),
-        10_000..1_000_000 => (1_000, "k"),
-        1_000_000..1_000_000_000 => (1_000_000, "M"),
-        _ => (1_000_000_000, "G"),
-    };
-    let (whole, rest) = (number / unit, number % unit * 100 / unit);
-    let text = match whole {
-        0..10 => format!("{whole}.{rest:02}"),
-        10..100 => format!("{whole}.{}", rest / 10),
-        _ => format!("{whole}."),
-    };
-    format!("{}{name}", text.trim_end_matches('0').trim_end_matches('.'))
-}
-
-/// A text in so many characters. What tells names apart stands at their ends.
+/// A text cut in the middle to `width` characters: names tend to differ at their ends.
 fn fit(text: &str, width: usize) -> String {
     let length = text.chars().count();
     if length <= width {
@@ -144,8 +113,8 @@ fn fit(text: &str, width: usize) -> String {
     format!("{}…{}", chars(0, head), chars(length - tail, tail))
 }
 
-/// The columns that fit, with their widths, and the space between them.
-fn columns(runs: &[Watched], width: usize) -> (Vec<(Column, usize)>, &'static str) {
+/// The columns that fit, with their widths, and the gap between them.
+fn columns(runs: &[WatchedRun], width: usize) -> (Vec<(Column, usize)>, &'static str) {
     let wide = |column: &Column| {
         let cells = runs.iter().map(|run| column.cell(run).chars().count());
         (*column, cells.max().unwrap_or(0).max(column.head().len()))
@@ -163,7 +132,7 @@ fn columns(runs: &[Watched], width: usize) -> (Vec<(Column, usize)>, &'static st
         let least = |(column, width): &(Column, usize)| (*column, column.least(*width, names));
         chosen = full.iter().map(least).collect();
         let Some(mut room) = width.checked_sub(total(&chosen, 1)) else { continue };
-        // Names get what is left.
+        // Names get the rest of the room.
         for ((_, width), (_, full)) in chosen.iter_mut().zip(&full) {
             let more = room.min(full - *width);
             *width += more;
@@ -174,19 +143,28 @@ fn columns(runs: &[Watched], width: usize) -> (Vec<(Column, usize)>, &'static st
     (chosen, " ")
 }
 
-/// Draws the runs that fit around the one that is selected.
-pub fn draw(frame: &mut Frame, area: Rect, view: &View) {
-    let (columns, gap) = columns(view.runs, area.width.into());
+/// How the rows are drawn.
+#[derive(Clone, Copy)]
+pub struct Look {
+    /// Index of the selected run.
+    pub selected: usize,
+    /// Whether to use colours.
+    pub colours: bool,
+}
+
+/// Draws the runs that fit around the selected one.
+pub fn draw(frame: &mut Frame, area: Rect, runs: &[WatchedRun], look: Look) {
+    let (columns, gap) = columns(runs, area.width.into());
     let rows = usize::from(area.height.saturating_sub(1));
-    let first = view.selected.saturating_sub(rows / 2).min(view.runs.len().saturating_sub(rows));
+    let first = look.selected.saturating_sub(rows / 2).min(runs.len().saturating_sub(rows));
     let head: Vec<String> =
         columns.iter().map(|(column, width)| aligned(*column, column.head(), *width)).collect();
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let mut lines = vec![Line::styled(head.join(gap), bold)];
-    for (index, run) in view.runs.iter().enumerate().skip(first).take(rows) {
-        let line = line(run, &columns, gap, view);
+    for (index, run) in runs.iter().enumerate().skip(first).take(rows) {
+        let line = line(run, &columns, gap, look.colours);
         let style = Style::new().add_modifier(Modifier::REVERSED);
-        lines.push(if index == view.selected { line.style(style) } else { line });
+        lines.push(if index == look.selected { line.style(style) } else { line });
     }
     for (line, row) in lines.into_iter().zip(area.rows()) {
         frame.render_widget(line, row);
@@ -194,10 +172,10 @@ pub fn draw(frame: &mut Frame, area: Rect, view: &View) {
 }
 
 fn line<'a>(
-    run: &Watched,
+    run: &WatchedRun,
     columns: &[(Column, usize)],
     gap: &'static str,
-    view: &View,
+    colours: bool,
 ) -> Line<'a> {
     let mut spans = Vec::new();
     for (column, width) in columns {
@@ -206,7 +184,7 @@ fn line<'a>(
         }
         let text = aligned(*column, &column.cell(run), *width);
         spans.push(match column {
-            Sign | Word => Span::styled(text, colour_of(run.seen.state, view.colours)),
+            Symbol | State => Span::styled(text, colour_of(run.status.state, colours)),
             _ => Span::raw(text),
         });
     }
@@ -218,41 +196,33 @@ fn aligned(column: Column, text: &str, width: usize) -> String {
     if column.right() { format!("{text:>width$}") } else { format!("{text:width$}") }
 }
 
-/// The table for a file: all runs, whole names, no codes.
-pub fn text(runs: &[Watched]) -> String {
+/// The table as plain text: all runs, with their whole names.
+pub fn text(runs: &[WatchedRun]) -> String {
     let mut text = format!(
         "{:8} {:>10} {:>10} {:>9} {:>10} {:>7} {:>10}  run\n",
         "state", "step", "of", "return", "evaluation", "steps/s", "left"
     );
     for run in runs {
-        let seen = &run.seen;
-        let reason = seen.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let status = &run.status;
+        let reason = status.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         text += &format!(
             "{:8} {:>10} {:>10} {:>9} {:>10} {:>7} {:>10}  {}{reason}\n",
-            seen.state.word(),
-            seen.step,
-            if seen.steps == 0 { "-".into() } else { seen.steps.to_string() },
-            number(seen.last_return, 1),
+            status.state.word(),
+            status.step,
+            if status.steps == 0 { "-".into() } else { status.steps.to_string() },
+            number(status.last_return, 1),
             number(run.evaluation(), 1),
-            number(seen.steps_per_s, 0),
-            seen.left_s.map_or("-".into(), duration),
+            number(status.steps_per_s, 0),
+            status.left_s.map_or("-".into(), duration),
             run.label(),
         );
     }
-    text + &count(runs.iter().map(|run| run.seen.state)) + "\n"
+    text + &count(runs.iter().map(|run| run.status.state)) + "\n"
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{fit, short};
-
-    #[test]
-    fn numbers_are_short_and_never_say_more_than_there_is() {
-        let numbers = [0, 9_999, 10_000, 12_599, 30_000, 999_999, 1_000_000, 1_239_999];
-        let texts = ["0", "9999", "10k", "12.5k", "30k", "999k", "1M", "1.23M"];
-        assert_eq!(numbers.map(short), texts);
-        assert_eq!([100_000, 20_500_000, 3_000_000_000].map(short), ["100k", "20.5M", "3G"]);
-    }
+    use super::fit;
 
     #[test]
     fn a_name_without_room_keeps_its_ends() {

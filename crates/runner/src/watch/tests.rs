@@ -1,4 +1,4 @@
-//! What the window shows of real folders, in windows of several sizes.
+//! The view of real folders, in windows of several sizes.
 
 use super::runs::Runs;
 use super::table;
@@ -52,7 +52,7 @@ fn copy(root: &Path, run: &str) -> PathBuf {
     folder
 }
 
-/// A run of a million steps after so many thousands, with the process at work on it.
+/// A run of a million steps in progress, with the lock of its process.
 struct Begun {
     folder: PathBuf,
     log: Log<TrainRow>,
@@ -111,13 +111,13 @@ fn one_run_is_shown_in_windows_of_all_sizes() {
         }
         let bottom = lines.last().unwrap();
         assert!(bottom.contains("1/1  1 done") && bottom.contains("q quit"), "{bottom}");
-        // Where there is room, its curve stands below.
+        // If there is room, its curve is below the table.
         let title = lines.iter().filter(|line| line.contains("smfp HalfCheetah-v4 seed 1"));
         assert_eq!(title.count(), usize::from(size.1 > 15), "{lines:#?}");
         let curve = lines.concat();
         assert_eq!(curve.contains("30k steps") && curve.contains('•'), size.1 > 15, "{lines:#?}");
     }
-    // Where there is none, it may have the window to itself, with what the table left out.
+    // If there is none, it may fill the window, with what the table left out.
     let lines = lines(&runs, (40, 15), 0, true);
     let all = lines.concat();
     for word in ["smfp HalfCheetah-v4 seed 1", "step 30000 of 30000", &evaluation, "30k steps", "•"]
@@ -136,7 +136,7 @@ fn three_runs_stand_in_an_order_that_says_which_are_at_work() {
     let _running = begin(root.path(), "td3/Hopper-v4/seed-1", 250);
     let mut runs = Runs::find(root.path()).unwrap();
     for size in SIZES {
-        assert!(!runs.look(), "nothing has changed, the order neither");
+        assert!(!runs.update(), "nothing has changed, the order neither");
         let lines = lines(&runs, size, 1, false);
         let signs: Vec<char> = lines[1..4].iter().filter_map(|line| line.chars().next()).collect();
         assert_eq!(signs, ['▶', '✗', '✓'], "{lines:#?}");
@@ -178,7 +178,7 @@ fn of_seventy_runs_those_around_the_selected_one_are_shown_with_nothing_cut_in_8
             assert!(shown.len() >= if size.1 == 15 { 13 } else { 11 }, "{lines:#?}");
             let is_in = |index: usize| {
                 let run = &runs.all()[index];
-                let last_return = format!("{:.1}", run.seen.last_return.unwrap());
+                let last_return = format!("{:.1}", run.status.last_return.unwrap());
                 let whole = |line: &str| size.0 == 40 || line.contains(&run.place.task);
                 let line = shown.iter().find(|line| line.contains(&last_return));
                 line.is_some_and(|line| line.contains(&run.place.algorithm) && whole(line))
@@ -219,7 +219,7 @@ fn runs_that_appear_go_on_stop_fail_and_end_are_followed() {
     let root = tempfile::tempdir().unwrap();
     let Begun { folder, mut log, lock } = begin(root.path(), "sac/Ant-v4/seed-0", 20);
     let mut runs = Runs::find(root.path()).unwrap();
-    assert!(!runs.look(), "nothing has changed");
+    assert!(!runs.update(), "nothing has changed");
     let first = |runs: &Runs| lines(runs, (80, 24), 0, false)[1].clone();
     assert!(first(&runs).contains("20k/1M") && first(&runs).contains("-1010.0"));
 
@@ -230,34 +230,34 @@ fn runs_that_appear_go_on_stop_fail_and_end_are_followed() {
         file.write_all(text.as_bytes()).unwrap();
     };
     half("22000,0,0,-99");
-    assert!(runs.look());
+    assert!(runs.update());
     assert!(first(&runs).contains("21k/1M"), "{}", first(&runs));
-    assert!(runs.all()[0].seen.reason.is_none());
-    half("9.5,,,,,,,,,50.0,0.0\n");
-    assert!(runs.look());
+    assert!(runs.all()[0].status.reason.is_none());
+    half("9.5,,50.0,0.0\n");
+    assert!(runs.update());
     assert!(first(&runs).contains("22k/1M") && first(&runs).contains("-999.5"));
     assert_eq!((runs.all()[0].train.len(), runs.all()[0].evaluations.len()), (22, 2));
 
     let other = begin(root.path(), "crossq/Ant-v4/seed-7", 30);
-    assert!(runs.look());
+    assert!(runs.update());
     let both = lines(&runs, (80, 24), 0, false);
     assert!(both[1].contains("crossq") && both[2].contains("sac"), "{both:#?}");
 
     drop(lock);
-    assert!(runs.look());
+    assert!(runs.update());
     let state = |runs: &Runs, algorithm: &str| {
-        runs.all().iter().find(|run| run.place.algorithm == algorithm).unwrap().seen.state
+        runs.all().iter().find(|run| run.place.algorithm == algorithm).unwrap().status.state
     };
     assert_eq!((state(&runs, "sac"), state(&runs, "crossq")), (State::Stopped, State::Running));
     fs::write(folder.join("FAILED"), "ended by signal 9\n").unwrap();
     fs::write(other.folder.join("DONE"), "").unwrap();
-    assert!(runs.look());
+    assert!(runs.update());
     assert_eq!((state(&runs, "sac"), state(&runs, "crossq")), (State::Failed, State::Done));
     fs::remove_dir_all(root.path().join("crossq")).unwrap();
-    assert!(runs.look());
+    assert!(runs.update());
     assert_eq!(runs.all().len(), 1);
     fs::remove_dir_all(root.path()).unwrap();
-    assert!(runs.look());
+    assert!(runs.update());
     assert!(lines(&runs, (80, 24), 0, false).last().unwrap().contains("can't read this folder"));
 }
 
@@ -271,11 +271,11 @@ fn a_wrong_row_is_said_and_is_no_reason_to_end() {
     let mut runs = Runs::find(root.path()).unwrap();
     let wrong = "eval.csv: row 2: column 3: invalid digit found in string";
     line_with(&lines(&runs, (80, 24), 0, false), wrong);
-    runs.look();
-    assert_eq!(runs.all()[0].seen.reason.as_deref(), Some(wrong), "it is wrong still");
+    runs.update();
+    assert_eq!(runs.all()[0].status.reason.as_deref(), Some(wrong), "it is wrong still");
     fs::write(&path, text).unwrap();
-    runs.look();
-    assert_eq!((runs.all()[0].seen.reason.as_ref(), runs.all()[0].evaluations.len()), (None, 3));
+    runs.update();
+    assert_eq!((runs.all()[0].status.reason.as_ref(), runs.all()[0].evaluations.len()), (None, 3));
 }
 
 #[test]

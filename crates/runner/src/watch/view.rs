@@ -1,11 +1,12 @@
-//! What the window shows: the table of runs, a curve, and a line below.
+//! The view: the table of runs, the curve of one, and a status line.
 
-use super::run::Watched;
+use super::run::WatchedRun;
+use super::style::colour_of;
+use super::table::Look;
 use super::{curve, table};
 use crate::train::run_status::{State, count};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::{Color, Style};
 use ratatui::text::{Line, Span};
 
 /// Everything that is drawn.
@@ -13,21 +14,21 @@ pub struct View<'a> {
     /// The folder, as it was given.
     pub folder: &'a str,
     /// Runs in their order.
-    pub runs: &'a [Watched],
-    /// Which of them is selected.
+    pub runs: &'a [WatchedRun],
+    /// Index of the selected run.
     pub selected: usize,
-    /// Whether its curve has the window to itself.
+    /// Whether its curve fills the window.
     pub curve: bool,
-    /// Whether there are colours; nothing is said by them alone.
+    /// Whether to use colours; they only repeat what symbols and words say.
     pub colours: bool,
-    /// Why the runs may be out of date.
+    /// Why the runs may be out of date, if they may.
     pub problem: Option<&'a str>,
 }
 
-/// From so many rows on, a curve stands below the table.
+/// With at least this many rows, the curve is shown below the table.
 const ROWS_FOR_CURVE: u16 = 18;
 
-/// Where the parts of the window are.
+/// The parts of the window.
 pub struct Regions {
     pub table: Rect,
     pub curve: Rect,
@@ -35,14 +36,14 @@ pub struct Regions {
 }
 
 impl Regions {
-    /// Divides the window among so many runs and the curve.
+    /// Divides the window between a table of `runs` runs, the curve and the status line.
     pub fn of(area: Rect, runs: usize, curve: bool) -> Self {
         let [rest, line] =
             Layout::vertical([Constraint::Min(0), Constraint::Length(1)]).areas(area);
         let height = match (curve, rest.height) {
             (true, _) => 0,
             (false, height) if height < ROWS_FOR_CURVE => height,
-            // With few runs the curve gets what they leave.
+            // A short table leaves more rows for the curve.
             (false, height) => (height / 2 + 1).min(u16::try_from(runs + 1).unwrap_or(height)),
         };
         let [table, curve] =
@@ -51,36 +52,25 @@ impl Regions {
     }
 }
 
-/// Draws all of it.
+/// Draws the view.
 pub fn draw(frame: &mut Frame, view: &View) {
     let regions = Regions::of(frame.area(), view.runs.len(), view.curve);
-    table::draw(frame, regions.table, view);
+    let look = Look { selected: view.selected, colours: view.colours };
+    table::draw(frame, regions.table, view.runs, look);
     if let Some(run) = view.runs.get(view.selected) {
         curve::draw(frame, regions.curve, run, view.colours);
     }
     frame.render_widget(bottom(view, regions.line.width.into()), regions.line);
 }
 
-/// A state's colour.
-pub fn colour_of(state: State, colours: bool) -> Style {
-    let colour = match state {
-        State::Running => Color::Green,
-        State::Failed => Color::Red,
-        State::Stopped => Color::Yellow,
-        State::Done => Color::Blue,
-        State::Missing => Color::Reset,
-    };
-    if colours { Style::new().fg(colour) } else { Style::new() }
-}
-
-/// How many runs there are, and the keys; of both what there is room for.
+/// The status line: the number of runs in each state, and the keys, as far as they fit.
 fn bottom<'a>(view: &View, width: usize) -> Line<'a> {
     let enter = if view.curve { "⏎ table" } else { "⏎ curve" };
     let keys = [format!("↑↓ select  {enter}  q quit"), "q quit".to_string(), String::new()];
     if let Some(problem) = view.problem {
         return Line::styled(problem.to_string(), colour_of(State::Failed, view.colours));
     }
-    let counts = count(view.runs.iter().map(|run| run.seen.state));
+    let counts = count(view.runs.iter().map(|run| run.status.state));
     let at = format!("{}/{}  {counts}", view.runs.len().min(view.selected + 1), view.runs.len());
     let long = format!("{}  {at}", view.folder);
     let choices = [(&long, &keys[0]), (&at, &keys[0]), (&at, &keys[1]), (&at, &keys[2])];

@@ -2,17 +2,48 @@
 
 use crate::base::failure::{Failure, Outcome};
 use crate::base::{device, versions};
-use crate::commands::cli::BenchAgentArgs;
 use crate::train;
 use crate::train::registry::ALGORITHMS;
 use crate::train::settings::{self, Settings, Sources};
 use agent::{ActMode, Agent, Batch, Random, stream};
+use clap::Args;
 use networks::{multiplications, normal, uniform};
+use report::statistics::{median, quantile};
 use serde::Serialize;
 use std::time::Instant;
 use tch::{Cuda, Device, Kind, Tensor};
 
-/// What is printed with `--json`.
+#[derive(Args)]
+pub struct BenchAgentArgs {
+    /// Task whose sizes are used.
+    #[arg(long, value_name = "ID", default_value = "HalfCheetah-v4")]
+    env: String,
+    /// Algorithm, or all.
+    #[arg(long, default_value = "all")]
+    algo: String,
+    /// Preset of hyperparameters.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    preset: String,
+    /// Set one key, such as train.batch_size=64; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    set: Vec<String>,
+    /// Device of the networks: cpu, cuda or cuda:INDEX.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Threads.
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: u16,
+    /// Rounds, of which the median is printed.
+    #[arg(long, value_name = "R", default_value_t = 5, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+    /// Print JSON instead of lines.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The output with `--json`.
 #[derive(Serialize)]
 struct Report<Row> {
     processor: String,
@@ -23,7 +54,7 @@ struct Report<Row> {
     rows: Vec<Row>,
 }
 
-/// Cost of learning. Medians over the rounds.
+/// Cost of an update. Medians over the rounds.
 #[derive(Serialize)]
 struct UpdateRow {
     algo: String,
@@ -39,7 +70,7 @@ struct UpdateRow {
     of_product_limit: f64,
 }
 
-/// Cost of acting at batch 1, with what the algorithm explores with.
+/// Cost of an action at batch size 1, in the mode in which the algorithm explores.
 #[derive(Serialize)]
 struct ActRow {
     algo: String,
@@ -57,7 +88,7 @@ const ACTIONS: usize = 2000;
 /// The command `bench update`.
 ///
 /// # Errors
-/// Wrong input.
+/// An unknown task, algorithm or device, or invalid settings.
 pub fn update(args: &BenchAgentArgs) -> Outcome<()> {
     let mut rows = Vec::new();
     for subject in subjects(args)? {
@@ -82,8 +113,8 @@ pub fn update(args: &BenchAgentArgs) -> Outcome<()> {
         };
         measure()?;
         let rounds = (0..args.rounds).map(|_| measure()).collect::<Outcome<Vec<_>>>()?;
-        let median = |i: usize| quantile(rounds.iter().map(|round| round[i]).collect(), 0.5);
-        let us = median(0);
+        let of = |i: usize| median(&rounds.iter().map(|round| round[i]).collect::<Vec<_>>());
+        let us = of(0);
         rows.push(UpdateRow {
             algo,
             batch: settings.train.batch_size,
@@ -91,8 +122,8 @@ pub fn update(args: &BenchAgentArgs) -> Outcome<()> {
             updates_per_s: 1e6 / us,
             calls_per_action: agent.calls_per_action(),
             parameters: parameters(agent.as_ref()),
-            products_m: median(1),
-            of_product_limit: median(2),
+            products_m: of(1),
+            of_product_limit: of(2),
         });
     }
     print(args, rows, |row| {
@@ -105,7 +136,7 @@ pub fn update(args: &BenchAgentArgs) -> Outcome<()> {
 /// The command `bench act`.
 ///
 /// # Errors
-/// Wrong input.
+/// An unknown task, algorithm or device, or invalid settings.
 pub fn act(args: &BenchAgentArgs) -> Outcome<()> {
     let mut rows = Vec::new();
     for Subject { algo, agent, obs_dim, device, .. } in subjects(args)? {
@@ -122,8 +153,9 @@ pub fn act(args: &BenchAgentArgs) -> Outcome<()> {
             measure();
         });
         let count = ACTIONS * usize::from(args.rounds);
-        let times: Vec<f64> = (0..count).map(|_| measure()).collect();
-        let (us_p50, us_p99) = (quantile(times.clone(), 0.5), quantile(times, 0.99));
+        let mut times: Vec<f64> = (0..count).map(|_| measure()).collect();
+        times.sort_by(f64::total_cmp);
+        let (us_p50, us_p99) = (quantile(&times, 0.5), quantile(&times, 0.99));
         let (calls_per_action, parameters) = (agent.calls_per_action(), parameters(agent.as_ref()));
         rows.push(ActRow { algo, us_p50, us_p99, calls_per_action, parameters });
     }
@@ -133,12 +165,12 @@ pub fn act(args: &BenchAgentArgs) -> Outcome<()> {
     })
 }
 
-/// The end of a printed line.
+/// The second half of a printed line.
 fn network(calls: u32, parameters: i64, algo: &str) -> String {
     format!(" {calls:>3} calls/action {parameters:>9} parameters  {algo}")
 }
 
-/// An algorithm that is measured.
+/// An algorithm to be measured.
 struct Subject {
     algo: String,
     settings: Settings,
@@ -150,7 +182,7 @@ struct Subject {
 
 fn subjects(args: &BenchAgentArgs) -> Outcome<Vec<Subject>> {
     let env = envs::Env::make(&args.env)?;
-    let device = device::parse(&args.device)?;
+    let device = device::available(&args.device)?;
     device::use_threads(usize::from(args.threads));
     let algos: Vec<&str> = match args.algo.as_str() {
         "all" => ALGORITHMS.iter().map(|algorithm| algorithm.name).collect(),
@@ -183,14 +215,14 @@ fn random_batch(rows: i64, obs: i64, act: i64, device: Device, rng: &mut Random)
     }
 }
 
-/// Numbers in the networks that learn: neither targets nor moments.
+/// The number of trained parameters, without target networks and the optimiser's moments.
 fn parameters(agent: &dyn Agent) -> i64 {
     let learns = |name: &str| name.starts_with("actor.") || name.starts_with("critic.");
     agent.state().iter().filter(|(name, _)| learns(name)).map(|(_, t)| t.numel() as i64).sum()
 }
 
 /// Multiplications per second of LibTorch's matrix products, 256 x 256 by
-/// 256 x 256, on so many threads beside each other.
+/// 256 x 256, on `threads` threads in parallel.
 fn product_limit(threads: usize, device: Device) -> f64 {
     const SIZE: i64 = 256;
     const PRODUCTS: usize = 60;
@@ -215,11 +247,6 @@ fn synchronise(device: Device) {
     if let Device::Cuda(index) = device {
         Cuda::synchronize(index as i64);
     }
-}
-
-fn quantile(mut times: Vec<f64>, share: f64) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[((times.len() - 1) as f64 * share).round() as usize]
 }
 
 fn print<Row: Serialize>(

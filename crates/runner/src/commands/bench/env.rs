@@ -1,19 +1,46 @@
-//! `runner bench env`: how fast environments step, and how fast they could.
+//! `runner bench env`: how fast environments step, and the limit that MuJoCo sets.
 //!
-//! One set of seeds and random actions is played in four ways: by MuJoCo alone (the limit), by one
+//! The same seeds and random actions are played in four ways: by MuJoCo alone (the limit), by one
 //! environment after the other, and by a batch on one thread and on several. All four make the same
-//! calls of `mj_step` on the same numbers, so the difference is what our own code costs. They take
-//! turns, for several rounds, because a machine's speed drifts.
+//! calls of `mj_step` with the same numbers, so the difference is the cost of our own code. They
+//! take turns for several rounds, because a machine's speed drifts.
 
 use crate::base::failure::{Failure, Outcome};
 use crate::base::versions;
-use crate::commands::cli::BenchEnvArgs;
+use clap::Args;
 use envs::numpy::Generator;
 use envs::{Batch, BatchStep, Env, Limit, Spec};
+use report::statistics::median;
 use serde::Serialize;
 use std::time::Instant;
 
-/// What is printed with `--json`.
+#[derive(Args)]
+pub struct BenchEnvArgs {
+    /// Task, such as Ant-v4, or all.
+    #[arg(long, value_name = "ID", default_value = "all")]
+    env: String,
+    /// Environments of the batch.
+    #[arg(long, value_name = "N", default_value_t = 16, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..=4096))]
+    envs: u16,
+    /// Threads of the second batch (default: one per processor); the first has a single thread.
+    #[arg(long, value_name = "T", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Steps per measurement, summed over all environments.
+    #[arg(long, value_name = "S", default_value_t = 4000, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    steps: u32,
+    /// Rounds; each measures everything once, and the medians are printed.
+    #[arg(long, value_name = "R", default_value_t = 5, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The output with `--json`.
 #[derive(Serialize)]
 struct Report {
     machine: Machine,
@@ -25,12 +52,12 @@ struct Report {
     tasks: Vec<Row>,
 }
 
-/// Where and with what it was measured.
+/// The machine, and versions.
 #[derive(Serialize)]
 struct Machine {
     processor: String,
     logical_processors: usize,
-    /// The load average over a minute when the measurement began: others' work.
+    /// The load average over the minute before the measurement.
     load: Option<f64>,
     commit: &'static str,
     mujoco: String,
@@ -40,7 +67,7 @@ struct Machine {
 #[derive(Serialize)]
 struct Row {
     env: &'static str,
-    /// Steps in a measurement. Resets take time as well but count nothing.
+    /// Steps in a measurement. Resets take time, but do not count as steps.
     steps: u64,
     limit: f64,
     step: f64,
@@ -57,8 +84,8 @@ struct Row {
 /// The command.
 ///
 /// # Errors
-/// The task isn't known, or its model isn't there.
-pub fn bench(args: &BenchEnvArgs) -> Outcome<()> {
+/// An unknown task, or a missing model.
+pub fn env(args: &BenchEnvArgs) -> Outcome<()> {
     const SEVEN: [&str; 7] =
         ["Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "Swimmer", "Walker2d"];
     let tasks: Vec<String> = match args.env.as_str() {
@@ -162,12 +189,13 @@ fn measure(id: &str, args: &BenchEnvArgs, threads: usize) -> Outcome<Row> {
             rounds.push([alone, single, one, several].map(|time| steps as f64 / time));
         }
     }
-    // The same work, or the comparison is none.
+    // The comparison needs the same work in all four ways.
     let last = batches.iter().all(|batch| batch.last_observation() == obs);
     if !limit.ended_like(&env) || !last || batches.iter().any(|batch| batch.made != steps) {
         return Err(Failure::Failed(format!("{id}: the four ways to step do not agree")));
     }
-    let median_of = |value: fn(&[f64; 4]) -> f64| median(rounds.iter().map(value).collect());
+    let median_of =
+        |value: fn(&[f64; 4]) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
     Ok(Row {
         env: env.spec().id,
         steps,
@@ -245,16 +273,6 @@ fn seconds(work: impl FnOnce()) -> f64 {
     let begun = Instant::now();
     work();
     begun.elapsed().as_secs_f64()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        values[middle - 1..=middle].iter().sum::<f64>() / 2.0
-    }
 }
 
 fn load() -> Option<f64> {

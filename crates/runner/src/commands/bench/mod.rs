@@ -1,4 +1,7 @@
-//! `runner bench`: how fast things are.
+//! `runner bench`: the speed of environments and of algorithms.
 
-pub mod agent;
-pub mod env;
+mod agent;
+mod env;
+
+pub use agent::{BenchAgentArgs, act, update};
+pub use env::{BenchEnvArgs, env};

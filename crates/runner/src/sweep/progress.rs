@@ -1,29 +1,29 @@
-//! What a person sees of a sweep: bars on a terminal, lines elsewhere.
+//! Progress of a sweep on stderr: bars on a terminal, lines elsewhere.
 
 use crate::base::text::{duration, number};
-use crate::train::run_spec::TrainRequest;
-use crate::train::run_status::Seen;
+use crate::train::run_spec::RunSpec;
+use crate::train::run_status::RunStatus;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// Between two lines about the whole sweep, where there are no bars.
-const BETWEEN_LINES: Duration = Duration::from_secs(60);
+/// Time between two lines about the whole sweep, if there are no bars.
+const LINE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Progress of a sweep, on stderr.
-pub struct Board {
+/// Progress of a sweep.
+pub struct SweepProgress {
     bars: Option<Bars>,
     last_line: Instant,
 }
 
 struct Bars {
     all: MultiProgress,
-    /// The last one: the whole sweep.
+    /// The last bar, of the whole sweep.
     total: ProgressBar,
 }
 
-impl Board {
-    /// Begins, for a sweep of so many steps in all.
+impl SweepProgress {
+    /// A sweep of `steps` steps in all.
     pub fn new(steps: u64) -> Self {
         let bars = std::io::stderr().is_terminal().then(|| {
             let all = MultiProgress::new();
@@ -33,7 +33,7 @@ impl Board {
         Self { bars, last_line: Instant::now() }
     }
 
-    /// A line that stays.
+    /// Prints a line above the bars.
     pub fn say(&self, line: &str) {
         match &self.bars {
             Some(bars) => bars.all.suspend(|| eprintln!("{line}")),
@@ -41,8 +41,8 @@ impl Board {
         }
     }
 
-    /// The bar of a run that begins, where there are bars.
-    pub fn begin(&self, run: &TrainRequest) -> Option<ProgressBar> {
+    /// Adds the bar of a run, if there are bars.
+    pub fn begin(&self, run: &RunSpec) -> Option<ProgressBar> {
         let bars = self.bars.as_ref()?;
         let bar = ProgressBar::new(run.settings.train.steps)
             .with_style(style())
@@ -51,20 +51,20 @@ impl Board {
         Some(bars.all.insert_before(&bars.total, bar))
     }
 
-    /// Moves the bar of a run.
-    pub fn show(bar: &ProgressBar, seen: &Seen) {
-        bar.set_position(seen.step);
-        // In a narrow window the end of the line is cut off.
+    /// Updates the bar of a run.
+    pub fn show(bar: &ProgressBar, status: &RunStatus) {
+        bar.set_position(status.step);
+        // A narrow window cuts off the end of the line.
         bar.set_message(format!(
             "{:>7} left  {}  return {}  {} steps/s",
-            seen.left_s.map_or("-".into(), duration),
+            status.left_s.map_or("-".into(), duration),
             bar.prefix(),
-            number(seen.last_return, 1),
-            number(seen.steps_per_s, 0),
+            number(status.last_return, 1),
+            number(status.steps_per_s, 0),
         ));
     }
 
-    /// Takes the bar of a run away.
+    /// Removes the bar of a run.
     pub fn end(&self, bar: &ProgressBar) {
         bar.finish_and_clear();
         if let Some(bars) = &self.bars {
@@ -72,14 +72,14 @@ impl Board {
         }
     }
 
-    /// Shows the whole sweep: a bar, or a line now and then.
+    /// Shows the progress of the whole sweep: a bar, or a line from time to time.
     pub fn total(&mut self, step: u64, message: &str) {
         match &self.bars {
             Some(bars) => {
                 bars.total.set_position(step);
                 bars.total.set_message(message.to_string());
             }
-            None if self.last_line.elapsed() >= BETWEEN_LINES => {
+            None if self.last_line.elapsed() >= LINE_INTERVAL => {
                 self.last_line = Instant::now();
                 eprintln!("{message}");
             }
@@ -87,7 +87,7 @@ impl Board {
         }
     }
 
-    /// Takes what is left of the bars away.
+    /// Removes the bars that are left.
     pub fn finish(&self) {
         if let Some(bars) = &self.bars {
             bars.total.finish_and_clear();
@@ -95,7 +95,7 @@ impl Board {
     }
 }
 
-/// A bar of a run or of all, and what there is room for of its message.
+/// A bar, and as much of its message as fits.
 fn style() -> ProgressStyle {
     ProgressStyle::with_template("{bar:10} {percent:>3}% {wide_msg}")
         .expect("the template is valid")

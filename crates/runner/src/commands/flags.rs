@@ -1,0 +1,105 @@
+//! Flags and values that several commands share.
+
+use crate::train::run_spec::RunSpec;
+use crate::train::settings::{Settings, Sources};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Flags shared by `train` and `plan`.
+#[derive(Args)]
+pub struct RunFlags {
+    /// Environment steps (short for --set train.steps=N).
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub steps: Option<u64>,
+    /// Device of the networks: cpu, cuda or cuda:INDEX.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Threads of a run (default: one per processor; in a sweep, the run's share of them).
+    /// They change the speed, never the results.
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Preset of hyperparameters.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub preset: String,
+    /// TOML file with settings that override the preset's (such as a run's config.toml).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set one key, such as objective.lambda=0.3; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    pub set: Vec<String>,
+    /// Name of a variant, appended to the algorithm's folder; a grid's values follow it.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Folder for results.
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    pub out: PathBuf,
+    /// Also write TensorBoard event files (short for --set train.tensorboard=true).
+    #[arg(long)]
+    pub tensorboard: bool,
+}
+
+impl RunFlags {
+    /// Where the settings of a run of an algorithm on a task come from.
+    pub fn sources<'a>(&'a self, algo: &'a str, env: &'a str) -> Sources<'a> {
+        Sources {
+            algo,
+            env,
+            preset: &self.preset,
+            config: self.config.as_deref(),
+            set: &self.set,
+            steps: self.steps,
+            envs: None,
+            tensorboard: self.tensorboard,
+        }
+    }
+
+    /// A run with these flags and settings that were resolved from them.
+    pub fn spec(&self, algo: &str, env: &str, seed: u64, settings: Settings) -> RunSpec {
+        RunSpec {
+            name: self.name.clone(),
+            preset: self.preset.clone(),
+            device: self.device.clone(),
+            threads: self.threads,
+            out: self.out.clone(),
+            ..RunSpec::new(algo, env, seed, settings)
+        }
+    }
+}
+
+/// A list of numbers, such as seeds, in their order and each once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NumberList(pub Vec<u64>);
+
+/// Most numbers of a range.
+const LONGEST_RANGE: u64 = 1000;
+
+/// Reads a list such as `0-2,7`.
+pub fn number_list(text: &str) -> Result<NumberList, String> {
+    let fail = || format!("expected numbers and ranges, such as 0-2,7 (at most {LONGEST_RANGE})");
+    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| fail());
+    let mut all = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last || last - first >= LONGEST_RANGE {
+            return Err(fail());
+        }
+        all.extend((first..=last).filter(|number| !all.contains(number)).collect::<Vec<_>>());
+    }
+    Ok(NumberList(all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_has_numbers_and_ranges_in_their_order_and_each_once() {
+        assert_eq!(number_list("0-2"), Ok(NumberList(vec![0, 1, 2])));
+        assert_eq!(number_list("7,0-2,1"), Ok(NumberList(vec![7, 0, 1, 2])));
+        for wrong in ["", "a", "2-0", "-1", "0-", "0-5000", "1,,2", "1.5"] {
+            assert!(number_list(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The training environments, and where each of them is in its episode.
+
+use crate::base::failure::{Failure, Outcome};
+use crate::train::checkpoint::EnvironmentState;
+use crate::train::evaluator::ActionScale;
+use envs::{Batch, BatchStep, Spec};
+use ndarray::aview1;
+use replay::{Cursor, Replay};
+
+/// Environments that step together, each with its own episode.
+pub struct Rollout {
+    envs: Batch,
+    /// Observations (n, obs_dim), as the simulator gives them.
+    obs: Vec<f64>,
+    /// The same in the precision of the replay and the networks.
+    obs_f32: Vec<f32>,
+    /// Return and length so far of each episode.
+    episodes: Vec<(f64, u32)>,
+    /// Results of the last step.
+    steps: Vec<BatchStep>,
+}
+
+/// What a step of all environments gave, other than transitions.
+pub struct Stepped {
+    /// Return and length of each episode that ended.
+    pub ended: Vec<(f64, u32)>,
+    /// The largest absolute value of a reward.
+    pub largest_reward: f64,
+}
+
+impl Rollout {
+    /// Environments that are still to be reset or loaded.
+    pub fn new(envs: Batch) -> Self {
+        let (n, obs_dim) = (envs.len(), envs.spec().obs_dim);
+        Self {
+            obs: vec![0.0; n * obs_dim],
+            obs_f32: vec![0.0; n * obs_dim],
+            episodes: vec![(0.0, 0); n],
+            steps: vec![BatchStep::default(); n],
+            envs,
+        }
+    }
+
+    /// The task.
+    pub fn spec(&self) -> &Spec {
+        self.envs.spec()
+    }
+
+    /// The number of environments.
+    pub fn count(&self) -> usize {
+        self.envs.len()
+    }
+
+    /// The current observations (n, obs_dim).
+    pub fn observations(&self) -> &[f32] {
+        &self.obs_f32
+    }
+
+    /// Resets all environments: environment i from the master seed plus i, as
+    /// Gymnasium's vector environments do.
+    ///
+    /// # Errors
+    /// The simulation fails.
+    pub fn reset(&mut self, seed: u64, replay: &mut Replay) -> Outcome<()> {
+        let seeds: Vec<u64> = (0..self.count() as u64).map(|i| seed.wrapping_add(i)).collect();
+        self.envs.reset(Some(&seeds), &mut self.obs)?;
+        self.round();
+        for (i, obs) in self.obs_f32.chunks_exact(self.spec().obs_dim).enumerate() {
+            replay.begin(i, aview1(obs));
+        }
+        Ok(())
+    }
+
+    /// One step of every environment into the replay, with actions (n, act_dim) in [-1, 1].
+    /// Environments whose episode ends are reset at once.
+    ///
+    /// # Errors
+    /// A simulation diverged; the message names the training step `at`.
+    pub fn step(&mut self, at: u64, actions: &[f32], replay: &mut Replay) -> Outcome<Stepped> {
+        let (obs_dim, act_dim) = (self.spec().obs_dim, self.spec().act_dim);
+        let mut controls = actions.to_vec();
+        ActionScale::of(self.spec()).apply(&mut controls);
+        self.envs.step(&controls, &mut self.steps, &mut self.obs)?;
+        self.round();
+        let mut stepped = Stepped { ended: Vec::new(), largest_reward: 0.0 };
+        let mut over = vec![false; self.count()];
+        for (i, step) in self.steps.iter().enumerate() {
+            let at_step = |error| Failure::Failed(format!("training step {at}: {error}"));
+            self.envs.check(i).map_err(at_step)?;
+            let action = aview1(&actions[i * act_dim..][..act_dim]);
+            let next = aview1(&self.obs_f32[i * obs_dim..][..obs_dim]);
+            replay.push(i, action, step.reward as f32, next, step.terminated);
+            stepped.largest_reward = stepped.largest_reward.max(step.reward.abs());
+            let (total, length) = &mut self.episodes[i];
+            *total += step.reward;
+            *length += 1;
+            over[i] = step.terminated || step.truncated;
+            if over[i] {
+                stepped.ended.push(std::mem::take(&mut self.episodes[i]));
+            }
+        }
+        if over.contains(&true) {
+            // Stepping an environment whose episode is over resets it.
+            self.envs.step_active(&over, &controls, &mut self.steps, &mut self.obs)?;
+            self.round();
+            for i in (0..over.len()).filter(|i| over[*i]) {
+                replay.begin(i, aview1(&self.obs_f32[i * obs_dim..][..obs_dim]));
+            }
+        }
+        Ok(stepped)
+    }
+
+    /// The state of every environment for a checkpoint, with its cursor of the replay.
+    pub fn save(&self, cursors: &[Cursor]) -> Vec<EnvironmentState> {
+        let state = |(i, cursor): (usize, &Cursor)| EnvironmentState {
+            simulator: self.envs.save_state(i),
+            written: cursor.written,
+            obs: cursor.obs.iter().map(|x| f64::from(*x)).collect(),
+            episode: self.episodes[i],
+        };
+        cursors.iter().enumerate().map(state).collect()
+    }
+
+    /// Takes over the states of a checkpoint.
+    ///
+    /// # Errors
+    /// States of another number or size, or damaged ones. Some may be taken over then.
+    pub fn load(&mut self, states: &[EnvironmentState]) -> Result<(), String> {
+        let obs_dim = self.spec().obs_dim;
+        if states.len() != self.count() || states.iter().any(|state| state.obs.len() != obs_dim) {
+            return Err("damaged: environments of another number or size".into());
+        }
+        for (i, state) in states.iter().enumerate() {
+            self.envs.load_state(i, &state.simulator).map_err(|error| error.to_string())?;
+            self.obs[i * obs_dim..][..obs_dim].copy_from_slice(&state.obs);
+            self.episodes[i] = state.episode;
+        }
+        self.round();
+        Ok(())
+    }
+
+    /// Observations are `f64` in the simulator and `f32` everywhere else.
+    fn round(&mut self) {
+        for (to, from) in self.obs_f32.iter_mut().zip(&self.obs) {
+            *to = *from as f32;
+        }
+    }
+}
