@@ -1,13 +1,13 @@
 //! Learning of an ensemble of critics by clipped double Q.
 
 use crate::candidates::{best_of, take};
-use crate::{Batch, Metrics, Random, in_range};
+use crate::{Aggregate, Batch, Metrics, Random, in_range, td};
 use networks::{
-    Adam, AdamConfig, Aggregate, Counter, CriticKind, Critics, CriticsConfig, NormMode, Params,
-    Renorm, TdErrors, TdTarget, merge_state, td_errors,
+    Adam, AdamConfig, Counter, CriticKind, Critics, CriticsConfig, NormMode, Params, Renorm,
+    merge_state, with_slope,
 };
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// `[critic]`: the ensemble and its optimiser, the same keys for every algorithm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -115,21 +115,22 @@ impl CriticLearner {
 
     /// [`value`](Self::value) with the members' values joined in another way.
     pub fn value_by(&self, aggregate: Aggregate, obs: &Tensor, action: &Tensor) -> Tensor {
-        let frozen = self.online.frozen();
+        let (frozen, mode) = (self.online.frozen(), NormMode::Running);
         if !action.requires_grad() {
-            return aggregate.join(&self.critics.forward(frozen, obs, action));
+            return aggregate.join(&self.critics.forward(frozen, obs, action, mode));
         }
-        // The critics' part of the chain rule is done here, and its result
-        // enters the graph as a constant: q at this action, with its slope.
-        let (q, slope) = self.critics.value_and_slope(frozen, obs, action, aggregate);
-        let step = slope * (action - action.detach());
-        q + step.sum_dim_intlist(&[1i64][..], false, None)
+        // The chain rule through the critics, without a graph of their operations.
+        let leaf = action.detach().set_requires_grad(true);
+        let pass = self.critics.record(frozen, obs, &leaf, mode);
+        let (value, d_q) = aggregate.join_with_derivative(&pass.q);
+        with_slope(value, action, pass.action_gradient(&d_q))
     }
 
     /// Q'(s, a) of the target ensemble (for `crossq` the online one): (B), without gradients.
     pub fn target_value(&self, obs: &Tensor, action: &Tensor) -> Tensor {
+        let _guard = tch::no_grad_guard();
         let frozen = self.target.as_ref().unwrap_or(&self.online).frozen();
-        let q = self.critics.forward(frozen, obs, action);
+        let q = self.critics.forward(frozen, obs, action, NormMode::Running);
         Aggregate::Min.join(&q)
     }
 
@@ -162,35 +163,45 @@ impl CriticLearner {
         next_action: &Tensor,
         next_bonus: Option<&Tensor>,
     ) -> Metrics {
+        // The loss's gradient is known in closed form: no graph is needed.
         let _guard = tch::no_grad_guard();
-        let p = self.online.frozen();
-        let rows = batch.len();
-        let input = Tensor::cat(&[&batch.obs, &batch.action], 1);
-        let (pass, next_q) = match &self.target {
+        let (p, rows) = (self.online.trainable(), batch.len());
+        let (pass, q, next_q) = match &self.target {
             Some(target) => {
-                let next_q = self.critics.forward(target.frozen(), &batch.next_obs, next_action);
-                (self.critics.pass(p, &input, NormMode::Running), Some(next_q))
+                let (p_next, mode) = (target.frozen(), NormMode::Running);
+                let next_q = self.critics.forward(p_next, &batch.next_obs, next_action, mode);
+                let pass = self.critics.record(p, &batch.obs, &batch.action, mode);
+                let q = pass.q.shallow_clone();
+                (pass, q, next_q)
             }
             None => {
                 // CrossQ: both pairs in one pass, so that both are normalised
                 // by the statistics of their union.
                 let renorm = self.config.renorm && self.updates() >= self.config.renorm_warmup;
                 let mode = NormMode::Batch(renorm.then_some(RENORM));
-                let next_input = Tensor::cat(&[&batch.next_obs, next_action], 1);
-                (self.critics.pass(p, &Tensor::cat(&[input, next_input], 0), mode), None)
+                let obs = Tensor::cat(&[&batch.obs, &batch.next_obs], 0);
+                let action = Tensor::cat(&[&batch.action, next_action], 0);
+                let pass = self.critics.record(p, &obs, &action, mode);
+                let (q, next_q) = (pass.q.narrow(1, 0, rows), pass.q.narrow(1, rows, rows));
+                (pass, q, next_q)
             }
         };
-        let next = next_q.as_ref().map_or((&pass.q, rows), |next_q| (next_q, 0));
-        let target = TdTarget { aggregate: Aggregate::Min, gamma: self.config.gamma };
-        let outcome = (&batch.reward, &batch.terminated);
-        let TdErrors { loss, d_q, q_mean } = td_errors(&target, &pass.q, next, outcome, next_bonus);
-        let gradient = pass.parameter_gradient(&d_q);
+        let next_value = Aggregate::Min.join(&next_q);
+        let next_value = next_bonus.map_or(next_value.shallow_clone(), |bonus| next_value + bonus);
+        let y = td::target(self.config.gamma, &batch.reward, &batch.terminated, &next_value);
+        let (loss, mut d_q) = td::loss(&q, &y);
+        if self.target.is_none() {
+            // The next pairs' values are no part of the loss.
+            d_q = d_q.constant_pad_nd([0, rows]);
+        }
+        let gradient = pass.parameter_gradient(&self.online, &d_q);
         self.adam.step(&mut self.online, &gradient);
         if self.updates.raise() % self.config.target_interval == 0
             && let Some(target) = &mut self.target
         {
-            target.track(&self.online, self.config.tau);
+            target.polyak(&self.online, self.config.tau);
         }
+        let q_mean = q.mean(Kind::Double).to_kind(q.kind());
         Metrics::from([("critic_loss", &loss), ("q_mean", &q_mean)])
     }
 

@@ -15,6 +15,7 @@ mod obs_norm;
 pub mod presets;
 mod random;
 mod scale;
+mod td;
 mod temperature;
 
 pub use actor::ActorConfig;
@@ -26,6 +27,7 @@ pub use metrics::{Diverged, Metrics};
 pub use obs_norm::ObsNorm;
 pub use random::{Random, stream};
 pub use scale::{ObjectiveConfig, QScale, RunningMean, Scale};
+pub use td::Aggregate;
 pub use temperature::{Temperature, TemperatureConfig};
 
 use networks::{StateError, load_state};

@@ -229,7 +229,7 @@ impl Dpmd {
         let loss = self.policy.loss(p, &obs, &action, &weight, &noise.denoising);
         let gradient = self.actor.gradient(&loss);
         self.actor_adam.step(&mut self.actor, &gradient);
-        self.lagged.track(&self.actor, self.config.mirror.policy_tau);
+        self.lagged.polyak(&self.actor, self.config.mirror.policy_tau);
         Metrics::from([("actor_loss", &loss), ("alpha", &lambda), ("grad_norm", &gradient.norm())])
     }
 

@@ -1,7 +1,9 @@
 //! A Gaussian policy squashed by tanh (SAC, Haarnoja et al. 2018b, appendix C).
 
 use agent::{ActorConfig, ObsNorm, Random};
-use networks::{Linear, Mlp, Params, ParamsBuilder, squashed_gaussian, squashed_log_prob};
+use networks::{
+    Linear, Mlp, Params, ParamsBuilder, squashed_action, squashed_gaussian, squashed_log_prob,
+};
 use tch::{Device, Kind, Tensor};
 
 /// Range of the head's log standard deviation, as in Stable-Baselines3.
@@ -89,6 +91,12 @@ impl GaussianPolicy {
         let heads = self.heads(p, obs);
         let (action, log_prob) = squashed_gaussian(&heads, noise, LOG_STD_RANGE);
         Sample { action, log_prob }
+    }
+
+    /// The action that [`sample`](Self::sample) draws, and nothing else; outside of any
+    /// graph.
+    pub fn action(&self, p: &[Tensor], obs: &Tensor, noise: &Tensor) -> Tensor {
+        squashed_action(&self.heads(p, obs), noise, LOG_STD_RANGE)
     }
 
     /// log pi(a | s) of actions tanh(raw), raw (B, act): (B).

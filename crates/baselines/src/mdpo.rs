@@ -222,7 +222,7 @@ impl Mdpo {
         self.config.temperature.step(&mut self.temperature, &entropy, self.policy.act_dim());
         let MirrorConfig { policy_tau, policy_interval, .. } = self.config.mirror;
         if self.actor_updates.raise() % policy_interval == 0 {
-            self.lagged.track(&self.actor, policy_tau);
+            self.lagged.polyak(&self.actor, policy_tau);
         }
         Metrics::from([
             ("actor_loss", &loss),
@@ -274,7 +274,7 @@ impl Agent for Mdpo {
         };
         let rows = repeat_rows(obs, k);
         let noise = normal(rng, &[rows.size()[0], self.policy.act_dim()], self.device);
-        let action = self.policy.sample(p, &rows, &noise).action;
+        let action = self.policy.action(p, &rows, &noise);
         self.critic.choose(&rows, &action, k)
     }
 

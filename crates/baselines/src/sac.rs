@@ -170,7 +170,7 @@ impl Agent for Sac {
         };
         let rows = repeat_rows(obs, k);
         let noise = normal(rng, &[rows.size()[0], policy.act_dim()], self.device);
-        let action = policy.sample(p, &rows, &noise).action;
+        let action = policy.action(p, &rows, &noise);
         self.critic.choose(&rows, &action, k)
     }
 

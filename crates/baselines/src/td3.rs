@@ -3,12 +3,10 @@
 
 use agent::candidates::repeat_rows;
 use agent::{
-    ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, Metrics, ObsNorm,
-    Random, in_range,
+    ActMode, ActorConfig, Agent, AgentConfig, Aggregate, Batch, CriticConfig, CriticLearner,
+    Metrics, ObsNorm, Random, in_range,
 };
-use networks::{
-    Adam, Aggregate, CriticKind, Linear, Mlp, Params, ParamsBuilder, merge_state, normal,
-};
+use networks::{Adam, CriticKind, Linear, Mlp, Params, ParamsBuilder, merge_state, normal};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -154,7 +152,7 @@ impl Td3 {
         let gradient = self.actor.gradient(&loss);
         self.actor_adam.step(&mut self.actor, &gradient);
         if let Some(target) = &mut self.actor_target {
-            target.track(&self.actor, self.config.critic.tau);
+            target.polyak(&self.actor, self.config.critic.tau);
         }
         Metrics::from([("actor_loss", &loss), ("grad_norm", &gradient.norm())])
     }

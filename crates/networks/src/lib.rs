@@ -1,35 +1,45 @@
 //! LibTorch-backed networks.
 //!
-//! The plan of the house: an *architecture* ([`Mlp`], [`Critics`]) holds no
-//! numbers, only where its tensors lie in a list; the numbers are a
-//! [`Params`], one flat vector per network. A forward pass takes both, so the
-//! online network, its target, a lagged copy and a frozen view run through the
-//! same code, and the optimiser ([`Adam`]), Polyak averaging and checks for
-//! NaN are a few operations on one vector each.
+//! An *architecture* ([`Mlp`], [`Critics`]) has no numbers, only the positions of its
+//! tensors in a list; the numbers are a [`Params`], one flat vector per network. A
+//! forward pass takes both, so the online network, its target, an average over updates
+//! and a frozen view run through the same code, and the optimiser ([`Adam`]), Polyak
+//! averaging and checks for NaN are a few operations on one vector each.
+//!
+//! In `f32` on the CPU, passes and optimiser are code of our own (`cpu`); on other
+//! devices and in `f64` they are LibTorch's operations. One place decides: `op.rs`.
+
+#![deny(unsafe_code)]
 
 mod adam;
 mod counter;
 mod cpu;
 mod critic;
 mod gaussian;
+mod layout;
 mod mlp;
 mod node;
 mod norm;
+mod op;
 mod params;
 mod pool;
 mod random;
+mod slope;
+mod storage;
 mod time;
 
 pub use adam::{Adam, AdamConfig};
 pub use counter::Counter;
 pub use cpu::multiplications;
-pub use critic::{
-    Aggregate, CriticKind, CriticPass, Critics, CriticsConfig, TdErrors, TdTarget, td_errors,
+pub use critic::{CriticKind, CriticPass, Critics, CriticsConfig};
+pub use gaussian::{
+    gaussian_log_density, squashed_action, squashed_gaussian, squashed_log_prob, tanh_log_slope,
 };
-pub use gaussian::{gaussian_log_density, squashed_gaussian, squashed_log_prob, tanh_log_slope};
-pub use mlp::{Activation, Linear, Mlp};
+pub use layout::{Activation, Linear};
+pub use mlp::Mlp;
 pub use norm::{BatchNorm, LayerNorm, NormMode, Renorm};
 pub use params::{Params, ParamsBuilder, StateError, load_state, merge_state};
 pub use pool::set_threads;
 pub use random::{move_together, normal, tensor_from, uniform};
+pub use slope::with_slope;
 pub use time::TimeEmbedding;

@@ -1,202 +1,25 @@
 //! Multi-layer perceptrons: forward pass, and forward pass with a tangent.
 
-use crate::cpu::{self, Kept};
-use crate::node;
-use crate::norm::{BatchNorm, LayerNorm, NormMode};
+use crate::cpu::{self, Kept, View};
+use crate::layout::{Activation, Block, Layout, Linear};
+use crate::norm::{BatchNorm, NormMode};
+use crate::op::{Differentiable, Op, apply, handles, run};
 use crate::params::ParamsBuilder;
+use crate::pool;
+use crate::storage::{empty, values, values_mut};
 use rand::Rng;
-use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
 use tch::Tensor;
 
-/// A nonlinearity between layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Activation {
-    /// max(x, 0).
-    Relu,
-    /// x tanh(softplus(x)) (Misra 2019): smooth, which the tangent needs.
-    Mish,
-    /// x sigmoid(x).
-    Silu,
-    /// tanh(x).
-    Tanh,
-}
-
-impl Activation {
-    /// The value at `x`.
-    fn forward(self, x: &Tensor) -> Tensor {
-        match self {
-            Self::Relu => x.relu(),
-            Self::Mish => x.mish(),
-            Self::Silu => x.silu(),
-            Self::Tanh => x.tanh(),
-        }
-    }
-
-    /// The directional derivative at `x` along `dx`. The Jacobian is diagonal,
-    /// so LibTorch's fused backward kernels compute just that.
-    fn tangent(self, x: &Tensor, dx: &Tensor) -> Tensor {
-        match self {
-            Self::Relu => dx * x.gt(0.0).to_kind(x.kind()),
-            Self::Mish => {
-                // tanh(softplus(x)) = n / (n + 2) with e = exp(x), n = e (e + 2).
-                // Beyond x = 20 the ratio is 1, and e stays finite.
-                let e = x.clamp_max(20.0).exp();
-                let n = &e * (&e + 2.0);
-                let d = &n + 2.0;
-                // d/dx of n / (n + 2) is 4 e (e + 1) / (n + 2)^2.
-                let slope = (x * 4.0 * &e * (e + 1.0) / &d + n) / d;
-                dx * slope
-            }
-            Self::Silu => x.silu_backward(dx),
-            Self::Tanh => {
-                let y = x.tanh();
-                dx * (1.0 - &y * &y)
-            }
-        }
-    }
-}
-
-/// A linear layer y = x W^T + b; W is stored (outputs, inputs) as in PyTorch.
+/// A multi-layer perceptron: hidden layers, and one or several linear heads on the
+/// last of them.
 #[derive(Debug, Clone)]
-pub struct Linear {
-    pub(crate) weight: usize,
-    pub(crate) bias: usize,
-    pub(crate) inputs: i64,
-    pub(crate) outputs: i64,
-}
-
-impl Linear {
-    /// A layer that starts as PyTorch's do: uniform in +-1/sqrt(inputs).
-    /// (`tch::nn::linear` starts its weights differently.)
-    pub fn new(
-        builder: &mut ParamsBuilder,
-        name: &str,
-        inputs: i64,
-        outputs: i64,
-        rng: &mut impl Rng,
-    ) -> Self {
-        let bound = 1.0 / (inputs as f64).sqrt();
-        let weight = builder.uniform(format!("{name}.weight"), &[outputs, inputs], bound, rng);
-        let bias = builder.uniform(format!("{name}.bias"), &[outputs], bound, rng);
-        Self { weight, bias, inputs, outputs }
-    }
-
-    /// A layer that starts with zero weights and the given bias.
-    pub fn constant(
-        builder: &mut ParamsBuilder,
-        name: &str,
-        inputs: i64,
-        outputs: i64,
-        bias: f64,
-    ) -> Self {
-        let weight = builder.constant(format!("{name}.weight"), &[outputs, inputs], 0.0);
-        let bias = builder.constant(format!("{name}.bias"), &[outputs], bias as f32);
-        Self { weight, bias, inputs, outputs }
-    }
-
-    fn forward(&self, p: &[Tensor], x: &Tensor) -> Tensor {
-        x.linear(&p[self.weight], Some(&p[self.bias]))
-    }
-
-    fn tangent(&self, p: &[Tensor], dx: &Tensor) -> Tensor {
-        dx.linear(&p[self.weight], None::<&Tensor>)
-    }
-}
-
-/// A hidden layer: linear, then the nonlinearity, with normalisation before it
-/// (LayerNorm) or after it (BatchNorm, as CrossQ has it).
-#[derive(Debug)]
-pub(crate) struct Block {
-    pub linear: Linear,
-    pub layer_norm: Option<LayerNorm>,
-    pub batch_norm: Option<BatchNorm>,
-}
-
-/// Where the tensors of a network lie in its list of parameters.
-#[derive(Debug)]
-pub(crate) struct Layout {
-    pub input_norm: Option<BatchNorm>,
-    pub blocks: Vec<Block>,
-    pub heads: Vec<Linear>,
-    pub activation: Activation,
-}
-
-impl Layout {
-    pub fn batch_norms(&self) -> impl Iterator<Item = &BatchNorm> {
-        self.input_norm.iter().chain(self.blocks.iter().filter_map(|b| b.batch_norm.as_ref()))
-    }
-
-    pub fn has_batch_norm(&self) -> bool {
-        self.batch_norms().next().is_some()
-    }
-
-    /// Whether there is no normalisation at all.
-    pub fn is_plain(&self) -> bool {
-        !self.has_batch_norm() && self.blocks.iter().all(|block| block.layer_norm.is_none())
-    }
-
-    /// The positions of all parameters, in the order of the layers.
-    pub fn parameters(&self) -> Vec<usize> {
-        let norm = |norm: &BatchNorm| [norm.weight, norm.bias];
-        let linear = |linear: &Linear| [linear.weight, linear.bias];
-        let mut all: Vec<usize> = self.input_norm.iter().flat_map(norm).collect();
-        for block in &self.blocks {
-            all.extend(linear(&block.linear));
-            all.extend(block.layer_norm.iter().flat_map(|norm| [norm.weight, norm.bias]));
-            all.extend(block.batch_norm.iter().flat_map(norm));
-        }
-        all.extend(self.heads.iter().flat_map(linear));
-        all
-    }
-
-    /// The forward pass as operations of LibTorch: on a GPU, and in `f64`.
-    fn operations(&self, p: &[Tensor], stats: &[Tensor], x: &Tensor, mode: NormMode) -> Tensor {
-        let normed = |norm: &Option<BatchNorm>, h: Tensor| match norm {
-            Some(norm) => norm.forward(p, stats, &h, mode),
-            None => h,
-        };
-        let mut h = normed(&self.input_norm, x.shallow_clone());
-        for block in &self.blocks {
-            let mut y = block.linear.forward(p, &h);
-            if let Some(norm) = &block.layer_norm {
-                y = norm.forward(p, &y);
-            }
-            h = normed(&block.batch_norm, self.activation.forward(&y));
-        }
-        let outputs: Vec<Tensor> = self.heads.iter().map(|head| head.forward(p, &h)).collect();
-        if outputs.len() == 1 { outputs[0].shallow_clone() } else { Tensor::cat(&outputs, 1) }
-    }
-
-    /// Value and tangent as operations of LibTorch. Forward-mode differentiation
-    /// by hand, since `tch` has none: each layer carries (value, tangent).
-    fn tangent_operations(&self, p: &[Tensor], x: &Tensor, dx: &Tensor) -> (Tensor, Tensor) {
-        let (mut h, mut dh) = (x.shallow_clone(), dx.shallow_clone());
-        for block in &self.blocks {
-            let (y, dy) = (block.linear.forward(p, &h), block.linear.tangent(p, &dh));
-            dh = self.activation.tangent(&y, &dy);
-            h = self.activation.forward(&y);
-        }
-        let (values, tangents): (Vec<Tensor>, Vec<Tensor>) =
-            self.heads.iter().map(|head| (head.forward(p, &h), head.tangent(p, &dh))).unzip();
-        (Tensor::cat(&values, 1), Tensor::cat(&tangents, 1))
-    }
-}
-
-/// A multi-layer perceptron: hidden layers, and linear heads beside each other
-/// on the last of them.
-///
-/// In `f32` on the CPU its passes are the explicit ones of [`crate::cpu`], and a
-/// forward pass is a single node of LibTorch's graph; elsewhere they are
-/// LibTorch's operations. This is the only place where the two meet.
-#[derive(Debug, Clone)]
-pub struct Mlp(pub(crate) Arc<Layout>);
+pub struct Mlp(Arc<Layout>);
 
 impl Mlp {
-    /// `depth` hidden layers of the given width, and a head (or several) on top,
-    /// laid out by `heads` from the builder.
+    /// `depth` hidden layers of the given width, and the heads that `heads` lays out
+    /// in the builder.
     #[allow(clippy::too_many_arguments)]
     pub fn new<R: Rng>(
         builder: &mut ParamsBuilder,
@@ -219,159 +42,267 @@ impl Mlp {
         Self(Arc::new(Layout { input_norm: None, blocks, heads, activation }))
     }
 
-    /// x (B, inputs) -> (B, outputs), the heads' outputs beside each other; `p`
-    /// is the list that the network was laid out in.
+    /// x (B, inputs) -> (B, outputs), the heads' outputs in adjacent columns; `p` is
+    /// the list that the network was laid out in.
     pub fn forward(&self, p: &[Tensor], x: &Tensor) -> Tensor {
-        self.forward_with(p, &[], x, NormMode::Running)
-    }
-
-    /// The same for a network with batch normalisation, whose running statistics
-    /// are in `stats`; in `NormMode::Batch` they move.
-    pub(crate) fn forward_with(
-        &self,
-        p: &[Tensor],
-        stats: &[Tensor],
-        x: &Tensor,
-        mode: NormMode,
-    ) -> Tensor {
-        if self.explicit(p, x) {
-            self.node(p, stats, x, mode)
-        } else {
-            self.0.operations(p, stats, x, mode)
-        }
-    }
-
-    /// The explicit forward pass as one node of the graph, a function of `x` and of
-    /// the parameters that require gradients.
-    fn node(&self, p: &[Tensor], stats: &[Tensor], x: &Tensor, mode: NormMode) -> Tensor {
-        let parameters = self.0.parameters();
-        let mut inputs = vec![x];
-        inputs.extend(parameters.iter().map(|at| &p[*at]));
-        let in_graph = node::in_graph(&inputs);
-        let (mut output, kept) = cpu::forward(&self.0, p, stats, x, mode, in_graph);
-        let Some(kept) = kept else { return output };
-        let (layout, all, all_stats) = (self.0.clone(), handles(p), handles(stats));
-        let shapes: Vec<(i64, Vec<i64>)> =
-            inputs[1..].iter().map(|tensor| (tensor.numel() as i64, tensor.size())).collect();
-        let way_back = move |gradient: &Tensor, wanted: &[bool]| {
-            let count = shapes.iter().map(|(count, _)| count).sum::<i64>();
-            let mut flat = wanted[1..]
-                .contains(&true)
-                .then(|| Tensor::empty([count], (gradient.kind(), gradient.device())));
-            let (p, stats) = (&all, &all_stats);
-            let columns = wanted[0].then_some(0..layout.blocks[0].linear.inputs as usize);
-            let input = cpu::backward(&layout, p, stats, &kept, gradient, columns, flat.as_mut());
-            let mut gradients = vec![input];
-            let mut offset = 0;
-            for ((count, shape), wanted) in shapes.iter().zip(&wanted[1..]) {
-                let part = flat.as_ref().filter(|_| *wanted);
-                gradients.push(part.map(|flat| flat.narrow(0, offset, *count).view(&shape[..])));
-                offset += count;
-            }
-            gradients
-        };
-        node::attach(&mut output, &inputs, Box::new(way_back));
-        output
-    }
-
-    /// The same, with what its gradients need, outside of any graph of the caller's.
-    pub(crate) fn pass(&self, p: &[Tensor], stats: &[Tensor], x: &Tensor, mode: NormMode) -> Pass {
-        if self.explicit(p, x) {
-            let (output, kept) = cpu::forward(&self.0, p, stats, x, mode, true);
-            let way_back = WayBack::Explicit {
-                network: self.clone(),
-                p: handles(p),
-                stats: handles(stats),
-                kept: Box::new(kept.expect("asked for")),
-            };
-            return Pass { output, way_back };
-        }
-        self.pass_by_operations(p, stats, x, mode)
-    }
-
-    pub(crate) fn pass_by_operations(
-        &self,
-        p: &[Tensor],
-        stats: &[Tensor],
-        x: &Tensor,
-        mode: NormMode,
-    ) -> Pass {
-        let leaf = |tensor: &Tensor| tensor.detach().set_requires_grad(true);
-        let input = leaf(x);
-        let p: Vec<Tensor> = p.iter().map(leaf).collect();
-        let graph = tch::with_grad(|| self.0.operations(&p, stats, &input, mode));
-        let leaves = self.0.parameters().into_iter().map(|at| p[at].shallow_clone()).collect();
-        Pass { output: graph.detach(), way_back: WayBack::Graph { graph, input, leaves } }
+        apply(Forward {
+            networks: vec![self.0.clone()],
+            p: handles(p),
+            stats: Vec::new(),
+            x: vec![x.shallow_clone()],
+            mode: NormMode::Running,
+        })
     }
 
     /// Value at `x` and directional derivative along `dx` in one pass, each
     /// (B, outputs): the cost of two forward passes. Only for networks without
-    /// normalisation; outside of a graph on the CPU.
+    /// normalisation; outside of any graph.
     pub fn jvp(&self, p: &[Tensor], x: &Tensor, dx: &Tensor) -> (Tensor, Tensor) {
-        if self.explicit(p, x) {
-            cpu::tangent(&self.0, p, x, dx)
-        } else {
-            self.0.tangent_operations(p, x, dx)
+        run(Tangent { network: &self.0, p, x, dx })
+    }
+}
+
+/// The forward pass of networks that share one input, such as an ensemble's members:
+/// (networks * B, outputs), one network's rows after another's.
+pub(crate) struct Forward {
+    pub networks: Vec<Arc<Layout>>,
+    /// The parameters of all networks, in the list that they were laid out in.
+    pub p: Vec<Tensor>,
+    /// Running statistics of batch normalisation; they move in `NormMode::Batch`.
+    pub stats: Vec<Tensor>,
+    /// Columns of the input, (B, n) each. A gradient is computed for those that want
+    /// one only.
+    pub x: Vec<Tensor>,
+    pub mode: NormMode,
+}
+
+impl Forward {
+    fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        self.networks.iter().flat_map(|network| network.parameters()).map(|at| &self.p[at])
+    }
+
+    /// x (B, inputs).
+    fn input(&self) -> Tensor {
+        match &self.x[..] {
+            [x] => x.contiguous(),
+            parts => Tensor::cat(parts, 1),
         }
     }
 
-    fn explicit(&self, p: &[Tensor], x: &Tensor) -> bool {
-        cpu::handles(x) && cpu::handles(&p[self.0.heads[0].weight])
+    /// The networks over the numbers of their tensors.
+    ///
+    /// # Safety
+    /// While they live, nobody writes to parameters or statistics.
+    #[expect(unsafe_code, reason = "passes the promise on")]
+    unsafe fn views(&self) -> Vec<View<'_>> {
+        let view = |network: &Arc<Layout>| {
+            // SAFETY: the caller's promise.
+            unsafe { View::new(network, &self.p, &self.stats, self.mode) }
+        };
+        self.networks.iter().map(view).collect()
+    }
+
+    /// The forward form on the CPU; with `keep`, what the backward form needs of each
+    /// network.
+    fn explicit(&self, keep: bool) -> (Tensor, Vec<Kept>) {
+        let x = self.input();
+        let (rows, outputs) = (x.size()[0] as usize, self.networks[0].outputs());
+        let mut y = empty(self.networks.len() * rows, outputs);
+        // SAFETY: `y` is new. Parameters and statistics are written by an optimiser's
+        // step, by loading, and below, and never during a pass: `pool::run` returns
+        // after the last of its jobs.
+        #[expect(unsafe_code, reason = "reads and writes the storage of tensors")]
+        let (views, x, mut y_left) = unsafe { (self.views(), values(&x), values_mut(&mut y)) };
+        let jobs = views.iter().map(|view| {
+            let y = y_left.split_off_mut(..rows * outputs).expect("rows of every network");
+            move || cpu::forward(view, x, y, keep)
+        });
+        let (moments, kept): (Vec<_>, Vec<_>) = pool::run(jobs.collect()).into_iter().unzip();
+        drop(views);
+        for (network, moments) in self.networks.iter().zip(moments) {
+            // SAFETY: the views are gone.
+            #[expect(unsafe_code, reason = "writes the storage of tensors")]
+            unsafe {
+                cpu::move_running_statistics(network, &self.stats, &moments);
+            }
+        }
+        (y, kept.into_iter().flatten().collect())
+    }
+
+    /// The columns of the input that each part of it is.
+    fn parts(&self) -> Vec<Range<usize>> {
+        let mut first = 0;
+        let range = |x: &Tensor| {
+            let width = x.size()[1] as usize;
+            first += width;
+            first - width..first
+        };
+        self.x.iter().map(range).collect()
     }
 }
 
-/// Tensors that share the storage of others: they can move to another thread.
-pub(crate) fn handles(tensors: &[Tensor]) -> Vec<Tensor> {
-    tensors.iter().map(Tensor::shallow_clone).collect()
+impl Op for Forward {
+    type Output = Tensor;
+
+    fn inputs(&self) -> Vec<&Tensor> {
+        self.x.iter().chain(self.parameters()).collect()
+    }
+
+    fn cpu(self) -> Tensor {
+        self.explicit(false).0
+    }
+
+    fn fallback(self) -> Tensor {
+        let (x, p, stats, mode) = (self.input(), &self.p, &self.stats, self.mode);
+        let outputs: Vec<Tensor> =
+            self.networks.iter().map(|network| network.operations(p, stats, &x, mode)).collect();
+        cat(outputs, 0)
+    }
 }
 
-/// A forward pass that remembers the way back.
-pub(crate) struct Pass {
-    /// (B, outputs)
-    pub output: Tensor,
-    way_back: WayBack,
-}
+impl Differentiable for Forward {
+    type Kept = Vec<Kept>;
 
-enum WayBack {
-    Explicit { network: Mlp, p: Vec<Tensor>, stats: Vec<Tensor>, kept: Box<Kept> },
-    Graph { graph: Tensor, input: Tensor, leaves: Vec<Tensor> },
-}
+    fn forward(&self) -> (Tensor, Self::Kept) {
+        self.explicit(true)
+    }
 
-impl Pass {
-    /// Of a scalar whose gradient with respect to the output is `d_output`
-    /// (B, outputs): the gradient with respect to some columns of the input, where
-    /// they are wanted, (B, columns). That of the parameters is written to
-    /// `parameters`, a vector with their numbers in their order, where there is one.
-    pub fn back(
-        self,
+    fn backward(
+        &self,
+        kept: &Self::Kept,
         d_output: &Tensor,
-        wanted: Option<Range<usize>>,
-        mut parameters: Option<Tensor>,
-    ) -> Option<Tensor> {
-        match self.way_back {
-            WayBack::Explicit { network, p, stats, kept } => {
-                let into = parameters.as_mut();
-                cpu::backward(&network.0, &p, &stats, &kept, d_output, wanted, into)
-            }
-            WayBack::Graph { graph, input, leaves } => {
-                let scalar = tch::with_grad(|| (graph * d_output).sum(None));
-                let mut of: Vec<&Tensor> = wanted.is_some().then_some(&input).into_iter().collect();
-                if parameters.is_some() {
-                    of.extend(&leaves);
-                }
-                let mut gradients = Tensor::run_backward(&[scalar], &of, false, false);
-                let input = wanted.map(|columns| {
-                    let (first, count) = (columns.start as i64, columns.len() as i64);
-                    gradients.remove(0).narrow(1, first, count)
-                });
-                if let Some(into) = &mut parameters {
-                    let flat: Vec<Tensor> = gradients.iter().map(|g| g.reshape([-1])).collect();
-                    into.copy_(&Tensor::cat(&flat, 0));
-                }
-                input
-            }
+        wanted: &[bool],
+    ) -> Vec<Option<Tensor>> {
+        let members = self.networks.len();
+        let rows = d_output.size()[0] as usize / members;
+        let (x_wanted, p_wanted) = wanted.split_at(self.x.len());
+        let parts = self.parts();
+        // From the first column that wants a gradient to the last.
+        let mut reached = parts.iter().zip(x_wanted).filter(|(_, wanted)| **wanted);
+        let columns = match (reached.next(), reached.next_back()) {
+            (None, _) => 0..0,
+            (Some((first, _)), last) => first.start..last.map_or(first, |(last, _)| last).end,
+        };
+        // One vector for the gradients of all parameters.
+        let numbers = |network: &Arc<Layout>| -> usize {
+            network.parameters().into_iter().map(|at| self.p[at].numel()).sum()
+        };
+        let numbers: Vec<usize> = self.networks.iter().map(numbers).collect();
+        let count = if p_wanted.contains(&true) { numbers.iter().sum() } else { 0 };
+
+        let d_output = d_output.contiguous();
+        let (mut d_x, mut d_p) = (empty(members * rows, columns.len()), empty(1, count));
+        // SAFETY: `d_x` and `d_p` are new; for the others see `explicit`.
+        #[expect(unsafe_code, reason = "reads and writes the storage of tensors")]
+        let (views, mut d_y, mut d_x_left, mut d_p_left) = unsafe {
+            (self.views(), values(&d_output), values_mut(&mut d_x), values_mut(&mut d_p))
+        };
+        let jobs = views.iter().zip(&numbers).zip(kept).map(|((view, numbers), kept)| {
+            let columns = columns.clone();
+            let d_y = d_y.split_off(..rows * view.outputs).expect("rows of every network");
+            let d_x = d_x_left.split_off_mut(..rows * columns.len()).expect("as many rows");
+            let d_p = d_p_left.split_off_mut(..*numbers); // none where no gradient is wanted
+            move || cpu::backward(view, kept, d_y, columns, d_x, d_p)
+        });
+        pool::run(jobs.collect());
+        drop(views);
+
+        // (Each operation takes microseconds, of numbers that nobody wants too.)
+        if !columns.is_empty() && members > 1 {
+            let of_network = |i: usize| d_x.narrow(0, (i * rows) as i64, rows as i64);
+            d_x = (0..members).map(of_network).reduce(|sum, d| sum + d).expect("a network");
         }
+        let d_x = parts.iter().zip(x_wanted).map(|(part, wanted)| {
+            let first = part.start as i64 - columns.start as i64;
+            wanted.then(|| match part == &columns {
+                true => d_x.shallow_clone(),
+                false => d_x.narrow(1, first, part.len() as i64),
+            })
+        });
+        let sizes: Vec<i64> = self.parameters().map(|p| p.numel() as i64).collect();
+        let d_p = if count > 0 { d_p.view(-1).split_with_sizes(&sizes, 0) } else { Vec::new() };
+        let mut d_p = d_p.into_iter();
+        let d_p = self.parameters().zip(p_wanted).map(|(p, wanted)| {
+            let d = d_p.next().filter(|_| *wanted)?;
+            Some(if p.dim() == 1 { d } else { d.view(p.size().as_slice()) })
+        });
+        d_x.chain(d_p).collect()
     }
+}
+
+/// Value and directional derivative of a network without normalisation.
+struct Tangent<'a> {
+    network: &'a Arc<Layout>,
+    p: &'a [Tensor],
+    x: &'a Tensor,
+    dx: &'a Tensor,
+}
+
+impl Op for Tangent<'_> {
+    type Output = (Tensor, Tensor);
+
+    fn inputs(&self) -> Vec<&Tensor> {
+        let parameters = self.network.parameters().into_iter().map(|at| &self.p[at]);
+        [self.x, self.dx].into_iter().chain(parameters).collect()
+    }
+
+    fn cpu(self) -> (Tensor, Tensor) {
+        assert!(self.network.is_plain(), "tangents are for networks without normalisation");
+        let (x, dx) = (self.x.contiguous(), self.dx.contiguous());
+        let rows = x.size()[0] as usize;
+        let [mut y, mut dy] = [(); 2].map(|()| empty(rows, self.network.outputs()));
+        // SAFETY: `y` and `dy` are new, and nobody writes to the others during a pass.
+        #[expect(unsafe_code, reason = "reads and writes the storage of tensors")]
+        unsafe {
+            let view = View::new(self.network, self.p, &[], NormMode::Running);
+            let inputs = [values(&x), values(&dx)];
+            cpu::tangent(&view, inputs, [values_mut(&mut y), values_mut(&mut dy)]);
+        }
+        (y, dy)
+    }
+
+    fn fallback(self) -> (Tensor, Tensor) {
+        self.network.tangent_operations(self.p, self.x, self.dx)
+    }
+}
+
+/// The reference forms.
+impl Layout {
+    /// The forward pass as operations of LibTorch.
+    fn operations(&self, p: &[Tensor], stats: &[Tensor], x: &Tensor, mode: NormMode) -> Tensor {
+        let normed = |norm: &Option<BatchNorm>, h: Tensor| match norm {
+            Some(norm) => norm.forward(p, stats, &h, mode),
+            None => h,
+        };
+        let mut h = normed(&self.input_norm, x.shallow_clone());
+        for block in &self.blocks {
+            let mut y = block.linear.forward(p, &h);
+            if let Some(norm) = &block.layer_norm {
+                y = norm.forward(p, &y);
+            }
+            h = normed(&block.batch_norm, self.activation.forward(&y));
+        }
+        cat(self.heads.iter().map(|head| head.forward(p, &h)).collect(), 1)
+    }
+
+    /// Value and tangent as operations of LibTorch. Forward-mode differentiation
+    /// by hand, since `tch` has none: each layer carries (value, tangent).
+    fn tangent_operations(&self, p: &[Tensor], x: &Tensor, dx: &Tensor) -> (Tensor, Tensor) {
+        let (mut h, mut dh) = (x.shallow_clone(), dx.shallow_clone());
+        for block in &self.blocks {
+            let (y, dy) = (block.linear.forward(p, &h), block.linear.tangent(p, &dh));
+            dh = self.activation.tangent(&y, &dy);
+            h = self.activation.forward(&y);
+        }
+        let (values, tangents) =
+            self.heads.iter().map(|head| (head.forward(p, &h), head.tangent(p, &dh))).unzip();
+        (cat(values, 1), cat(tangents, 1))
+    }
+}
+
+/// Tensors joined along a dimension, without a copy where there is one only.
+fn cat(mut tensors: Vec<Tensor>, dim: i64) -> Tensor {
+    if tensors.len() == 1 { tensors.remove(0) } else { Tensor::cat(&tensors, dim) }
 }
 
 #[cfg(test)]

@@ -1,15 +1,25 @@
 //! Functions with a backward pass of our own, as nodes of LibTorch's autograd
-//! graph.
+//! graph: what `torch.autograd.Function` is to Python, over the bridge of
+//! `node.cpp`.
+
+#![expect(unsafe_code, reason = "calls into and from C++")]
 
 use std::ffi::c_void;
 use std::mem::ManuallyDrop;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-/// From the gradient at the output to those at the inputs, where they are wanted.
-pub(crate) type WayBack = Box<dyn Fn(&Tensor, &[bool]) -> Vec<Option<Tensor>>>;
+/// A function with a backward pass, and what that needs.
+pub(crate) trait Function {
+    /// The tensors that it is a function of.
+    fn inputs(&self) -> Vec<&Tensor>;
 
-type Backward = unsafe extern "C" fn(
+    /// From the gradient at the output to those at the inputs, where they are wanted.
+    fn backward(&self, d_output: &Tensor, wanted: &[bool]) -> Vec<Option<Tensor>>;
+}
+
+/// [`Function::backward`] as the node calls it.
+type Callback = unsafe extern "C" fn(
     context: *mut c_void,
     gradient: *mut C_tensor,
     wanted: *const bool,
@@ -17,7 +27,7 @@ type Backward = unsafe extern "C" fn(
     inputs: usize,
 );
 
-// `node.cpp`. A `C_tensor` is an `at::Tensor`.
+// In `node.cpp`. A `C_tensor` is an `at::Tensor`.
 unsafe extern "C" {
     fn networks_in_graph(inputs: *const *const C_tensor, count: usize) -> bool;
     fn networks_attach(
@@ -25,7 +35,7 @@ unsafe extern "C" {
         inputs: *const *const C_tensor,
         count: usize,
         context: *mut c_void,
-        backward: Backward,
+        backward: Callback,
         drop: unsafe extern "C" fn(*mut c_void),
     );
 }
@@ -37,21 +47,18 @@ pub(crate) fn in_graph(inputs: &[&Tensor]) -> bool {
     unsafe { networks_in_graph(pointers.as_ptr(), pointers.len()) }
 }
 
-/// Makes `output`, newly computed, a function of `inputs` with the given backward
-/// pass.
-pub(crate) fn attach(output: &mut Tensor, inputs: &[&Tensor], way_back: WayBack) {
-    let pointers: Vec<_> = inputs.iter().map(|tensor| tensor.as_ptr()).collect();
-    let context = Box::into_raw(Box::new(way_back)).cast();
-    let output = output.as_mut_ptr();
-    // SAFETY: the pointers are of tensors that outlive the call; the node owns
-    // the context from here on and gives it to these two functions only.
-    unsafe {
-        networks_attach(output, pointers.as_ptr(), pointers.len(), context, backward, release);
-    }
+/// Makes `output`, newly computed, the function's result in the graph.
+pub(crate) fn attach(output: &mut Tensor, function: impl Function + 'static) {
+    let function: Box<Box<dyn Function>> = Box::new(Box::new(function));
+    let inputs: Vec<_> = function.inputs().iter().map(|tensor| tensor.as_ptr()).collect();
+    let (output, context) = (output.as_mut_ptr(), Box::into_raw(function).cast());
+    // SAFETY: the pointers are of tensors that the function owns. The node owns it
+    // from here on, and gives it to `call` and `release` only.
+    unsafe { networks_attach(output, inputs.as_ptr(), inputs.len(), context, call, release) };
 }
 
-/// Called by the node.
-unsafe extern "C" fn backward(
+/// Called by the node for its backward pass.
+unsafe extern "C" fn call(
     context: *mut c_void,
     gradient: *mut C_tensor,
     wanted: *const bool,
@@ -60,15 +67,15 @@ unsafe extern "C" fn backward(
 ) {
     // SAFETY: the node hands over its own context, a live tensor, and two lists
     // of as many entries as it has inputs.
-    let (way_back, gradient, wanted, gradients) = unsafe {
+    let (function, gradient, wanted, gradients) = unsafe {
         (
-            &*context.cast::<WayBack>(),
+            &*context.cast::<Box<dyn Function>>(),
             Tensor::clone_from_ptr(gradient),
             std::slice::from_raw_parts(wanted, inputs),
             std::slice::from_raw_parts_mut(gradients, inputs),
         )
     };
-    for (to, gradient) in gradients.iter_mut().zip(way_back(&gradient, wanted)) {
+    for (to, gradient) in gradients.iter_mut().zip(function.backward(&gradient, wanted)) {
         if let Some(gradient) = gradient {
             // The node owns it from here on.
             *to = ManuallyDrop::new(gradient).as_mut_ptr();
@@ -79,5 +86,5 @@ unsafe extern "C" fn backward(
 /// Called by the node when its context is no longer needed.
 unsafe extern "C" fn release(context: *mut c_void) {
     // SAFETY: made by `Box::into_raw` above, and given back once.
-    drop(unsafe { Box::from_raw(context.cast::<WayBack>()) });
+    drop(unsafe { Box::from_raw(context.cast::<Box<dyn Function>>()) });
 }

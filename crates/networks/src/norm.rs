@@ -6,7 +6,7 @@ use tch::Tensor;
 /// How a network with batch normalisation is called.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum NormMode {
-    /// Normalise with the running statistics, which stay as they are.
+    /// Normalise with the running statistics, which do not change.
     Running,
     /// Normalise with the batch's statistics and move the running ones.
     Batch(Option<Renorm>),
@@ -39,8 +39,8 @@ pub(crate) const LAYER_EPSILON: f64 = 1e-5;
 
 impl BatchNorm {
     /// A layer over `features` columns. Scale and shift go to `params`, the
-    /// running statistics to `stats`; `momentum` is the share of the running
-    /// statistics that a batch leaves in place (0.99 moves them by 1 %).
+    /// running statistics to `stats`; in `NormMode::Batch` they become
+    /// momentum running + (1 - momentum) batch.
     pub fn new(
         params: &mut ParamsBuilder,
         stats: &mut ParamsBuilder,

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Collects the tensors of a network while it is being laid out.
 ///
-/// Each `add` answers the position at which the forward pass will find it.
+/// Each addition returns the position at which the forward pass will find it.
 #[derive(Default)]
 pub struct ParamsBuilder {
     names: Vec<String>,
@@ -19,7 +19,7 @@ impl ParamsBuilder {
         Self::default()
     }
 
-    /// How many numbers they hold.
+    /// Numbers in all tensors so far.
     pub fn count(&self) -> i64 {
         self.values.len() as i64
     }
@@ -87,8 +87,8 @@ impl Params {
         &self.trainable
     }
 
-    /// The same numbers outside the graph: gradients pass through a network
-    /// that is called with these, but none is computed for them.
+    /// The tensors outside the graph: gradients pass through a network that is
+    /// called with these, but none is computed for them.
     pub fn frozen(&self) -> &[Tensor] {
         &self.frozen
     }
@@ -98,22 +98,22 @@ impl Params {
         &self.flat
     }
 
-    /// The same, to change the numbers.
+    /// All numbers as one vector, to change them.
     pub(crate) fn flat_mut(&mut self) -> &mut Tensor {
         &mut self.flat
     }
 
-    /// How many numbers there are.
+    /// Numbers in all tensors.
     pub fn count(&self) -> i64 {
         self.flat.size()[0]
     }
 
-    /// Where the numbers live.
+    /// The device of the numbers.
     pub fn device(&self) -> Device {
         self.flat.device()
     }
 
-    /// An independent copy: a target or a lagged network starts as one.
+    /// An independent copy: a target network or an average over updates starts as one.
     pub fn duplicate(&self) -> Self {
         Self::over(self.names.clone(), self.shapes.clone(), self.flat.copy())
     }
@@ -121,11 +121,17 @@ impl Params {
     /// The gradient of a scalar with respect to all parameters, as one flat
     /// vector; zero where the scalar does not depend on a parameter.
     pub fn gradient(&self, loss: &Tensor) -> Tensor {
-        let leaves = &self.trainable;
-        let gradients = Tensor::run_backward(&[loss], leaves, false, false);
+        self.join(&Tensor::run_backward(&[loss], &self.trainable, false, false))
+    }
+
+    /// Gradients of all tensors, where they are defined, as one flat vector.
+    pub(crate) fn join(&self, gradients: &[Tensor]) -> Tensor {
+        if let Some(flat) = self.as_one_vector(gradients) {
+            return flat;
+        }
         let parts: Vec<Tensor> = gradients
             .iter()
-            .zip(leaves)
+            .zip(&self.trainable)
             .map(|(gradient, leaf)| match gradient.defined() {
                 true => gradient.reshape([-1]),
                 false => leaf.zeros_like().reshape([-1]),
@@ -134,11 +140,32 @@ impl Params {
         Tensor::cat(&parts, 0)
     }
 
+    /// Tensors that follow each other in memory as one vector, without a copy: what the
+    /// explicit backward pass of a network called once returns. None for others.
+    fn as_one_vector(&self, parts: &[Tensor]) -> Option<Tensor> {
+        let first = parts.first().filter(|first| first.defined())?;
+        let size = first.kind().elt_size_in_bytes();
+        let mut end = first.data_ptr() as usize;
+        for (part, leaf) in parts.iter().zip(&self.trainable) {
+            let follows = part.defined()
+                && part.data_ptr() as usize == end
+                && part.size() == leaf.size()
+                && part.is_contiguous();
+            if !follows {
+                return None;
+            }
+            end += part.numel() * size;
+        }
+        // (An error where they follow each other, but in two allocations.)
+        first.f_as_strided([self.count()], [1], None).ok()
+    }
+
     /// Polyak averaging: `self <- (1 - tau) self + tau online`.
-    pub fn track(&mut self, online: &Params, tau: f64) {
+    pub fn polyak(&mut self, online: &Params, tau: f64) {
         let _guard = tch::no_grad_guard();
         // (`lerp_` rounds differently on processors with and without FMA.)
-        let step = (&online.flat - &self.flat) * tau;
+        let mut step = &online.flat - &self.flat;
+        let _ = step.g_mul_scalar_(tau);
         let _ = self.flat.g_add_(&step);
     }
 
@@ -235,6 +262,12 @@ mod tests {
         let grad = p.gradient(&loss);
         let expected = Tensor::from_slice(&[0f32, 0., 0., 0., 0., 0., 4., 4., 4.]);
         assert_eq!(grad, expected);
+        // Views of one vector are returned as they are; others are joined.
+        let both = Tensor::cat(&[p.flat(), p.flat()], 0);
+        let views = |second: i64| [both.narrow(0, 0, 6).view([2, 3]), both.narrow(0, second, 3)];
+        let one = p.as_one_vector(&views(6)).expect("they follow each other");
+        assert_eq!((one.data_ptr(), &one), (both.data_ptr(), p.flat()));
+        assert!(p.as_one_vector(&views(7)).is_none());
         let _ = p.flat().shallow_clone().fill_(7.0);
         assert_eq!(p.trainable()[0].double_value(&[1, 2]), 7.0);
     }
@@ -245,7 +278,7 @@ mod tests {
         let mut target = online.duplicate();
         let _ = target.flat().shallow_clone().zero_();
         let before = online.flat().copy();
-        target.track(&online, 0.25);
+        target.polyak(&online, 0.25);
         assert!(target.flat().allclose(&(&before * 0.25), 1e-6, 1e-7, false));
         assert_eq!(online.flat(), &before);
     }

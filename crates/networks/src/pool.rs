@@ -9,6 +9,8 @@
 //! sleeping thread: for a while after a region's end the workers stay awake and
 //! look for the next. That is what a general pool of threads can't promise.
 
+#![expect(unsafe_code, reason = "jobs borrow from the caller, as in a scope of threads")]
+
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +18,7 @@ use std::sync::{Arc, Mutex, RwLock, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// The threads beside the caller's.
+/// The threads that help the caller's.
 static TEAM: RwLock<Option<Team>> = RwLock::new(None);
 
 /// How long a worker looks for work before it sleeps.
@@ -27,9 +29,9 @@ thread_local! {
     static BUSY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Lets networks use `threads` threads, the caller's among them: one from the
-/// start. A setting of the process; it changes the speed, and no number, for
-/// which LibTorch's own operations are set to one thread.
+/// Lets networks use `threads` threads, including the caller's; one by default. A
+/// setting of the process, which changes the speed and no number: for that, LibTorch's
+/// own operations are set to one thread.
 ///
 /// # Panics
 /// If the system refuses a thread.
@@ -40,20 +42,22 @@ pub fn set_threads(threads: usize) {
     *team = (threads > 1).then(|| Team::new(threads - 1));
 }
 
-/// Does all jobs, beside each other where there are threads, and answers their
-/// results in order. A job that runs jobs itself does so on its own thread.
+/// Does all jobs, in parallel where there are threads, and returns their results in
+/// order. A job that runs jobs itself does so on its own thread.
 pub(crate) fn run<T: Send, Job: FnOnce() -> T + Send>(jobs: Vec<Job>) -> Vec<T> {
-    let in_turn = |jobs: Vec<Job>| jobs.into_iter().map(|job| job()).collect();
+    let in_order = |jobs: Vec<Job>| jobs.into_iter().map(|job| job()).collect();
     if jobs.len() < 2 || BUSY.get() {
-        return in_turn(jobs);
+        return in_order(jobs);
     }
     let team = TEAM.read().expect("no thread panics with the lock");
-    let Some(team) = team.as_ref() else { return in_turn(jobs) };
+    let Some(team) = team.as_ref() else {
+        return in_order(jobs);
+    };
     let _guard = match team.region.try_lock() {
         Ok(guard) => guard,
         Err(TryLockError::Poisoned(after_panic)) => after_panic.into_inner(),
         // A second caller at the same time gets no help.
-        Err(TryLockError::WouldBlock) => return in_turn(jobs),
+        Err(TryLockError::WouldBlock) => return in_order(jobs),
     };
     let results: Vec<Mutex<Option<T>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
     let queue = Mutex::new(jobs.into_iter().zip(&results));
@@ -144,7 +148,7 @@ impl Shared {
         self.state.lock().expect("no thread panics with the lock")
     }
 
-    /// A worker's life.
+    /// A worker's loop.
     fn serve(&self) {
         // A thread begins with as many threads of LibTorch's as there are cores.
         tch::set_num_threads(1);
@@ -191,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_come_in_the_order_of_the_jobs_whatever_the_threads() {
+    fn results_come_in_the_order_of_the_jobs_for_any_number_of_threads() {
         for threads in [1, 2, 3] {
             set_threads(threads);
             let nested = |i: i32| run((0..3).map(|k| move || i * 10 + k).collect());

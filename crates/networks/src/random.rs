@@ -3,10 +3,9 @@
 //! LibTorch's global generator can be neither saved nor split into streams,
 //! so every number comes from a generator that the caller owns.
 
-use crate::cpu;
 use rand::{Rng, RngExt};
 use rand_distr::{Distribution, StandardNormal};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// A tensor of standard-normal numbers, of the given shape, `f32` on `device`.
 pub fn normal(rng: &mut impl Rng, shape: &[i64], device: Device) -> Tensor {
@@ -20,8 +19,7 @@ pub fn uniform(rng: &mut impl Rng, shape: &[i64], device: Device) -> Tensor {
 
 /// A tensor with the given shape and contents (row-major), moved to `device`.
 pub fn tensor_from(data: &[f32], shape: &[i64], device: Device) -> Tensor {
-    let mut tensor = Tensor::empty(shape, (Kind::Float, Device::Cpu));
-    cpu::values_mut(&mut tensor).copy_from_slice(data);
+    let tensor = Tensor::from_slice(data).view(shape);
     if device == Device::Cpu { tensor } else { tensor.to_device(device) }
 }
 

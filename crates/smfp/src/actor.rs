@@ -133,7 +133,7 @@ impl SmfpActor {
 
         let gradient = self.params.gradient(&loss);
         self.adam.step(&mut self.params, &gradient);
-        self.lagged.track(&self.params, self.config.mirror.policy_tau);
+        self.lagged.polyak(&self.params, self.config.mirror.policy_tau);
         let entropy = self.measured_entropy(&draw, &log_prob);
         if let Some(temperature) = &mut self.temperature {
             let wanted = target(self.config.entropy.sigma_target, self.policy.act_dim());

@@ -1,67 +1,54 @@
-//! Backward passes through an [`Mlp`](crate::Mlp).
+//! The backward pass through a network.
 
+use super::activation::activate_backward;
 use super::forward::{Kept, KeptChunk};
-use super::kernels::{through_activation, transpose_matrix};
-use super::lanes::{Buffer, Lane, Panels, gather, into_panels, into_rows};
-use super::norm::{Sums, add_rows, no_sums, totals};
-use super::product::{Then, linear, weight_gradient};
+use super::lanes::{Buffer, Lane, Panels, gather, into_panels, into_rows, transpose_matrix};
+use super::norm::{Gradients as NormGradients, NormInput, Sums, add_rows, no_sums, totals};
+use super::product::{Then, count, linear, weight_gradient};
 use super::view::View;
-use super::{empty, values, values_mut};
-use crate::mlp::Layout;
 use crate::pool;
 use std::borrow::Cow;
 use std::ops::Range;
-use tch::Tensor;
 
-/// Rows of a weight's gradient that are computed by one job. They are whole sums,
-/// so it changes no number.
+/// Rows of a weight's gradient that are computed by one job. Each is a whole sum, so
+/// this changes no number.
 const GRADIENT_ROWS: usize = 256;
 
-/// From the gradient at the output (B, outputs) to that at some columns of the
-/// input, where they are wanted: (B, columns). The gradient of all parameters, in
-/// the order of [`Layout::parameters`], is written to `parameters` where there is
-/// such a vector.
+/// From the gradient `d_output` (B, outputs) to `d_input` (B, columns), that at some
+/// columns of the input; the gradient of all parameters, in the order of
+/// [`Layout::parameters`](crate::layout::Layout::parameters), to `parameters` where
+/// there is such a vector.
 pub(crate) fn backward(
-    layout: &Layout,
-    p: &[Tensor],
-    stats: &[Tensor],
+    view: &View,
     kept: &Kept,
-    d_output: &Tensor,
-    wanted: Option<Range<usize>>,
-    parameters: Option<&mut Tensor>,
-) -> Option<Tensor> {
-    let view = &View::new(layout, p, stats, kept.mode);
-    let d_output = d_output.contiguous();
-    let rows = d_output.size()[0] as usize;
+    mut d_output: &[f32],
+    columns: Range<usize>,
+    mut d_input: &mut [f32],
+    parameters: Option<&mut [f32]>,
+) {
     let all = parameters.is_some();
-    // Batch normalisation of the input has parameters of its own behind it.
-    let reached = match (&wanted, &view.input_norm) {
-        (_, Some(_)) if all => 0..view.inputs,
-        (Some(wanted), _) => wanted.clone(),
-        (None, _) => 0..0,
-    };
+    // The parameters of the input's normalisation need all columns.
+    let reached = if all && view.input_norm.is_some() { 0..view.inputs } else { columns.clone() };
     let weights = &transposed_weights(view, &reached);
-    let wanted = wanted.unwrap_or_default();
-    let mut d_input = (!wanted.is_empty()).then(|| empty(rows, wanted.len()));
-    let mut d_inputs = d_input.as_mut().map(values_mut).unwrap_or_default();
-    let mut d_outputs = values(&d_output);
-    let way = &Way { view, weights, reached, wanted, all };
-    let jobs = kept.chunks.iter().map(|kept| {
+    let shared = &Shared { view, weights, reached, columns, all };
+    let jobs = kept.0.iter().map(|kept| {
         let rows = kept.input.rows;
-        let mine = d_outputs.split_off(..rows * view.outputs).expect("rows of the pass");
-        let to = d_inputs.split_off_mut(..rows * way.wanted.len()).expect("rows of the pass");
-        move || way.back(kept, mine, to)
+        let d_y = d_output.split_off(..rows * view.outputs).expect("rows of the pass");
+        let d_x = d_input.split_off_mut(..rows * shared.columns.len()).expect("rows of the pass");
+        move || shared.backward(kept, d_y, d_x)
     });
     let gradients = pool::run(jobs.collect());
+    let rows: usize = gradients.iter().map(|chunk| chunk.d_output.rows).sum();
+    let first = view.blocks[0].linear;
+    let through = view.weights() - (first.inputs - shared.reached.len()) * first.outputs;
+    count(rows, through + if all { view.weights() } else { 0 });
     if let Some(flat) = parameters {
-        parameter_gradients(values_mut(flat), view, &kept.chunks, &gradients);
+        parameter_gradients(flat, view, &kept.0, &gradients);
     }
-    d_input
 }
 
-/// Every layer's weight as (inputs, outputs), which the way back multiplies with;
-/// the heads' beside each other. Of the first layer only the columns that are
-/// reached.
+/// Every layer's weight as (inputs, outputs), the factor of the backward pass; the
+/// heads' in adjacent columns. Of the first layer only the columns that are reached.
 fn transposed_weights(view: &View, reached: &Range<usize>) -> Vec<Buffer> {
     let jobs = (0..=view.blocks.len()).map(|layer| {
         move || match view.blocks.get(layer) {
@@ -90,13 +77,13 @@ fn transposed_weights(view: &View, reached: &Range<usize>) -> Vec<Buffer> {
     pool::run(jobs.collect())
 }
 
-/// What some rows contribute to the gradients of parameters.
+/// What a chunk of rows contributes to the gradients of parameters.
 struct Gradients {
-    /// d at the outputs of every block's linear layer.
+    /// Gradients at the outputs of every block's linear layer.
     d_linear: Vec<Panels>,
-    /// d at the heads' outputs.
+    /// The gradient at the heads' outputs.
     d_output: Panels,
-    /// Of the vectors among the parameters.
+    /// Gradients of the vectors among the parameters.
     vectors: VectorSums,
 }
 
@@ -138,29 +125,29 @@ fn add_all(sums: &mut Sums, panels: &Panels) {
     panels.iter().for_each(|panel| add_rows(sums, panel));
 }
 
-/// What is the same for all rows.
-struct Way<'a> {
+/// Shared state of a backward pass.
+struct Shared<'a> {
     view: &'a View<'a>,
     weights: &'a [Buffer],
     /// Columns of the input that gradients are computed for, and those of them that
     /// are asked for.
     reached: Range<usize>,
-    wanted: Range<usize>,
+    columns: Range<usize>,
     /// Whether parameters want gradients.
     all: bool,
 }
 
-impl Way<'_> {
-    /// Some rows from the output back to the input; the gradient there is written to
-    /// `d_input`.
-    fn back(&self, kept: &KeptChunk, d_output: &[f32], d_input: &mut [f32]) -> Gradients {
+impl Shared<'_> {
+    /// A chunk of rows from the output back to the input; the gradient there is
+    /// written to `d_input`.
+    fn backward(&self, kept: &KeptChunk, d_output: &[f32], d_input: &mut [f32]) -> Gradients {
         let view = self.view;
-        // A row whose gradient is zero needs no way back. Of a minimum over an
-        // ensemble that is every row of every member but one.
-        let loud = |d: &[f32]| d.iter().any(|d| *d != 0.0);
+        // A row whose gradient is zero is left out. Of a minimum over an ensemble that
+        // is every row of every member but one.
+        let nonzero = |d: &[f32]| d.iter().any(|d| *d != 0.0);
         let by_row = || d_output.chunks_exact(view.outputs);
-        let picked = (!self.all && !view.coupled && !by_row().all(loud)).then(|| {
-            let rows = by_row().enumerate().filter(|(_, d)| loud(d));
+        let picked = (!self.all && !view.coupled && !by_row().all(nonzero)).then(|| {
+            let rows = by_row().enumerate().filter(|(_, d)| nonzero(d));
             rows.map(|(i, _)| i).collect::<Vec<usize>>()
         });
         let all_d = to_panels(d_output, view.outputs);
@@ -168,7 +155,6 @@ impl Way<'_> {
             picked.as_ref().map(|picked| gather(panels.lanes(), panels.width, picked))
         };
         let d_output = chosen(&all_d).unwrap_or(all_d);
-        let rows = d_output.rows;
 
         let mut vectors = VectorSums::zeros(view);
         if self.all {
@@ -185,17 +171,17 @@ impl Way<'_> {
             // Without anything in between, the nonlinearity is part of the product.
             let then = match &slope {
                 _ if block.batch_norm.is_some() => Then::Nothing,
-                None => Then::ThroughRelu(&activated),
+                None => Then::ReluBackward(&activated),
                 Some(slope) => Then::Times(slope),
             };
-            let mut d = self.through_linear(i + 1, d_next, width, then);
+            let mut d = self.linear_backward(i + 1, d_next, width, then);
             if let (Some(norm), Some((_, moments))) = (&block.batch_norm, &kept.normed) {
-                let to = (&mut d_weight[..], &mut d_shift[..]);
-                let (x, relu) = ((activated.lanes(), width, 0), (rows, slope.is_none()));
-                norm.backward(d.lanes_mut(), x, relu, moments, to);
+                let x = NormInput { panels: &activated, first: 0, is_relu: slope.is_none() };
+                let gradients = NormGradients { weight: d_weight, shift: d_shift };
+                norm.backward(d.lanes_mut(), x, moments, gradients);
                 if let Some(slope) = &slope {
                     let (d, x) = (d.lanes_mut().as_flattened_mut(), activated.lanes());
-                    through_activation(d, x.as_flattened(), slope.lanes().as_flattened());
+                    activate_backward(d, x.as_flattened(), slope.lanes().as_flattened());
                 }
             }
             if let (Some(norm), Some((xhat, inverse_std))) = (&block.layer_norm, &kept.layer_norm) {
@@ -206,7 +192,8 @@ impl Way<'_> {
                 };
                 let panels = d.lanes_mut().chunks_exact_mut(width).zip(xhat.iter());
                 for ((d, xhat), inverse_std) in panels.zip(inverse_std.iter()) {
-                    norm.backward(d, xhat, inverse_std, d_weight, d_shift);
+                    let gradients = NormGradients { weight: d_weight, shift: d_shift };
+                    norm.backward(d, xhat, inverse_std, gradients);
                 }
             }
             if self.all {
@@ -215,40 +202,40 @@ impl Way<'_> {
             d_linear.push(d);
         }
         if !self.reached.is_empty() {
-            // (Where parameters want no gradients, some columns are enough.)
+            // Where parameters want no gradients, some columns are enough.
             vectors.input_norm = [self.reached.len(); 2].map(no_sums);
             let last = d_linear.last().expect("a network has blocks");
-            let mut d = self.through_linear(0, last, self.reached.len(), Then::Nothing);
+            let mut d = self.linear_backward(0, last, self.reached.len(), Then::Nothing);
             if let (Some(norm), Some((_, moments))) = (&view.input_norm, &kept.input_norm) {
                 let (norm, moments) = (norm.columns(&self.reached), moments.columns(&self.reached));
                 let x = pick(&kept.input, &chosen);
-                let x = (x.lanes(), view.inputs, self.reached.start);
-                let [d_weight, d_shift] = &mut vectors.input_norm;
-                norm.backward(d.lanes_mut(), x, (rows, false), &moments, (d_weight, d_shift));
+                let x = NormInput { panels: &x, first: self.reached.start, is_relu: false };
+                let [weight, shift] = &mut vectors.input_norm;
+                norm.backward(d.lanes_mut(), x, &moments, NormGradients { weight, shift });
             }
-            self.hand_over(&d, picked.as_deref(), d_input);
+            self.write_columns(&d, picked.as_deref(), d_input);
         }
         d_linear.reverse();
         Gradients { d_linear, d_output, vectors }
     }
 
     /// d_x = d_y W at the input of a layer, of which `width` columns are computed.
-    fn through_linear(&self, layer: usize, d_y: &Panels, width: usize, then: Then) -> Panels {
+    fn linear_backward(&self, layer: usize, d_y: &Panels, width: usize, then: Then) -> Panels {
         let mut d = Panels::new(d_y.rows, width);
         linear(&mut d, 0, &self.weights[layer], None, d_y, then);
         d
     }
 
-    /// Writes the columns that are asked for, as rows; rows without a gradient are
+    /// Writes the columns that are asked for, as rows; rows that were left out are
     /// zero.
-    fn hand_over(&self, d: &Panels, picked: Option<&[usize]>, d_input: &mut [f32]) {
-        let width = self.wanted.len();
+    fn write_columns(&self, d: &Panels, picked: Option<&[usize]>, d_input: &mut [f32]) {
+        let width = self.columns.len();
         if width == 0 {
             return;
         }
         let mut rows = vec![0.0; d.rows * d.width];
         into_rows(&mut rows, d.lanes(), d.width);
-        let first = self.wanted.start - self.reached.start;
+        let first = self.columns.start - self.reached.start;
         let rows = rows.chunks_exact(d.width).map(|row| &row[first..first + width]);
         d_input.fill(0.0);
         for (i, row) in rows.enumerate() {
@@ -285,7 +272,7 @@ fn to_panels(rows: &[f32], width: usize) -> Panels {
     panels
 }
 
-/// Part of a weight's gradient: some of its rows, from `first` on.
+/// Part of a weight's gradient: rows of it from `first` on.
 struct WeightJob<'a> {
     out: &'a mut [f32],
     first: usize,
@@ -293,9 +280,8 @@ struct WeightJob<'a> {
     layer: usize,
 }
 
-/// Writes the gradients of all parameters in the order of
-/// [`Layout::parameters`]. Those of weights are products over all rows, computed
-/// beside each other.
+/// Writes the gradients of all parameters in the order of the layers. Those of weights
+/// are products over all rows, computed in parallel.
 fn parameter_gradients(flat: &mut [f32], view: &View, kept: &[KeptChunk], gradients: &[Gradients]) {
     let mut vectors = VectorSums::zeros(view);
     gradients.iter().for_each(|part| vectors.add(&part.vectors));

@@ -1,35 +1,31 @@
-//! Forward passes through an [`Mlp`](crate::Mlp), with and without tangents.
+//! Forward passes through a network, with and without tangents.
 
-use super::kernels::{activate, through_activation};
+use super::activation::{activate, activate_backward};
 use super::lanes::{Buffer, LANES, Lane, Panels, into_panels, into_rows};
 use super::norm::Moments;
-use super::product::{Then, linear, linear_row};
+use super::product::{Then, count, linear, linear_row};
 use super::view::View;
-use super::{empty, values, values_mut};
-use crate::mlp::{Activation, Layout};
-use crate::norm::NormMode;
+use crate::layout::{Activation, Layout};
 use crate::pool;
+use crate::storage::values_mut;
 use tch::Tensor;
 
 /// Rows that go through all layers together. A constant, because it decides in
 /// which order gradients are summed; of this size because a layer's weights then
-/// stay in the second cache.
+/// stay in the second-level cache.
 const ROWS: usize = 128;
 
-/// What a forward pass leaves for its backward pass.
-pub(crate) struct Kept {
-    pub(super) chunks: Vec<KeptChunk>,
-    pub(super) mode: NormMode,
-}
+/// What a forward pass leaves for its backward pass, chunk by chunk.
+pub(crate) struct Kept(pub(super) Vec<KeptChunk>);
 
-/// That of the rows that went together.
+/// What a chunk of rows leaves.
 pub(super) struct KeptChunk {
     pub input: Panels,
     pub input_norm: Option<(Panels, Moments)>,
     pub blocks: Vec<KeptBlock>,
 }
 
-/// That of a hidden layer.
+/// What a hidden layer leaves.
 pub(super) struct KeptBlock {
     /// After the nonlinearity.
     pub activated: Panels,
@@ -57,42 +53,41 @@ impl KeptChunk {
     }
 }
 
-/// x (B, inputs) -> (B, outputs), the heads' outputs beside each other.
+/// x (B, inputs) -> y (B, outputs), the heads' outputs in adjacent columns.
 ///
-/// With `keep` it answers what [`backward`](super::backward()) needs. In
-/// `NormMode::Batch` the running statistics in `stats` move.
+/// Returns the statistics of each batch normalisation, in the order of the layers,
+/// and with `keep` what [`backward`](super::backward()) needs.
 pub(crate) fn forward(
-    layout: &Layout,
-    p: &[Tensor],
-    stats: &[Tensor],
-    x: &Tensor,
-    mode: NormMode,
+    view: &View,
+    x: &[f32],
+    y: &mut [f32],
     keep: bool,
-) -> (Tensor, Option<Kept>) {
-    let view = &View::new(layout, p, stats, mode);
-    let input = x.contiguous();
-    let rows = input.size()[0] as usize;
-    assert_eq!(input.size(), [rows as i64, view.inputs as i64], "the network's input");
-    let mut output = empty(rows, view.outputs);
-    if rows == 1 && !keep && layout.is_plain() {
-        single(view, values(&input), values_mut(&mut output));
-        return (output, None);
+) -> (Vec<Moments>, Option<Kept>) {
+    let rows = x.len() / view.inputs;
+    assert!(x.len() == rows * view.inputs, "the network has {} inputs", view.inputs);
+    assert!(y.len() == rows * view.outputs, "the network has {} outputs", view.outputs);
+    count(rows, view.weights());
+    if rows == 1 && !keep && view.is_plain() {
+        single(view, x, y);
+        return (Vec::new(), None);
     }
-    // All of them where a batch's own statistics are wanted.
+    // A batch's own statistics need all of its rows.
     let chunk = if view.coupled { rows.max(1) } else { ROWS };
-    let inputs = values(&input).chunks(chunk * view.inputs);
-    let outputs = values_mut(&mut output).chunks_mut((chunk * view.outputs).max(1));
-    let jobs = inputs.zip(outputs).map(|(x, y)| move || through(view, x, y, keep));
+    let chunks = x.chunks(chunk * view.inputs).zip(y.chunks_mut((chunk * view.outputs).max(1)));
+    let jobs = chunks.map(|(x, y)| move || forward_chunk(view, x, y, keep));
     let (moments, kept): (Vec<_>, Vec<_>) = pool::run(jobs.collect()).into_iter().unzip();
     // All chunks used the same statistics.
-    move_running_statistics(layout, stats, &moments.into_iter().next().unwrap_or_default());
-    let chunks = kept.into_iter().flatten().collect();
-    (output, keep.then_some(Kept { chunks, mode }))
+    let moments = moments.into_iter().next().unwrap_or_default();
+    (moments, keep.then(|| Kept(kept.into_iter().flatten().collect())))
 }
 
-/// Some rows through all layers; answers the statistics of each batch
-/// normalisation in order.
-fn through(view: &View, x: &[f32], y: &mut [f32], keep: bool) -> (Vec<Moments>, Option<KeptChunk>) {
+/// A chunk of rows through all layers.
+fn forward_chunk(
+    view: &View,
+    x: &[f32],
+    y: &mut [f32],
+    keep: bool,
+) -> (Vec<Moments>, Option<KeptChunk>) {
     let rows = x.len() / view.inputs;
     let mut moments = Vec::new();
     let mut input = Panels::new(rows, view.inputs);
@@ -108,7 +103,7 @@ fn through(view: &View, x: &[f32], y: &mut [f32], keep: bool) -> (Vec<Moments>, 
         let width = block.linear.outputs;
         let mut activated = Panels::new(rows, width);
         let (weight, bias) = (block.linear.weight, block.linear.bias);
-        // (Without anything in between, ReLU is part of the product.)
+        // Without a normalisation in between, ReLU is part of the product.
         let relu = view.activation == Activation::Relu;
         let then = if relu && block.layer_norm.is_none() { Then::Relu } else { Then::Nothing };
         linear(&mut activated, 0, weight, Some(bias), kept.input_of(i), then);
@@ -139,7 +134,7 @@ fn through(view: &View, x: &[f32], y: &mut [f32], keep: bool) -> (Vec<Moments>, 
     (moments, keep.then_some(kept))
 }
 
-/// The heads' outputs beside each other as rows, with or without their biases.
+/// The heads' outputs in adjacent columns of rows, with or without their biases.
 fn head_outputs(view: &View, y: &mut [f32], h: &Panels, biased: bool) {
     let mut outputs = Panels::new(h.rows, view.outputs);
     for (column, head) in view.heads() {
@@ -165,40 +160,48 @@ fn single(view: &View, x: &[f32], y: &mut [f32]) {
     }
 }
 
-/// running <- momentum running + (1 - momentum) batch, where the batch's
-/// statistics were used.
-fn move_running_statistics(layout: &Layout, stats: &[Tensor], moments: &[Moments]) {
+/// running <- momentum running + (1 - momentum) batch, where a pass used the batch's
+/// statistics.
+///
+/// # Safety
+/// Nobody else reads or writes `stats`, and no view of them is alive.
+#[expect(unsafe_code, reason = "writes through shared handles")]
+pub(crate) unsafe fn move_running_statistics(
+    layout: &Layout,
+    stats: &[Tensor],
+    moments: &[Moments],
+) {
     for (norm, moments) in layout.batch_norms().zip(moments) {
-        let Some((mean, var)) = &moments.batch else { return };
+        let Some((mean, var)) = &moments.batch else {
+            return;
+        };
         let rate = 1.0 - norm.momentum as f32;
         for (at, batch) in [(norm.mean, mean), (norm.var, var)] {
             let mut running = stats[at].shallow_clone();
-            for (running, batch) in values_mut(&mut running).iter_mut().zip(batch) {
+            // SAFETY: the caller's promise.
+            let running = unsafe { values_mut(&mut running) };
+            for (running, batch) in running.iter_mut().zip(batch) {
                 *running += (batch - *running) * rate;
             }
         }
     }
 }
 
-/// Value at `x` and directional derivative along `dx`, of a network without
-/// normalisation.
-pub(crate) fn tangent(layout: &Layout, p: &[Tensor], x: &Tensor, dx: &Tensor) -> (Tensor, Tensor) {
-    assert!(layout.is_plain(), "tangents are for networks without normalisation");
-    let view = &View::new(layout, p, &[], NormMode::Running);
-    let (x, dx) = (x.contiguous(), dx.contiguous());
-    let rows = x.size()[0] as usize;
-    let (mut value, mut slope) = (empty(rows, view.outputs), empty(rows, view.outputs));
-    let inputs = values(&x).chunks(ROWS * view.inputs).zip(values(&dx).chunks(ROWS * view.inputs));
-    let outputs = values_mut(&mut value)
-        .chunks_mut(ROWS * view.outputs)
-        .zip(values_mut(&mut slope).chunks_mut(ROWS * view.outputs));
-    let jobs = inputs.zip(outputs).map(|(x, y)| move || tangent_through(view, x, y));
+/// Value at x and directional derivative along dx, of a network without
+/// normalisation: (x, dx), each (B, inputs), to (y, dy), each (B, outputs).
+pub(crate) fn tangent(view: &View, [x, dx]: [&[f32]; 2], [y, dy]: [&mut [f32]; 2]) {
+    let rows = x.len() / view.inputs;
+    assert!(x.len() == rows * view.inputs && dx.len() == x.len(), "the network's inputs");
+    count(2 * rows, view.weights());
+    let inputs = x.chunks(ROWS * view.inputs).zip(dx.chunks(ROWS * view.inputs));
+    let outputs = y.chunks_mut(ROWS * view.outputs).zip(dy.chunks_mut(ROWS * view.outputs));
+    let jobs = inputs.zip(outputs);
+    let jobs = jobs.map(|((x, dx), (y, dy))| move || tangent_chunk(view, [x, dx], [y, dy]));
     pool::run(jobs.collect());
-    (value, slope)
 }
 
-/// Some rows and their tangents: (x, dx) to (y, dy).
-fn tangent_through(view: &View, (x, dx): (&[f32], &[f32]), (y, dy): (&mut [f32], &mut [f32])) {
+/// A chunk of rows and their tangents.
+fn tangent_chunk(view: &View, [x, dx]: [&[f32]; 2], [y, dy]: [&mut [f32]; 2]) {
     let rows = x.len() / view.inputs;
     let [mut h, mut dh] = [x, dx].map(|rows_of| {
         let mut panels = Panels::new(rows, view.inputs);
@@ -216,7 +219,7 @@ fn tangent_through(view: &View, (x, dx): (&[f32], &[f32]), (y, dy): (&mut [f32],
         let slopes = slope.as_mut().map(Panels::lanes_mut).unwrap_or_default().as_flattened_mut();
         activate(value.lanes_mut().as_flattened_mut(), view.activation, slopes);
         let activated = value.lanes().as_flattened();
-        through_activation(tangent.lanes_mut().as_flattened_mut(), activated, slopes);
+        activate_backward(tangent.lanes_mut().as_flattened_mut(), activated, slopes);
         (h, dh) = (value, tangent);
     }
     head_outputs(view, y, &h, true);

@@ -1,8 +1,8 @@
-//! Normalisation of panels, and its way back.
+//! Normalisation of panels, forward and backward.
 //!
 //! Sums over rows are taken lane by lane, and the lanes added up at the end.
 
-use super::lanes::{LANES, Lane, last_panel};
+use super::lanes::{LANES, Lane, Panels, last_panel};
 use crate::norm::{BATCH_EPSILON, LAYER_EPSILON, NormMode};
 use multiversion::multiversion;
 use std::ops::Range;
@@ -10,12 +10,12 @@ use std::ops::Range;
 /// Sums over rows: 16 partial ones for each column.
 pub(super) type Sums = Vec<Lane>;
 
-/// No sums yet, of so many columns.
+/// Sums of no rows yet.
 pub(super) fn no_sums(columns: usize) -> Sums {
     vec![[0.0; LANES]; columns]
 }
 
-/// What the partial sums come to.
+/// The totals of the partial sums.
 pub(super) fn totals(sums: &[Lane]) -> Vec<f32> {
     let total = |sums: &Lane| {
         let mut sums = *sums;
@@ -41,6 +41,13 @@ pub(super) fn add_rows(sums: &mut [Lane], panel: &[Lane]) {
     }
 }
 
+/// Gradients of the parameters of a normalisation, as sums over rows that a backward
+/// pass adds to.
+pub(super) struct Gradients<'a> {
+    pub weight: &'a mut [Lane],
+    pub shift: &'a mut [Lane],
+}
+
 /// Parameters of a layer normalisation.
 #[derive(Clone, Copy)]
 pub(super) struct LayerNormView<'a> {
@@ -50,21 +57,20 @@ pub(super) struct LayerNormView<'a> {
 
 impl LayerNormView<'_> {
     /// y <- xhat weight + shift for a panel, xhat = (y - mean) / std over each row;
-    /// xhat and 1/std are kept for the way back.
+    /// xhat and 1/std are kept for the backward pass.
     pub fn forward(&self, y: &mut [Lane], xhat: &mut [Lane], inverse_std: &mut Lane) {
         layer_norm(y, self.weight, self.shift, xhat, inverse_std);
     }
 
-    /// d from the output to the input; gradients of weight and shift are added to.
+    /// d from the output to the input.
     pub fn backward(
         &self,
         d: &mut [Lane],
         xhat: &[Lane],
         inverse_std: &Lane,
-        d_weight: &mut [Lane],
-        d_shift: &mut [Lane],
+        gradients: Gradients,
     ) {
-        through_layer_norm(d, self.weight, xhat, inverse_std, (d_weight, d_shift));
+        layer_norm_backward(d, self.weight, xhat, inverse_std, gradients);
     }
 }
 
@@ -101,16 +107,16 @@ fn layer_norm(
 }
 
 #[multiversion(targets("x86_64+avx2+fma"))]
-fn through_layer_norm(
+fn layer_norm_backward(
     d: &mut [Lane],
     weight: &[f32],
     xhat: &[Lane],
     inverse_std: &Lane,
-    (d_weight, d_shift): (&mut [Lane], &mut [Lane]),
+    gradients: Gradients,
 ) {
     let share = 1.0 / weight.len() as f32;
     let (mut mean, mut along) = ([0.0; LANES], [0.0; LANES]);
-    let gradients = d_weight.iter_mut().zip(d_shift);
+    let gradients = gradients.weight.iter_mut().zip(gradients.shift);
     for (((d, xhat), w), (d_weight, d_shift)) in d.iter_mut().zip(xhat).zip(weight).zip(gradients) {
         for l in 0..LANES {
             d_weight[l] += d[l] * xhat[l];
@@ -139,19 +145,28 @@ pub(super) struct BatchNormView<'a> {
 
 /// The statistics that a batch normalisation used.
 #[derive(Clone)]
-pub(super) struct Moments {
+pub(crate) struct Moments {
     mean: Vec<f32>,
     inverse_std: Vec<f32>,
     /// Renormalisation's r and d (1 and 0 without it).
     r: Vec<f32>,
     d: Vec<f32>,
-    /// What moves the running statistics, in `NormMode::Batch`: mean and unbiased
-    /// variance of the batch.
+    /// Mean and unbiased variance of the batch, which the running statistics move to in
+    /// `NormMode::Batch`.
     pub batch: Option<(Vec<f32>, Vec<f32>)>,
 }
 
+/// The input of a batch normalisation.
+pub(super) struct NormInput<'a> {
+    /// Panels of which the normalisation covers columns from `first` on.
+    pub panels: &'a Panels,
+    pub first: usize,
+    /// Whether it is the output of a ReLU, whose backward pass is done too.
+    pub is_relu: bool,
+}
+
 impl Moments {
-    /// Those of some columns.
+    /// The statistics of some columns.
     pub fn columns(&self, range: &Range<usize>) -> Self {
         let part = |all: &[f32]| all[range.clone()].to_vec();
         Self {
@@ -165,7 +180,7 @@ impl Moments {
 }
 
 impl BatchNormView<'_> {
-    /// That of some columns.
+    /// The normalisation of some columns.
     pub fn columns(&self, range: &Range<usize>) -> Self {
         let [weight, bias, mean, var] =
             [self.weight, self.bias, self.mean, self.var].map(|all| &all[range.clone()]);
@@ -209,8 +224,8 @@ impl BatchNormView<'_> {
         let inverse_std = inverse(&var);
         let (r, d) = match renorm {
             None => (ones, zeros),
-            // Ioffe 2017, algorithm 1: r = std / running std, d = their means'
-            // distance in running deviations.
+            // Ioffe 2017, algorithm 1: r = std / running std, d = the distance
+            // of their means in running deviations.
             Some(limits) => {
                 let running = inverse(self.var);
                 let (r_max, d_max) = (limits.r_max as f32, limits.d_max as f32);
@@ -230,29 +245,21 @@ impl BatchNormView<'_> {
         Moments { batch: Some((mean.clone(), unbiased)), mean, inverse_std, r, d }
     }
 
-    /// d from the output to the input x, over panels, and with `through_relu` to the
-    /// input of the ReLU whose output x is; gradients of weight and bias are added to.
-    /// Panels of x have `x_width` lanes, of which these columns begin `at`.
-    pub fn backward(
-        &self,
-        d: &mut [Lane],
-        (x, x_width, at): (&[Lane], usize, usize),
-        (rows, through_relu): (usize, bool),
-        moments: &Moments,
-        (d_weight, d_bias): (&mut [Lane], &mut [Lane]),
-    ) {
-        let width = self.mean.len();
-        let x_panels = || x.chunks_exact(x_width).map(|x| &x[at..at + width]);
+    /// d from the output to the input x (of the ReLU, where x is the output of one),
+    /// over panels.
+    pub fn backward(&self, d: &mut [Lane], x: NormInput, moments: &Moments, gradients: Gradients) {
+        let (width, rows) = (self.mean.len(), x.panels.rows);
+        let x_panels = || x.panels.iter().map(|panel| &panel[x.first..x.first + width]);
         let (mut sums, mut products) = (no_sums(width), no_sums(width));
         for (d, x) in d.chunks_exact(width).zip(x_panels()) {
             column_products(d, x, &moments.mean, &mut sums, &mut products);
         }
-        add_rows(d_bias, &sums);
+        add_rows(gradients.shift, &sums);
         let (mut sums, mut products) = (totals(&sums), totals(&products));
         for i in 0..width {
             let along = products[i] * moments.inverse_std[i];
-            // A total, beside whatever other chunks have added in their lanes.
-            d_weight[i][0] += moments.r[i] * along + moments.d[i] * sums[i];
+            // The total of all lanes, added to one of them.
+            gradients.weight[i][0] += moments.r[i] * along + moments.d[i] * sums[i];
         }
         if self.mode == NormMode::Running {
             sums.fill(0.0);
@@ -262,9 +269,9 @@ impl BatchNormView<'_> {
             sums[i] /= rows as f32;
             products[i] *= moments.inverse_std[i] * moments.inverse_std[i] / rows as f32;
         }
-        let scale = self.scale(moments);
+        let (scale, x_is_relu) = (self.scale(moments), x.is_relu);
         for (d, x) in d.chunks_exact_mut(width).zip(x_panels()) {
-            affine_back(d, x, &moments.mean, (&sums, &products), &scale, through_relu);
+            affine_backward(d, x, &moments.mean, [&sums, &products], &scale, x_is_relu);
         }
         if let Some(last) = d.chunks_exact_mut(width).last() {
             let used = last_panel(rows);
@@ -274,7 +281,7 @@ impl BatchNormView<'_> {
 }
 
 /// Columns whose sums over all panels are taken together: few enough that the sums
-/// stay in the first cache.
+/// stay in the first-level cache.
 const COLUMNS: usize = 64;
 
 /// Mean and (biased) variance of each column.
@@ -333,18 +340,18 @@ fn column_products(d: &[Lane], x: &[Lane], mean: &[f32], sums: &mut [Lane], prod
     }
 }
 
-/// d <- (d - a - (x - mean) b) scale, column by column; with `through_relu`, 0 where x
-/// is not above 0.
+/// d <- (d - a - (x - mean) b) scale, column by column; where x is the output of a
+/// ReLU, 0 for those that are not above 0.
 #[multiversion(targets("x86_64+avx2+fma"))]
-fn affine_back(
+fn affine_backward(
     d: &mut [Lane],
     x: &[Lane],
     mean: &[f32],
-    (a, b): (&[f32], &[f32]),
+    [a, b]: [&[f32]; 2],
     scale: &[f32],
-    through_relu: bool,
+    x_is_relu: bool,
 ) {
-    let closed = if through_relu { 0.0 } else { f32::NEG_INFINITY };
+    let closed = if x_is_relu { 0.0 } else { f32::NEG_INFINITY };
     let constants = mean.iter().zip(a).zip(b).zip(scale);
     for ((d, x), (((mean, a), b), scale)) in d.iter_mut().zip(x).zip(constants) {
         for l in 0..LANES {

@@ -1,20 +1,27 @@
 //! Matrix products of panels.
 //!
-//! All are one small product, the *tile*: R rows of 16 numbers each, summed in
-//! registers. Its right factor is read from panels as it lies; of its left factor
-//! single numbers are read and spread over a register. So nothing is packed, which
-//! a general library has to do for matrices of this size at a sixth of the cost.
+//! All are made of one small product, the *tile*: R rows of 16 numbers each, summed in
+//! registers. Its right factor is read from panels as they are; of its left factor
+//! single numbers are read and broadcast to a register. So nothing is packed: a
+//! general library packs, which takes a sixth of its time at these sizes.
 
-use super::kernels::transpose;
-use super::lanes::{LANES, Lane, Panels};
+#![expect(unsafe_code, reason = "intrinsics on pointers: the products' inner loops")]
+
+use super::lanes::{LANES, Lane, Panels, transpose_panel};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Multiplications that products have asked for, to compare their time with
-/// what the processor could do.
+/// Multiplications in the matrix products of all passes, for [`multiplications`].
 static MULTIPLICATIONS: AtomicU64 = AtomicU64::new(0);
 
+/// Counts the multiplications of a pass from its shapes: once for a whole pass, so that
+/// a benchmark's figure costs the products nothing.
+pub(super) fn count(rows: usize, weights: usize) {
+    MULTIPLICATIONS.fetch_add((rows * weights) as u64, Ordering::Relaxed);
+}
+
 /// How many multiplications (each with an addition) the explicit passes on the
-/// CPU have spent in matrix products since the program began.
+/// CPU have spent in matrix products since the program started: a benchmark compares
+/// their time with what the processor could do.
 pub fn multiplications() -> u64 {
     MULTIPLICATIONS.load(Ordering::Relaxed)
 }
@@ -51,21 +58,22 @@ enum Start {
     There,
 }
 
-/// What becomes of the sums of a tile.
+/// What is done to the sums of a tile.
 #[derive(Clone, Copy)]
 enum Finish {
     Plain,
     /// 0 where they are below 0.
     Relu,
-    /// 0 where other numbers, which lie as the result does, are not above 0.
+    /// 0 where other numbers, laid out like the result, are not above 0.
     Gate(*const f32),
-    /// Times other numbers, which lie as the result does.
+    /// Times other numbers, laid out like the result.
     Times(*const f32),
 }
 
 /// Computes a tile of some number of rows.
 ///
-/// Safety: all that sizes and strides reach is there, and nobody else writes to it.
+/// Safety: everything that sizes and strides reach is allocated, and nobody else uses
+/// what is written.
 type Run = unsafe fn(Tile);
 
 /// For each number of rows up to [`TILE_ROWS`], the tile of this processor.
@@ -110,8 +118,8 @@ unsafe fn avx2<const R: usize>(tile: Tile) {
                     sums[1] = _mm256_fmadd_ps(factor, line[1], sums[1]);
                 }
             };
-            // Four at a time: where a neighbour runs on the same core, each has half
-            // of the instructions that it decodes in a cycle, and counting is some.
+            // Unrolled by four: with a busy hyper-thread on the same core, the loop's
+            // own instructions cost time.
             for _ in 0..tile.inner / 4 {
                 (0..4).for_each(|k| step(left.add(k), right.add(k * LANES)));
                 left = left.add(4);
@@ -179,15 +187,15 @@ unsafe fn any<const R: usize>(tile: Tile) {
     }
 }
 
-/// What becomes of a product y = W x + b.
+/// What is done to a product y = W x + b.
 #[derive(Clone, Copy)]
 pub(super) enum Then<'a> {
     Nothing,
     /// y <- max(y, 0).
     Relu,
-    /// The way back through that: y <- 0 where its result was not above 0.
-    ThroughRelu(&'a Panels),
-    /// The way back through another nonlinearity: y <- y times its slope.
+    /// The backward pass of that: y <- 0 where its result was not above 0.
+    ReluBackward(&'a Panels),
+    /// The backward pass of another nonlinearity: y <- y times its slope.
     Times(&'a Panels),
 }
 
@@ -206,17 +214,16 @@ pub(super) fn linear(
     let outputs = weight.len() / inputs;
     assert!(weight.len() == outputs * inputs && at + outputs <= y_width && x.rows == y.rows);
     assert!(bias.is_none_or(|bias| bias.len() == outputs));
-    if let Then::ThroughRelu(by) | Then::Times(by) = then {
+    if let Then::ReluBackward(by) | Then::Times(by) = then {
         assert!(by.rows == y.rows && by.width == y_width);
     }
-    MULTIPLICATIONS.fetch_add((x.rows * weight.len()) as u64, Ordering::Relaxed);
     let tiles = tiles();
     for (panel, x) in x.iter().enumerate() {
         let y = &mut y.lanes_mut()[panel * y_width..][..y_width];
         for first in (0..outputs).step_by(TILE_ROWS) {
             let rows = TILE_ROWS.min(outputs - first);
             let out = &mut y[at + first..][..rows];
-            let beside = |by: &Panels| -> *const f32 {
+            let same_place = |by: &Panels| -> *const f32 {
                 by.lanes()[panel * y_width + at + first..][..rows].as_ptr().cast()
             };
             let tile = Tile {
@@ -232,8 +239,8 @@ pub(super) fn linear(
                 finish: match then {
                     Then::Nothing => Finish::Plain,
                     Then::Relu => Finish::Relu,
-                    Then::ThroughRelu(by) => Finish::Gate(beside(by)),
-                    Then::Times(by) => Finish::Times(beside(by)),
+                    Then::ReluBackward(by) => Finish::Gate(same_place(by)),
+                    Then::Times(by) => Finish::Times(same_place(by)),
                 },
             };
             // SAFETY: `rows` rows of the weight, one panel of x, and `rows` lanes of
@@ -243,9 +250,9 @@ pub(super) fn linear(
     }
 }
 
-/// Panels of x that are turned together for a weight's gradient: 16 of their columns
-/// fill half of the first cache.
-const TURNED: usize = 16;
+/// Panels of x that are transposed together for a weight's gradient: 16 of their
+/// columns fill half of the first-level cache.
+const TRANSPOSED: usize = 16;
 
 /// The gradient of a weight, the sum over rows of d_y x^T, or some of its rows from
 /// `first` on: (rows, inputs), row-major. With `add` it is added to what is there.
@@ -253,19 +260,17 @@ pub(super) fn weight_gradient(out: &mut [f32], first: usize, d_y: &Panels, x: &P
     let (inputs, outputs) = (x.width, d_y.width);
     let rows = out.len() / inputs;
     assert!(out.len() == rows * inputs && first + rows <= outputs && x.rows == d_y.rows);
-    let multiplications = x.rows * out.len();
-    MULTIPLICATIONS.fetch_add(multiplications as u64, Ordering::Relaxed);
-    let mut turned = [[0.0; LANES]; TURNED * LANES];
+    let mut transposed = [[0.0; LANES]; TRANSPOSED * LANES];
     let mut edge = [[0.0; LANES]; TILE_ROWS];
-    let parts = x.lanes().chunks(TURNED * inputs).zip(d_y.lanes().chunks(TURNED * outputs));
+    let parts = x.lanes().chunks(TRANSPOSED * inputs).zip(d_y.lanes().chunks(TRANSPOSED * outputs));
     let tiles = tiles();
     for (part, (x, d_y)) in parts.enumerate() {
         let start = if add || part > 0 { Start::There } else { Start::At(0.0) };
         let panels = x.len() / inputs;
         for column in (0..inputs).step_by(LANES) {
             let count = LANES.min(inputs - column);
-            for (to, x) in turned.chunks_exact_mut(LANES).zip(x.chunks_exact(inputs)) {
-                transpose(to, &x[column..column + count]);
+            for (to, x) in transposed.chunks_exact_mut(LANES).zip(x.chunks_exact(inputs)) {
+                transpose_panel(to, &x[column..column + count]);
             }
             for row in (0..rows).step_by(TILE_ROWS) {
                 let rows = TILE_ROWS.min(rows - row);
@@ -286,7 +291,7 @@ pub(super) fn weight_gradient(out: &mut [f32], first: usize, d_y: &Panels, x: &P
                     left_block: outputs * LANES,
                     blocks: panels,
                     inner: LANES,
-                    right: turned.as_ptr(),
+                    right: transposed.as_ptr(),
                     out: to,
                     out_row,
                     start,
@@ -305,12 +310,11 @@ pub(super) fn weight_gradient(out: &mut [f32], first: usize, d_y: &Panels, x: &P
     }
 }
 
-/// y = W x + b for a single row: acting. (Panels would carry 15 rows that nobody
-/// wants.)
+/// y = W x + b for a single row, which is acting. (A panel would carry 15 rows of
+/// padding.)
 pub(super) fn linear_row(y: &mut [f32], weight: &[f32], bias: &[f32], x: &[f32]) {
     let inputs = x.len();
     assert!(weight.len() == y.len() * inputs && bias.len() == y.len());
-    MULTIPLICATIONS.fetch_add(weight.len() as u64, Ordering::Relaxed);
     y.copy_from_slice(bias);
     let mut done = 0;
     #[cfg(target_arch = "x86_64")]
@@ -454,7 +458,7 @@ mod tests {
         assert_eq!(run(Then::Times(&gate)), scaled);
         let gated = plain.iter().zip(numbers(20 * 7, 23));
         let gated: Vec<f32> = gated.map(|(y, by)| if by > 0.0 { *y } else { 0.0 }).collect();
-        assert_eq!(run(Then::ThroughRelu(&gate)), gated);
+        assert_eq!(run(Then::ReluBackward(&gate)), gated);
     }
 
     #[test]

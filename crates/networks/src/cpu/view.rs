@@ -1,9 +1,11 @@
 //! The parameters of a network as slices.
 
+#![expect(unsafe_code, reason = "slices of LibTorch's storage")]
+
 use super::norm::{BatchNormView, LayerNormView};
-use super::values;
-use crate::mlp::{Activation, Layout, Linear};
+use crate::layout::{Activation, Layout, Linear};
 use crate::norm::{BatchNorm, NormMode};
+use crate::storage;
 use tch::Tensor;
 
 /// A linear layer; the weight is (outputs, inputs), row-major.
@@ -22,20 +24,31 @@ pub(super) struct BlockView<'a> {
     pub batch_norm: Option<BatchNormView<'a>>,
 }
 
-/// A network.
-pub(super) struct View<'a> {
-    pub input_norm: Option<BatchNormView<'a>>,
-    pub blocks: Vec<BlockView<'a>>,
-    pub heads: Vec<LinearView<'a>>,
-    pub activation: Activation,
+/// A network and its running statistics.
+pub(crate) struct View<'a> {
+    pub(super) input_norm: Option<BatchNormView<'a>>,
+    pub(super) blocks: Vec<BlockView<'a>>,
+    pub(super) heads: Vec<LinearView<'a>>,
+    pub(super) activation: Activation,
     pub inputs: usize,
     pub outputs: usize,
-    /// Whether rows depend on each other, by the statistics of their batch.
-    pub coupled: bool,
+    /// Whether rows depend on each other, through the statistics of their batch.
+    pub(super) coupled: bool,
 }
 
 impl<'a> View<'a> {
-    pub fn new(layout: &Layout, p: &'a [Tensor], stats: &'a [Tensor], mode: NormMode) -> Self {
+    /// The network whose tensors are in `p` and `stats`.
+    ///
+    /// # Safety
+    /// While the view lives, nobody writes to these tensors, through any handle.
+    pub unsafe fn new(
+        layout: &Layout,
+        p: &'a [Tensor],
+        stats: &'a [Tensor],
+        mode: NormMode,
+    ) -> Self {
+        // SAFETY: the caller's promise.
+        let values = |tensor: &'a Tensor| unsafe { storage::values(tensor) };
         let linear = |linear: &Linear| LinearView {
             weight: values(&p[linear.weight]),
             bias: values(&p[linear.bias]),
@@ -69,8 +82,20 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The heads, each with the column where its outputs begin.
-    pub fn heads(&self) -> impl Iterator<Item = (usize, &LinearView<'a>)> {
+    /// Whether there is no normalisation at all.
+    pub(super) fn is_plain(&self) -> bool {
+        let plain = |block: &BlockView| block.layer_norm.is_none() && block.batch_norm.is_none();
+        self.input_norm.is_none() && self.blocks.iter().all(plain)
+    }
+
+    /// Numbers in the weights of all linear layers.
+    pub(super) fn weights(&self) -> usize {
+        let blocks = self.blocks.iter().map(|block| &block.linear);
+        blocks.chain(&self.heads).map(|linear| linear.weight.len()).sum()
+    }
+
+    /// The heads, each with the first column of its outputs.
+    pub(super) fn heads(&self) -> impl Iterator<Item = (usize, &LinearView<'a>)> {
         self.heads.iter().scan(0, |column, head| {
             let first = *column;
             *column += head.outputs;

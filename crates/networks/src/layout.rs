@@ -1,0 +1,155 @@
+//! What a network is: its layers, and where their tensors are in a list.
+
+use crate::norm::{BatchNorm, LayerNorm};
+use crate::params::ParamsBuilder;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+/// A nonlinearity between layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// max(x, 0).
+    Relu,
+    /// x tanh(softplus(x)) (Misra 2019): smooth, which the tangent needs.
+    Mish,
+    /// x sigmoid(x).
+    Silu,
+    /// tanh(x).
+    Tanh,
+}
+
+impl Activation {
+    /// The value at `x`, by LibTorch's operations.
+    pub(crate) fn forward(self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Relu => x.relu(),
+            Self::Mish => x.mish(),
+            Self::Silu => x.silu(),
+            Self::Tanh => x.tanh(),
+        }
+    }
+
+    /// The directional derivative at `x` along `dx`. The Jacobian is diagonal,
+    /// so LibTorch's fused backward kernels compute just that.
+    pub(crate) fn tangent(self, x: &Tensor, dx: &Tensor) -> Tensor {
+        match self {
+            Self::Relu => dx * x.gt(0.0).to_kind(x.kind()),
+            Self::Mish => {
+                // tanh(softplus(x)) = n / (n + 2) with e = exp(x), n = e (e + 2).
+                // Beyond x = 20 the ratio is 1, and e stays finite.
+                let e = x.clamp_max(20.0).exp();
+                let n = &e * (&e + 2.0);
+                let d = &n + 2.0;
+                // d/dx of n / (n + 2) is 4 e (e + 1) / (n + 2)^2.
+                let slope = (x * 4.0 * &e * (e + 1.0) / &d + n) / d;
+                dx * slope
+            }
+            Self::Silu => x.silu_backward(dx),
+            Self::Tanh => {
+                let y = x.tanh();
+                dx * (1.0 - &y * &y)
+            }
+        }
+    }
+}
+
+/// A linear layer y = x W^T + b; W is stored (outputs, inputs) as in PyTorch.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    pub(crate) weight: usize,
+    pub(crate) bias: usize,
+    pub(crate) inputs: i64,
+    pub(crate) outputs: i64,
+}
+
+impl Linear {
+    /// A layer that starts as PyTorch's do: uniform in +-1/sqrt(inputs).
+    /// (`tch::nn::linear` starts its weights differently.)
+    pub fn new(
+        builder: &mut ParamsBuilder,
+        name: &str,
+        inputs: i64,
+        outputs: i64,
+        rng: &mut impl Rng,
+    ) -> Self {
+        let bound = 1.0 / (inputs as f64).sqrt();
+        let weight = builder.uniform(format!("{name}.weight"), &[outputs, inputs], bound, rng);
+        let bias = builder.uniform(format!("{name}.bias"), &[outputs], bound, rng);
+        Self { weight, bias, inputs, outputs }
+    }
+
+    /// A layer that starts with zero weights and the given bias.
+    pub fn constant(
+        builder: &mut ParamsBuilder,
+        name: &str,
+        inputs: i64,
+        outputs: i64,
+        bias: f64,
+    ) -> Self {
+        let weight = builder.constant(format!("{name}.weight"), &[outputs, inputs], 0.0);
+        let bias = builder.constant(format!("{name}.bias"), &[outputs], bias as f32);
+        Self { weight, bias, inputs, outputs }
+    }
+
+    pub(crate) fn forward(&self, p: &[Tensor], x: &Tensor) -> Tensor {
+        x.linear(&p[self.weight], Some(&p[self.bias]))
+    }
+
+    pub(crate) fn tangent(&self, p: &[Tensor], dx: &Tensor) -> Tensor {
+        dx.linear(&p[self.weight], None::<&Tensor>)
+    }
+}
+
+/// A hidden layer: linear, then the nonlinearity, with normalisation before it
+/// (LayerNorm) or after it (BatchNorm, as CrossQ has it).
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub linear: Linear,
+    pub layer_norm: Option<LayerNorm>,
+    pub batch_norm: Option<BatchNorm>,
+}
+
+/// The layers of a network, with the positions of their tensors in a list.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub input_norm: Option<BatchNorm>,
+    pub blocks: Vec<Block>,
+    pub heads: Vec<Linear>,
+    pub activation: Activation,
+}
+
+impl Layout {
+    pub fn batch_norms(&self) -> impl Iterator<Item = &BatchNorm> {
+        self.input_norm.iter().chain(self.blocks.iter().filter_map(|b| b.batch_norm.as_ref()))
+    }
+
+    pub fn has_batch_norm(&self) -> bool {
+        self.batch_norms().next().is_some()
+    }
+
+    /// Whether there is no normalisation at all.
+    pub fn is_plain(&self) -> bool {
+        !self.has_batch_norm() && self.blocks.iter().all(|block| block.layer_norm.is_none())
+    }
+
+    /// Columns of the network's output.
+    pub fn outputs(&self) -> usize {
+        self.heads.iter().map(|head| head.outputs as usize).sum()
+    }
+
+    /// The positions of all parameters, in the order of the layers.
+    pub fn parameters(&self) -> Vec<usize> {
+        let norm = |norm: &BatchNorm| [norm.weight, norm.bias];
+        let linear = |linear: &Linear| [linear.weight, linear.bias];
+        let mut all: Vec<usize> = self.input_norm.iter().flat_map(norm).collect();
+        for block in &self.blocks {
+            all.extend(linear(&block.linear));
+            all.extend(block.layer_norm.iter().flat_map(|norm| [norm.weight, norm.bias]));
+            all.extend(block.batch_norm.iter().flat_map(norm));
+        }
+        all.extend(self.heads.iter().flat_map(linear));
+        all
+    }
+}
