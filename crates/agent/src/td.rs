@@ -1,16 +1,12 @@
 //! One-step temporal differences of an ensemble of critics.
 
-use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// How the members' values become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aggregate {
     /// The smallest (Fujimoto et al. 2018).
     Min,
-    /// The mean.
-    Mean,
     /// The first member's.
     First,
 }
@@ -20,12 +16,11 @@ impl Aggregate {
     pub fn join(self, q: &Tensor) -> Tensor {
         match self {
             Self::Min => q.min_dim(0, false).0,
-            Self::Mean => q.mean_dim(&[0i64][..], false, q.kind()),
             Self::First => q.get(0),
         }
     }
 
-    /// The same with its derivative with respect to each member's value: (B) and
+    /// [`join`](Self::join), and its derivative with respect to each member's value: (B) and
     /// (members, B).
     pub(crate) fn join_with_derivative(self, q: &Tensor) -> (Tensor, Tensor) {
         match self {
@@ -33,7 +28,6 @@ impl Aggregate {
                 let (smallest, member) = q.min_dim(0, true);
                 (smallest.squeeze_dim(0), q.zeros_like().scatter_value_(0, &member, 1.0))
             }
-            Self::Mean => (self.join(q), q.ones_like() / q.size()[0] as f64),
             Self::First => {
                 let derivative = q.zeros_like();
                 let _ = derivative.get(0).fill_(1.0);
@@ -69,12 +63,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_join_to_the_smallest_the_mean_or_the_first() {
+    fn members_join_to_the_smallest_or_the_first() {
         let q = Tensor::from_slice2(&[[3f32, -1.0, 2.0], [1.0, 4.0, 2.0]]);
         assert_eq!(Aggregate::Min.join(&q), Tensor::from_slice(&[1f32, -1.0, 2.0]));
-        assert_eq!(Aggregate::Mean.join(&q), Tensor::from_slice(&[2f32, 1.5, 2.0]));
         assert_eq!(Aggregate::First.join(&q), Tensor::from_slice(&[3f32, -1.0, 2.0]));
-        for aggregate in [Aggregate::Min, Aggregate::Mean, Aggregate::First] {
+        for aggregate in [Aggregate::Min, Aggregate::First] {
             // (Without the tie, where the derivative is any between the members'.)
             let leaf = q.narrow(1, 0, 2).detach().set_requires_grad(true);
             let joined = aggregate.join(&leaf).sum(Kind::Float);
