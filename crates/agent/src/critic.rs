@@ -1,13 +1,15 @@
 //! Learning of an ensemble of critics by clipped double Q.
 
 use crate::candidates::{best_of, take};
-use crate::{Aggregate, Batch, Metrics, Random, in_range, td};
+use crate::head::Head;
+use crate::td::TdErrors;
+use crate::{Aggregate, Batch, Metrics, Random, in_range};
 use networks::{
-    Adam, AdamConfig, Counter, CriticKind, Critics, CriticsConfig, NormMode, Params, Renorm,
-    merge_state, with_slope,
+    Adam, AdamConfig, Counter, CriticKind, CriticPass, Critics, CriticsConfig, NormMode, Params,
+    Renorm, merge_state, with_slope,
 };
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// `[critic]`: the ensemble and its optimiser, the same keys for every algorithm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,7 +17,7 @@ use tch::{Device, Kind, Tensor};
 pub struct CriticConfig {
     /// Discount.
     pub gamma: f64,
-    /// `mlp`, `layernorm` or `crossq`.
+    /// `mlp`, `layernorm`, `crossq` or `xqc`.
     pub kind: CriticKind,
     /// Networks in the ensemble.
     pub members: usize,
@@ -27,11 +29,11 @@ pub struct CriticConfig {
     pub learning_rate: f64,
     /// Adam's beta1.
     pub beta1: f64,
-    /// Polyak rate of the target networks (not used by `crossq`).
+    /// Polyak rate of the target networks (not used by `crossq`; at 1, `xqc` has none).
     pub tau: f64,
     /// Updates between two steps of the target networks.
     pub target_interval: i64,
-    /// Momentum m of the running statistics: running = m running + (1 - m) batch (`crossq`).
+    /// Momentum m of the running statistics: running = m running + (1 - m) batch (`crossq`, `xqc`).
     pub norm_momentum: f64,
     /// Batch renormalisation after `renorm_warmup` updates (`crossq`).
     pub renorm: bool,
@@ -56,6 +58,15 @@ impl CriticConfig {
         in_range("critic.norm_momentum", self.norm_momentum, 0.0, 1.0)?;
         in_range("critic.renorm_warmup", self.renorm_warmup as f64, 0.0, 1e12)
     }
+
+    /// Whether there are target networks that differ from the online ones.
+    fn has_targets(&self) -> bool {
+        match self.kind {
+            CriticKind::Mlp | CriticKind::LayerNorm => true,
+            CriticKind::CrossQ => false,
+            CriticKind::Xqc => self.tau < 1.0 || self.target_interval > 1,
+        }
+    }
 }
 
 /// CrossQ's published limits of batch renormalisation.
@@ -65,6 +76,7 @@ const RENORM: Renorm = Renorm { r_max: 3.0, d_max: 5.0 };
 pub struct CriticLearner {
     config: CriticConfig,
     critics: Critics,
+    head: Head,
     online: Params,
     /// None for `crossq`, which needs no target networks.
     target: Option<Params>,
@@ -81,20 +93,23 @@ impl CriticLearner {
         device: Device,
         rng: &mut Random,
     ) -> Self {
+        let head = Head::new(config.kind, device);
         let shape = CriticsConfig {
             kind: config.kind,
             members: config.members,
             width: config.width,
             depth: config.depth,
+            outputs: head.outputs(),
             norm_momentum: config.norm_momentum,
         };
         let (critics, online) = Critics::new(&shape, obs_dim, act_dim, device, rng);
-        let target = (config.kind != CriticKind::CrossQ).then(|| online.duplicate());
+        let target = config.has_targets().then(|| online.duplicate());
         let learning_rate = config.learning_rate;
         let adam = AdamConfig { learning_rate, beta1: config.beta1, beta2: 0.999 };
         Self {
             config: config.clone(),
             critics,
+            head,
             adam: Adam::new(adam, &online),
             online,
             target,
@@ -117,21 +132,24 @@ impl CriticLearner {
     pub fn value_by(&self, aggregate: Aggregate, obs: &Tensor, action: &Tensor) -> Tensor {
         let (frozen, mode) = (self.online.frozen(), NormMode::Running);
         if !action.requires_grad() {
-            return aggregate.join(&self.critics.forward(frozen, obs, action, mode));
+            let outputs = self.critics.forward(frozen, obs, action, mode);
+            return aggregate.join(&self.head.values(&outputs));
         }
         // The chain rule through the critics, without a graph of their operations.
         let leaf = action.detach().set_requires_grad(true);
         let pass = self.critics.record(frozen, obs, &leaf, mode);
-        let (value, d_q) = aggregate.join_with_derivative(&pass.q);
-        with_slope(value, action, pass.action_gradient(&d_q))
+        let q = tch::no_grad(|| self.head.values(&pass.outputs));
+        let (value, d_q) = aggregate.join_with_derivative(&q);
+        let d_outputs = tch::no_grad(|| self.head.backward(&pass.outputs, &d_q));
+        with_slope(value, action, pass.action_gradient(&d_outputs))
     }
 
     /// Q'(s, a) of the target ensemble (for `crossq` the online one): (B), without gradients.
     pub fn target_value(&self, obs: &Tensor, action: &Tensor) -> Tensor {
         let _guard = tch::no_grad_guard();
         let frozen = self.target.as_ref().unwrap_or(&self.online).frozen();
-        let q = self.critics.forward(frozen, obs, action, NormMode::Running);
-        Aggregate::Min.join(&q)
+        let outputs = self.critics.forward(frozen, obs, action, NormMode::Running);
+        Aggregate::Min.join(&self.head.values(&outputs))
     }
 
     /// The best of K proposals per state under the critics. `rows` (B K, obs) and
@@ -152,11 +170,12 @@ impl CriticLearner {
     }
 
     /// One step on L_Q = sum_i mean (Q_i(s, a) - y)^2 with
-    /// y = r + gamma (1 - terminated) (Q'(s', a') + bonus).
+    /// y = r + gamma (1 - terminated) (Q'(s', a') + bonus); for `xqc`, on the cross-entropy to
+    /// the distribution of y.
     ///
     /// `next_action` (B, act) is a'; `next_bonus` (B), where there is one, is
     /// what the entropy adds to the next state's value. Measures `critic_loss`, the loss above,
-    /// and `q_mean`, the mean value on the batch.
+    /// and `q_mean`, the mean value on the batch in the units of the rewards.
     pub fn update(
         &mut self,
         batch: &Batch,
@@ -165,44 +184,68 @@ impl CriticLearner {
     ) -> Metrics {
         // The loss's gradient is known in closed form: no graph is needed.
         let _guard = tch::no_grad_guard();
-        let (p, rows) = (self.online.trainable(), batch.len());
-        let (pass, q, next_q) = match &self.target {
-            Some(target) => {
-                let (p_next, mode) = (target.frozen(), NormMode::Running);
-                let next_q = self.critics.forward(p_next, &batch.next_obs, next_action, mode);
-                let pass = self.critics.record(p, &batch.obs, &batch.action, mode);
-                let q = pass.q.shallow_clone();
-                (pass, q, next_q)
-            }
-            None => {
-                // CrossQ: both pairs in one pass, so that both are normalised
-                // by the statistics of their union.
-                let renorm = self.config.renorm && self.updates() >= self.config.renorm_warmup;
-                let mode = NormMode::Batch(renorm.then_some(RENORM));
-                let obs = Tensor::cat(&[&batch.obs, &batch.next_obs], 0);
-                let action = Tensor::cat(&[&batch.action, next_action], 0);
-                let pass = self.critics.record(p, &obs, &action, mode);
-                let (q, next_q) = (pass.q.narrow(1, 0, rows), pass.q.narrow(1, rows, rows));
-                (pass, q, next_q)
-            }
+        let (pass, outputs, next) = match self.config.kind.has_batch_norm() {
+            true => self.joint_passes(batch, next_action),
+            false => self.separate_passes(batch, next_action),
         };
-        let next_value = Aggregate::Min.join(&next_q);
-        let next_value = next_bonus.map_or(next_value.shallow_clone(), |bonus| next_value + bonus);
-        let y = td::target(self.config.gamma, &batch.reward, &batch.terminated, &next_value);
-        let (loss, mut d_q) = td::loss(&q, &y);
-        if self.target.is_none() {
-            // The next pairs' values are no part of the loss.
-            d_q = d_q.constant_pad_nd([0, rows]);
+        let gamma = self.config.gamma;
+        let TdErrors { loss, mut d_outputs, q_mean } =
+            self.head.errors(gamma, &outputs, &next, batch, next_bonus);
+        let without_loss = pass.outputs.size()[1] - batch.len();
+        if without_loss > 0 {
+            // The next pairs' outputs are no part of the loss.
+            d_outputs = d_outputs.constant_pad_nd([0, 0, 0, without_loss]);
         }
-        let gradient = pass.parameter_gradient(&self.online, &d_q);
+        let gradient = pass.parameter_gradient(&self.online, &d_outputs);
         self.adam.step(&mut self.online, &gradient);
+        if self.config.kind == CriticKind::Xqc {
+            self.online.unit_rows();
+        }
         if self.updates.raise() % self.config.target_interval == 0
             && let Some(target) = &mut self.target
         {
             target.polyak(&self.online, self.config.tau);
         }
-        let q_mean = q.mean(Kind::Double).to_kind(q.kind());
         Metrics::from([("critic_loss", &loss), ("q_mean", &q_mean)])
+    }
+
+    /// A pass over (s, a), its outputs, and those of the targets at (s', a').
+    fn separate_passes(&self, batch: &Batch, next_action: &Tensor) -> (CriticPass, Tensor, Tensor) {
+        let target = self.target.as_ref().unwrap_or(&self.online).frozen();
+        let mode = NormMode::Running;
+        let next = self.critics.forward(target, &batch.next_obs, next_action, mode);
+        let pass = self.critics.record(self.online.trainable(), &batch.obs, &batch.action, mode);
+        let outputs = pass.outputs.shallow_clone();
+        (pass, outputs, next)
+    }
+
+    /// The same with both pairs in one pass, so that both are normalised by the statistics of
+    /// their union (CrossQ). Target networks (XQC) need such a pass of their own.
+    fn joint_passes(&self, batch: &Batch, next_action: &Tensor) -> (CriticPass, Tensor, Tensor) {
+        let (p, rows) = (self.online.trainable(), batch.len());
+        let obs = Tensor::cat(&[&batch.obs, &batch.next_obs], 0);
+        let action = Tensor::cat(&[&batch.action, next_action], 0);
+        let renorm = self.config.kind == CriticKind::CrossQ
+            && self.config.renorm
+            && self.updates() >= self.config.renorm_warmup;
+        let mode = NormMode::Batch(renorm.then_some(RENORM));
+        let Some(target) = &self.target else {
+            let pass = self.critics.record(p, &obs, &action, mode);
+            let part = |first: i64| pass.outputs.narrow(1, first, rows);
+            let (outputs, next) = (part(0), part(rows));
+            return (pass, outputs, next);
+        };
+        let (frozen, only) = (target.frozen(), NormMode::BatchOnly);
+        let next = self.critics.forward_rows(frozen, &obs, &action, only, rows..2 * rows);
+        let pass = self.critics.record_rows(p, &obs, &action, mode, 0..rows);
+        let outputs = pass.outputs.shallow_clone();
+        (pass, outputs, next)
+    }
+
+    /// Takes in the discounted return so far of each training environment's episode after a step
+    /// (`xqc`, which scales rewards by them).
+    pub fn observe_returns(&mut self, returns: &[f64]) {
+        self.head.observe_returns(returns);
     }
 
     /// The state by name.
@@ -211,6 +254,7 @@ impl CriticLearner {
             self.online.named("critic"),
             self.target.as_ref().map(|target| target.named("critic_target")).unwrap_or_default(),
             self.critics.stats().named("critic_stats"),
+            self.head.state(),
             self.adam.named("critic_adam"),
             vec![("critic_updates".to_string(), self.updates.tensor())],
         ])

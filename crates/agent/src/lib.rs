@@ -8,12 +8,15 @@
 mod actor;
 mod batch;
 pub mod candidates;
+mod categorical;
 mod critic;
 mod device_replay;
+mod head;
 mod metrics;
 mod obs_norm;
 pub mod presets;
 mod random;
+mod returns;
 mod scale;
 mod td;
 mod temperature;
@@ -76,6 +79,10 @@ pub trait Agent {
     /// One step of the critics and, where `with_actor`, of the actor and of what belongs to it.
     /// What it measured stays on the device until it is read.
     fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics;
+
+    /// Takes in the running discounted return, G = gamma G + r, of each training environment's
+    /// episode after a step: critics with a fixed range of values scale rewards by them.
+    fn observe_returns(&mut self, returns: &[f64]);
 
     /// Whether the next update is one of the actor, too.
     fn actor_due(&self) -> bool;

@@ -37,8 +37,18 @@ impl Aggregate {
     }
 }
 
+/// What an update of an ensemble needs of its loss.
+pub(crate) struct TdErrors {
+    /// The sum over the members of the mean over the batch, a scalar.
+    pub loss: Tensor,
+    /// Its gradient at the outputs, (members, B, n).
+    pub d_outputs: Tensor,
+    /// Mean of the values in the units of the rewards, a scalar.
+    pub q_mean: Tensor,
+}
+
 /// y = r + gamma (1 - terminated) V(s'): rewards, terminations (0 or 1) and values of
-/// the next states, each (B), to (B).
+/// the next states, each (B) or of shapes that go together, to the same shape.
 pub(crate) fn target(
     gamma: f64,
     reward: &Tensor,

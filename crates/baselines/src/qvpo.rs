@@ -234,6 +234,10 @@ impl Agent for Qvpo {
         ])
     }
 
+    fn observe_returns(&mut self, returns: &[f64]) {
+        self.critic.observe_returns(returns);
+    }
+
     fn actor_due(&self) -> bool {
         self.config.actor.due(self.critic.updates())
     }

@@ -187,6 +187,10 @@ impl Agent for Sac {
         merge_state([self.actor.state(), self.critic.state()])
     }
 
+    fn observe_returns(&mut self, returns: &[f64]) {
+        self.critic.observe_returns(returns);
+    }
+
     fn actor_due(&self) -> bool {
         self.config.actor.due(self.critic.updates())
     }

@@ -25,7 +25,11 @@ macro_rules! promises {
 
 promises! {
     [smfp]
-    [normalised_observations_are_saved_and_used_in_actions_and_in_the_critics_target]
+    [
+        normalised_observations_are_saved_and_used_in_actions_and_in_the_critics_target
+        xqc_critics_return_values_in_the_units_of_the_rewards
+        xqc_critics_and_their_scale_of_returns_are_saved_to_the_byte
+    ]
 }
 
 promises! {
@@ -40,6 +44,8 @@ promises! {
         numbers_that_are_not_finite_are_an_error_that_names_the_quantity
         an_endless_task_is_worth_its_discounted_sum_and_a_terminal_step_its_reward
         the_best_action_of_a_bandit_is_found
+        xqc_critics_return_values_in_the_units_of_the_rewards
+        xqc_critics_and_their_scale_of_returns_are_saved_to_the_byte
     ]
 }
 
@@ -189,6 +195,69 @@ fn an_endless_task_is_worth_its_discounted_sum_and_a_terminal_step_its_reward(al
         let error = (q - worth).abs() / worth;
         assert!(error < 0.05, "{algo}: worth {worth}, learned {q}");
     }
+}
+
+fn xqc_critics_return_values_in_the_units_of_the_rewards(algo: &str) {
+    let critic = r#"
+        "critic.kind" = "xqc"
+        "critic.gamma" = 0.9
+        "critic.learning_rate" = 3e-3
+        "critic.beta1" = 0.9
+        "critic.tau" = 0.05
+        "actor.update_every" = 50
+    "#;
+    let own = match algo {
+        "sac" | "crossq" => "\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-6",
+        "qvpo" | "dpmd" => "\"diffusion.steps\" = 2",
+        _ => "",
+    };
+    // Returns of up to 45, so that rewards are divided by 9: 30 is well inside of the support.
+    for (terminated, worth) in [(0.0, 30.0), (1.0, 3.0)] {
+        let mut agent = make(algo, &format!("{critic}\n{own}"), 1, 1, 5);
+        agent.observe_returns(&[45.0, 3.0, 30.0]);
+        let mut rng = stream(6, "learning");
+        let mut q = 0.0;
+        for i in 0..1200 {
+            let batch = bandit(64, |a| a.ones_like() * 3.0, terminated, i);
+            let metrics = agent.update(&batch, &mut rng).read().unwrap();
+            q = metrics.iter().find(|(name, _)| *name == "q_mean").unwrap().1;
+        }
+        let error = (q - worth).abs() / worth;
+        println!("{algo}: worth {worth}, learned {q}");
+        assert!(error < 0.05, "{algo}: worth {worth}, learned {q}");
+    }
+    let agent = make(algo, critic, OBS, ACT, 5);
+    for (name, tensor) in agent.state() {
+        if name.starts_with("critic.") && tensor.dim() == 2 {
+            let length = (&tensor * &tensor).sum_dim_intlist(&[1i64][..], false, Kind::Float);
+            let off = (length - 1.0).abs().max().double_value(&[]);
+            assert!(off < 1e-5, "{algo}: rows of {name}");
+        }
+    }
+}
+
+fn xqc_critics_and_their_scale_of_returns_are_saved_to_the_byte(algo: &str) {
+    let make = |seed| make(algo, "\"critic.kind\" = \"xqc\"", OBS, ACT, seed);
+    let mut whole = make(1);
+    let mut rng = stream(1, "learning");
+    let step = |agent: &mut dyn Agent, rng: &mut Random| {
+        agent.observe_returns(&[uniform(rng, &[1], Device::Cpu).double_value(&[0]) * 20.0, -1.5]);
+        agent.update(&batch(rng), rng).read().unwrap();
+    };
+    (0..4).for_each(|_| step(whole.as_mut(), &mut rng));
+    let mut other = make(9);
+    other.load(&snapshot(whole.as_ref())).unwrap();
+    let mut same = rng.clone();
+    for _ in 0..4 {
+        step(whole.as_mut(), &mut rng);
+        step(other.as_mut(), &mut same);
+    }
+    assert!(snapshot(whole.as_ref()) == snapshot(other.as_ref()), "{algo}");
+    // Another scale of returns is another update.
+    other.observe_returns(&[1e3]);
+    step(whole.as_mut(), &mut rng);
+    step(other.as_mut(), &mut same);
+    assert!(named(whole.as_ref(), "critic.") != named(other.as_ref(), "critic."), "{algo}");
 }
 
 /// What an algorithm needs to learn a bandit in moments.

@@ -35,7 +35,7 @@ fn train(config: &SacConfig, threads: usize) -> Vec<(String, Tensor)> {
 
 #[test]
 fn updates_and_actions_are_the_same_to_the_byte_on_one_two_and_five_threads() {
-    for kind in ["mlp", "layernorm", "crossq"] {
+    for kind in ["mlp", "layernorm", "crossq", "xqc"] {
         let keys = format!("\"critic.kind\" = \"{kind}\"\n\"critic.members\" = 3");
         let config: SacConfig = testing::config(PRESETS, &keys);
         let expected = train(&config, 1);

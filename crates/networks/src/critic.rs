@@ -7,6 +7,7 @@ use crate::op::{Backward, apply, handles, record};
 use crate::params::{Params, ParamsBuilder};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -20,6 +21,17 @@ pub enum CriticKind {
     LayerNorm,
     /// BatchNorm on the input and after every ReLU (CrossQ, Bhatt et al. 2024).
     CrossQ,
+    /// BatchNorm on the input and before every ReLU, hidden layers without bias, and weights
+    /// with rows of length 1 (XQC, Palenicek et al. 2025). The caller keeps them so after each
+    /// step, by [`Params::unit_rows`].
+    Xqc,
+}
+
+impl CriticKind {
+    /// Whether it has batch normalisation.
+    pub fn has_batch_norm(self) -> bool {
+        matches!(self, Self::CrossQ | Self::Xqc)
+    }
 }
 
 /// The shape of an ensemble.
@@ -33,13 +45,16 @@ pub struct CriticsConfig {
     pub width: i64,
     /// Hidden layers.
     pub depth: usize,
-    /// Momentum m of the running statistics: running = m running + (1 - m) batch (CrossQ).
+    /// Numbers that a network returns for a pair (s, a).
+    pub outputs: i64,
+    /// Momentum m of the running statistics: running = m running + (1 - m) batch (CrossQ, XQC).
     pub norm_momentum: f64,
 }
 
 /// An ensemble of Q(s, a): where its tensors are, and its running statistics.
 pub struct Critics {
     members: Vec<Arc<Layout>>,
+    outputs: i64,
     stats: Params,
 }
 
@@ -59,21 +74,41 @@ impl Critics {
                 Arc::new(member(config, &name, inputs, &mut params, &mut stats, rng))
             })
             .collect();
-        let critics = Self { members, stats: stats.build(Kind::Float, device) };
-        (critics, params.build(Kind::Float, device))
+        let stats = stats.build(Kind::Float, device);
+        let mut params = params.build(Kind::Float, device);
+        if config.kind == CriticKind::Xqc {
+            params.unit_rows();
+        }
+        (Self { members, outputs: config.outputs, stats }, params)
     }
 
-    /// The values of all members: (B, obs) and (B, act) -> (members, B), as part of
-    /// the caller's graph. In `NormMode::Batch` the running statistics move.
+    /// The outputs of all members: (B, obs) and (B, act) -> (members, B, outputs), as part
+    /// of the caller's graph. In `NormMode::Batch` the running statistics move.
     ///
     /// With [`Params::frozen`] gradients reach observation and action only, where
     /// they require any.
     pub fn forward(&self, p: &[Tensor], obs: &Tensor, action: &Tensor, mode: NormMode) -> Tensor {
-        self.by_member(&apply(self.op(p, obs, action, mode)))
+        self.forward_rows(p, obs, action, mode, 0..obs.size()[0])
     }
 
-    /// The same outside of any graph, with a backward pass for a caller that knows
-    /// the gradient at the values.
+    /// The same for some of the rows, (members, rows, outputs), which depend on the others
+    /// through the statistics of a batch.
+    ///
+    /// # Panics
+    /// If rows are left out and do not depend on each other.
+    pub fn forward_rows(
+        &self,
+        p: &[Tensor],
+        obs: &Tensor,
+        action: &Tensor,
+        mode: NormMode,
+        rows: Range<i64>,
+    ) -> Tensor {
+        self.by_member(&apply(self.op(p, obs, action, mode, rows)))
+    }
+
+    /// As [`forward`](Self::forward) outside of any graph, with a backward pass for a caller
+    /// that knows the gradient at the outputs.
     pub fn record(
         &self,
         p: &[Tensor],
@@ -81,23 +116,43 @@ impl Critics {
         action: &Tensor,
         mode: NormMode,
     ) -> CriticPass {
-        let (q, backward) = record(self.op(p, obs, action, mode));
-        CriticPass { q: self.by_member(&q), backward }
+        self.record_rows(p, obs, action, mode, 0..obs.size()[0])
     }
 
-    fn op(&self, p: &[Tensor], obs: &Tensor, action: &Tensor, mode: NormMode) -> Forward {
+    /// The same for some of the rows, as in [`forward_rows`](Self::forward_rows).
+    pub fn record_rows(
+        &self,
+        p: &[Tensor],
+        obs: &Tensor,
+        action: &Tensor,
+        mode: NormMode,
+        rows: Range<i64>,
+    ) -> CriticPass {
+        let (outputs, backward) = record(self.op(p, obs, action, mode, rows));
+        CriticPass { outputs: self.by_member(&outputs), backward }
+    }
+
+    fn op(
+        &self,
+        p: &[Tensor],
+        obs: &Tensor,
+        action: &Tensor,
+        mode: NormMode,
+        rows: Range<i64>,
+    ) -> Forward {
         Forward {
             networks: self.members.clone(),
             p: handles(p),
             stats: handles(self.stats.frozen()),
             x: handles([obs, action]),
             mode,
+            rows: rows.start as usize..rows.end as usize,
         }
     }
 
-    /// (members * B, 1) -> (members, B).
-    fn by_member(&self, q: &Tensor) -> Tensor {
-        q.view([self.members.len() as i64, -1])
+    /// (members * B, outputs) -> (members, B, outputs).
+    fn by_member(&self, outputs: &Tensor) -> Tensor {
+        outputs.view([self.members.len() as i64, -1, self.outputs])
     }
 
     /// The running statistics of batch normalisation (none for other kinds).
@@ -108,18 +163,18 @@ impl Critics {
 
 /// A forward pass of an ensemble whose backward pass is yet to run.
 pub struct CriticPass {
-    /// The values of all members: (members, B).
-    pub q: Tensor,
+    /// The outputs of all members: (members, B, outputs).
+    pub outputs: Tensor,
     backward: Backward<Forward>,
 }
 
 impl CriticPass {
-    /// Of a scalar with the gradient `d_q` (members, B) at the values: the gradient of
+    /// Of a scalar with the gradient `d` (members, B, outputs) at the outputs: the gradient of
     /// all parameters as one flat vector. The pass was called with
     /// [`Params::trainable`] of `params`.
-    pub fn parameter_gradient(self, params: &Params, d_q: &Tensor) -> Tensor {
+    pub fn parameter_gradient(self, params: &Params, d: &Tensor) -> Tensor {
         // Behind observation and action.
-        let gradients = self.gradients(d_q).into_iter().skip(2);
+        let gradients = self.gradients(d).into_iter().skip(2);
         let gradients: Vec<Tensor> =
             gradients.map(|gradient| gradient.unwrap_or_else(Tensor::new)).collect();
         params.join(&gradients)
@@ -129,12 +184,12 @@ impl CriticPass {
     ///
     /// # Panics
     /// If the pass was called with an action that requires no gradient.
-    pub fn action_gradient(self, d_q: &Tensor) -> Tensor {
-        self.gradients(d_q).swap_remove(1).expect("an action that requires a gradient")
+    pub fn action_gradient(self, d: &Tensor) -> Tensor {
+        self.gradients(d).swap_remove(1).expect("an action that requires a gradient")
     }
 
-    fn gradients(self, d_q: &Tensor) -> Vec<Option<Tensor>> {
-        self.backward.gradients(&d_q.reshape([-1, 1]))
+    fn gradients(self, d: &Tensor) -> Vec<Option<Tensor>> {
+        self.backward.gradients(&d.reshape([-1, d.size()[2]]))
     }
 }
 
@@ -146,22 +201,29 @@ fn member(
     stats: &mut ParamsBuilder,
     rng: &mut impl Rng,
 ) -> Layout {
-    let crossq = config.kind == CriticKind::CrossQ;
+    let (crossq, xqc) = (config.kind == CriticKind::CrossQ, config.kind == CriticKind::Xqc);
     let mut batch_norm = |params: &mut ParamsBuilder, at: &str, features| {
         BatchNorm::new(params, stats, &format!("{name}.{at}"), features, config.norm_momentum)
     };
-    let input_norm = crossq.then(|| batch_norm(params, "norm_in", inputs));
+    let input_norm = config.kind.has_batch_norm().then(|| batch_norm(params, "norm_in", inputs));
     let blocks = (0..config.depth)
         .map(|i| {
             let inputs = if i == 0 { inputs } else { config.width };
-            let linear = Linear::new(params, &format!("{name}.{i}"), inputs, config.width, rng);
+            let at = format!("{name}.{i}");
+            let linear = match xqc {
+                true => Linear::without_bias(params, &at, inputs, config.width, rng),
+                false => Linear::new(params, &at, inputs, config.width, rng),
+            };
             let layer_norm = (config.kind == CriticKind::LayerNorm)
                 .then(|| LayerNorm::new(params, &format!("{name}.norm_{i}"), config.width));
-            let batch_norm = crossq.then(|| batch_norm(params, &format!("norm_{i}"), config.width));
-            Block { linear, layer_norm, batch_norm }
+            let mut batch_norm =
+                |on: bool| on.then(|| batch_norm(params, &format!("norm_{i}"), config.width));
+            let (pre_norm, batch_norm) = (batch_norm(xqc), batch_norm(crossq));
+            Block { linear, layer_norm, pre_norm, batch_norm }
         })
         .collect();
-    let heads = vec![Linear::new(params, &format!("{name}.head"), config.width, 1, rng)];
+    let head = format!("{name}.head");
+    let heads = vec![Linear::new(params, &head, config.width, config.outputs, rng)];
     Layout { input_norm, blocks, heads, activation: Activation::Relu }
 }
 
@@ -171,11 +233,20 @@ mod tests {
     use crate::op::Op;
     use rand::SeedableRng;
 
-    const KINDS: [CriticKind; 3] = [CriticKind::Mlp, CriticKind::LayerNorm, CriticKind::CrossQ];
+    use CriticKind::{CrossQ, LayerNorm, Mlp, Xqc};
+
+    const KINDS: [CriticKind; 4] = [Mlp, LayerNorm, CrossQ, Xqc];
+
+    /// Numbers that the members return for a row: XQC's have several.
+    fn outputs(kind: CriticKind) -> i64 {
+        if kind == Xqc { 7 } else { 1 }
+    }
 
     fn ensemble(kind: CriticKind) -> (Critics, Params, Tensor, Tensor) {
         let mut rng = rand_pcg::Pcg64::seed_from_u64(11);
-        let config = CriticsConfig { kind, members: 2, width: 32, depth: 2, norm_momentum: 0.99 };
+        let outputs = outputs(kind);
+        let (members, width, depth, norm_momentum) = (2, 32, 2, 0.99);
+        let config = CriticsConfig { kind, members, width, depth, outputs, norm_momentum };
         let (critics, params) = Critics::new(&config, 5, 3, Device::Cpu, &mut rng);
         let obs = crate::normal(&mut rng, &[16, 5], Device::Cpu);
         let action = crate::normal(&mut rng, &[16, 3], Device::Cpu);
@@ -183,25 +254,27 @@ mod tests {
     }
 
     #[test]
-    fn members_start_apart_and_return_one_value_per_row() {
+    fn members_start_apart_and_return_their_outputs_for_every_row() {
         for kind in KINDS {
             let (critics, params, obs, action) = ensemble(kind);
             let q = critics.forward(params.frozen(), &obs, &action, NormMode::Running);
-            assert_eq!(q.size(), [2, 16]);
+            assert_eq!(q.size(), [2, 16, outputs(kind)]);
             assert!((q.get(0) - q.get(1)).abs().max().double_value(&[]) > 1e-3, "{kind:?}");
         }
     }
 
     #[test]
-    fn only_the_batch_mode_of_crossq_moves_its_statistics() {
+    fn only_the_batch_mode_moves_statistics_where_there_are_any() {
         for kind in KINDS {
             let (critics, params, obs, action) = ensemble(kind);
             let before = critics.stats().flat().copy();
-            let _ = critics.forward(params.trainable(), &obs, &action, NormMode::Running);
-            assert_eq!(critics.stats().flat(), &before);
+            for mode in [NormMode::Running, NormMode::BatchOnly] {
+                let _ = critics.forward(params.trainable(), &obs, &action, mode);
+                assert_eq!(critics.stats().flat(), &before);
+            }
             let _ = critics.forward(params.trainable(), &obs, &action, NormMode::Batch(None));
             let moved = critics.stats().flat() != &before;
-            assert_eq!(moved, kind == CriticKind::CrossQ, "{kind:?}");
+            assert_eq!(moved, kind.has_batch_norm(), "{kind:?}");
         }
     }
 
@@ -209,16 +282,20 @@ mod tests {
     fn explicit_passes_equal_those_of_libtorch_and_autograd() {
         let renorm = NormMode::Batch(Some(crate::Renorm { r_max: 1.2, d_max: 0.3 }));
         for kind in KINDS {
-            for mode in [NormMode::Running, NormMode::Batch(None), renorm] {
+            for mode in [NormMode::Running, NormMode::Batch(None), renorm, NormMode::BatchOnly] {
                 for rows in [1, 16, 300] {
-                    compare_passes(kind, mode, rows);
+                    compare_passes(kind, mode, rows, 0..rows);
+                }
+                if kind.has_batch_norm() && mode != NormMode::Running {
+                    compare_passes(kind, mode, 300, 40..187);
+                    compare_passes(kind, mode, 300, 64..256);
                 }
             }
         }
     }
 
-    /// Values, gradients and running statistics, by both forms.
-    fn compare_passes(kind: CriticKind, mode: NormMode, rows: i64) {
+    /// Outputs of some rows, gradients and running statistics, by both forms.
+    fn compare_passes(kind: CriticKind, mode: NormMode, rows: i64, part: Range<i64>) {
         if rows == 1 && mode != NormMode::Running {
             return; // one row has no variance
         }
@@ -227,20 +304,18 @@ mod tests {
         let mut normal = |columns| crate::normal(&mut rng, &[rows, columns], Device::Cpu);
         let (obs, action) = (normal(5) * 2.0 + 0.5, normal(3) * 2.0 + 0.5);
         // As of a minimum over the ensemble: some values have no gradient.
-        let d = normal(2).tr();
-        let d = &d * d.gt(-0.3);
+        let d = normal(2).tr().narrow(1, 0, part.end - part.start).unsqueeze(2);
+        let d = (&d * d.gt(-0.3)).repeat([1, 1, outputs(kind)]);
+        let d = d * Tensor::linspace(1.0, 2.0, outputs(kind), (Kind::Float, Device::Cpu));
         let start = critics.stats().flat().copy();
         let run = |explicit: bool, p: &[Tensor], wanted: [bool; 2]| {
             critics.stats().flat().shallow_clone().copy_(&start);
             let leaf = |x: &Tensor, wanted: bool| x.detach().set_requires_grad(wanted);
             let x = [leaf(&obs, wanted[0]), leaf(&action, wanted[1])];
             let q = if explicit {
-                critics.forward(p, &x[0], &x[1], mode)
+                critics.forward_rows(p, &x[0], &x[1], mode, part.clone())
             } else {
-                let networks = critics.members.clone();
-                let stats = handles(critics.stats.frozen());
-                let forward = Forward { networks, p: handles(p), stats, x: handles(&x), mode };
-                forward.fallback().view([2, -1])
+                critics.by_member(&critics.op(p, &x[0], &x[1], mode, part.clone()).fallback())
             };
             let leaves: Vec<&Tensor> = x.iter().chain(p).filter(|x| x.requires_grad()).collect();
             let loss = (&q * &d).sum(Kind::Float);
@@ -257,7 +332,7 @@ mod tests {
         // A recorded pass has the same gradients without a graph.
         let record = |p: &[Tensor], action: &Tensor| {
             critics.stats().flat().shallow_clone().copy_(&start);
-            critics.record(p, &obs, action, mode)
+            critics.record_rows(p, &obs, action, mode, part.clone())
         };
         let recorded = record(params.trainable(), &action).parameter_gradient(&params, &d);
         assert_eq!(recorded, run(true, params.trainable(), [false, false])[1]);
@@ -268,11 +343,14 @@ mod tests {
             let pairs = run(true, p, wanted).into_iter().zip(run(false, p, wanted));
             for (name, (ours, theirs)) in ["values", "gradient", "statistics"].iter().zip(pairs) {
                 if theirs.numel() == 0 {
-                    continue; // only CrossQ has statistics
+                    continue; // only batch normalisation has statistics
                 }
                 let scale = theirs.abs().max().double_value(&[]);
                 let error = (ours - theirs).abs().max().double_value(&[]);
-                assert!(error <= 1e-5 * scale + 1e-7, "{kind:?} {mode:?} {rows} {name}: {error:e}");
+                assert!(
+                    error <= 1e-5 * scale + 1e-7,
+                    "{kind:?} {mode:?} {rows} {part:?} {name}: {error:e}"
+                );
             }
         }
     }

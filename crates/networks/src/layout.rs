@@ -59,7 +59,7 @@ impl Activation {
 #[derive(Debug, Clone)]
 pub struct Linear {
     pub(crate) weight: usize,
-    pub(crate) bias: usize,
+    pub(crate) bias: Option<usize>,
     pub(crate) inputs: i64,
     pub(crate) outputs: i64,
 }
@@ -76,8 +76,21 @@ impl Linear {
     ) -> Self {
         let bound = 1.0 / (inputs as f64).sqrt();
         let weight = builder.uniform(format!("{name}.weight"), &[outputs, inputs], bound, rng);
-        let bias = builder.uniform(format!("{name}.bias"), &[outputs], bound, rng);
+        let bias = Some(builder.uniform(format!("{name}.bias"), &[outputs], bound, rng));
         Self { weight, bias, inputs, outputs }
+    }
+
+    /// The same without a bias, for layers before a normalisation, which has its own shift.
+    pub fn without_bias(
+        builder: &mut ParamsBuilder,
+        name: &str,
+        inputs: i64,
+        outputs: i64,
+        rng: &mut impl Rng,
+    ) -> Self {
+        let bound = 1.0 / (inputs as f64).sqrt();
+        let weight = builder.uniform(format!("{name}.weight"), &[outputs, inputs], bound, rng);
+        Self { weight, bias: None, inputs, outputs }
     }
 
     /// A layer that starts with zero weights and the given bias.
@@ -89,12 +102,12 @@ impl Linear {
         bias: f64,
     ) -> Self {
         let weight = builder.constant(format!("{name}.weight"), &[outputs, inputs], 0.0);
-        let bias = builder.constant(format!("{name}.bias"), &[outputs], bias as f32);
+        let bias = Some(builder.constant(format!("{name}.bias"), &[outputs], bias as f32));
         Self { weight, bias, inputs, outputs }
     }
 
     pub(crate) fn forward(&self, p: &[Tensor], x: &Tensor) -> Tensor {
-        x.linear(&p[self.weight], Some(&p[self.bias]))
+        x.linear(&p[self.weight], self.bias.map(|bias| &p[bias]))
     }
 
     pub(crate) fn tangent(&self, p: &[Tensor], dx: &Tensor) -> Tensor {
@@ -103,11 +116,14 @@ impl Linear {
 }
 
 /// A hidden layer: linear, then the nonlinearity, with normalisation before it
-/// (LayerNorm) or after it (BatchNorm, as CrossQ has it).
+/// (LayerNorm, or BatchNorm as XQC has it) or after it (BatchNorm, as CrossQ has it).
 #[derive(Debug)]
 pub(crate) struct Block {
     pub linear: Linear,
     pub layer_norm: Option<LayerNorm>,
+    /// Before the nonlinearity.
+    pub pre_norm: Option<BatchNorm>,
+    /// After the nonlinearity.
     pub batch_norm: Option<BatchNorm>,
 }
 
@@ -122,7 +138,8 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub fn batch_norms(&self) -> impl Iterator<Item = &BatchNorm> {
-        self.input_norm.iter().chain(self.blocks.iter().filter_map(|b| b.batch_norm.as_ref()))
+        let of_blocks = self.blocks.iter().flat_map(|b| b.pre_norm.iter().chain(&b.batch_norm));
+        self.input_norm.iter().chain(of_blocks)
     }
 
     pub fn has_batch_norm(&self) -> bool {
@@ -142,12 +159,12 @@ impl Layout {
     /// The positions of all parameters, in the order of the layers.
     pub fn parameters(&self) -> Vec<usize> {
         let norm = |norm: &BatchNorm| [norm.weight, norm.bias];
-        let linear = |linear: &Linear| [linear.weight, linear.bias];
+        let linear = |linear: &Linear| std::iter::once(linear.weight).chain(linear.bias);
         let mut all: Vec<usize> = self.input_norm.iter().flat_map(norm).collect();
         for block in &self.blocks {
             all.extend(linear(&block.linear));
             all.extend(block.layer_norm.iter().flat_map(|norm| [norm.weight, norm.bias]));
-            all.extend(block.batch_norm.iter().flat_map(norm));
+            all.extend(block.pre_norm.iter().chain(&block.batch_norm).flat_map(norm));
         }
         all.extend(self.heads.iter().flat_map(linear));
         all

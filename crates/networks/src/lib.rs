@@ -12,6 +12,7 @@
 #![deny(unsafe_code)]
 
 mod adam;
+mod categorical;
 mod counter;
 mod cpu;
 mod critic;
@@ -29,6 +30,7 @@ mod storage;
 mod time;
 
 pub use adam::{Adam, AdamConfig};
+pub use categorical::{BinTarget, Bins, CrossEntropy};
 pub use counter::Counter;
 pub use cpu::multiplications;
 pub use critic::{CriticKind, CriticPass, Critics, CriticsConfig};

@@ -35,7 +35,7 @@ impl Mlp {
             .map(|i| {
                 let inputs = if i == 0 { inputs } else { width };
                 let linear = Linear::new(builder, &format!("{name}.{i}"), inputs, width, rng);
-                Block { linear, layer_norm: None, batch_norm: None }
+                Block { linear, layer_norm: None, pre_norm: None, batch_norm: None }
             })
             .collect();
         let heads = heads(builder, rng);
@@ -51,6 +51,7 @@ impl Mlp {
             stats: Vec::new(),
             x: vec![x.shallow_clone()],
             mode: NormMode::Running,
+            rows: 0..x.size()[0] as usize,
         })
     }
 
@@ -63,7 +64,7 @@ impl Mlp {
 }
 
 /// The forward pass of networks that share one input, such as an ensemble's members:
-/// (networks * B, outputs), one network's rows after another's.
+/// (networks * n, outputs) for n rows, one network's after another's.
 pub(crate) struct Forward {
     pub networks: Vec<Arc<Layout>>,
     /// The parameters of all networks, in the list that they were laid out in.
@@ -74,6 +75,9 @@ pub(crate) struct Forward {
     /// one only.
     pub x: Vec<Tensor>,
     pub mode: NormMode,
+    /// The rows whose outputs are wanted: all, or some that a batch's statistics couple
+    /// with the others.
+    pub rows: Range<usize>,
 }
 
 impl Forward {
@@ -106,7 +110,7 @@ impl Forward {
     /// network.
     fn explicit(&self, keep: bool) -> (Tensor, Vec<Kept>) {
         let x = self.input();
-        let (rows, outputs) = (x.size()[0] as usize, self.networks[0].outputs());
+        let (rows, outputs) = (self.rows.len(), self.networks[0].outputs());
         let mut y = empty(self.networks.len() * rows, outputs);
         // SAFETY: `y` is new. Parameters and statistics are written by an optimiser's
         // step, by loading, and below, and never during a pass: `pool::run` returns
@@ -115,7 +119,8 @@ impl Forward {
         let (views, x, mut y_left) = unsafe { (self.views(), values(&x), values_mut(&mut y)) };
         let jobs = views.iter().map(|view| {
             let y = y_left.split_off_mut(..rows * outputs).expect("rows of every network");
-            move || cpu::forward(view, x, y, keep)
+            let rows = self.rows.clone();
+            move || cpu::forward(view, x, &rows, y, keep)
         });
         let (moments, kept): (Vec<_>, Vec<_>) = pool::run(jobs.collect()).into_iter().unzip();
         drop(views);
@@ -154,9 +159,11 @@ impl Op for Forward {
 
     fn fallback(self) -> Tensor {
         let (x, p, stats, mode) = (self.input(), &self.p, &self.stats, self.mode);
-        let outputs: Vec<Tensor> =
-            self.networks.iter().map(|network| network.operations(p, stats, &x, mode)).collect();
-        cat(outputs, 0)
+        let of_rows = |network: &Arc<Layout>| {
+            let outputs = network.operations(p, stats, &x, mode);
+            outputs.narrow(0, self.rows.start as i64, self.rows.len() as i64)
+        };
+        cat(self.networks.iter().map(of_rows).collect(), 0)
     }
 }
 
@@ -174,7 +181,7 @@ impl Differentiable for Forward {
         wanted: &[bool],
     ) -> Vec<Option<Tensor>> {
         let members = self.networks.len();
-        let rows = d_output.size()[0] as usize / members;
+        let (rows, picked) = (self.x[0].size()[0] as usize, self.rows.len());
         let (x_wanted, p_wanted) = wanted.split_at(self.x.len());
         let parts = self.parts();
         // From the first column that wants a gradient to the last.
@@ -199,7 +206,8 @@ impl Differentiable for Forward {
         };
         let jobs = views.iter().zip(&numbers).zip(kept).map(|((view, numbers), kept)| {
             let columns = columns.clone();
-            let d_y = d_y.split_off(..rows * view.outputs).expect("rows of every network");
+            let outputs = picked * view.outputs;
+            let d_y = d_y.split_off(..outputs).expect("rows of every network");
             let d_x = d_x_left.split_off_mut(..rows * columns.len()).expect("as many rows");
             let d_p = d_p_left.split_off_mut(..*numbers); // none where no gradient is wanted
             move || cpu::backward(view, kept, d_y, columns, d_x, d_p)
@@ -280,6 +288,7 @@ impl Layout {
             if let Some(norm) = &block.layer_norm {
                 y = norm.forward(p, &y);
             }
+            y = normed(&block.pre_norm, y);
             h = normed(&block.batch_norm, self.activation.forward(&y));
         }
         cat(self.heads.iter().map(|head| head.forward(p, &h)).collect(), 1)

@@ -10,6 +10,8 @@ pub enum NormMode {
     Running,
     /// Normalise with the batch's statistics and move the running ones.
     Batch(Option<Renorm>),
+    /// Normalise with the batch's statistics; the running ones do not change.
+    BatchOnly,
 }
 
 /// Limits of batch renormalisation (Ioffe 2017): the batch's statistics are
@@ -65,12 +67,13 @@ impl BatchNorm {
         let (mean, var) = (&stats[self.mean], &stats[self.var]);
         let native = |weight: &Tensor, bias: &Tensor, training: bool| {
             let moves = 1.0 - self.momentum;
-            let (mean, var) = (Some(mean), Some(var));
+            let running = mode != NormMode::BatchOnly;
+            let (mean, var) = (running.then_some(mean), running.then_some(var));
             x.batch_norm(Some(weight), Some(bias), mean, var, training, moves, BATCH_EPSILON, false)
         };
         match mode {
             NormMode::Running => native(weight, bias, false),
-            NormMode::Batch(None) => native(weight, bias, true),
+            NormMode::Batch(None) | NormMode::BatchOnly => native(weight, bias, true),
             NormMode::Batch(Some(limits)) => {
                 // y = (xhat r + d) weight + bias, with r and d constants of the
                 // graph, is ordinary normalisation with another scale and shift.

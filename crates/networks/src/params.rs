@@ -1,5 +1,9 @@
 //! The numbers of one network, as one flat vector.
 
+use crate::op::{Op, run};
+use crate::pool;
+use crate::storage::values_mut;
+use multiversion::multiversion;
 use rand::{Rng, RngExt};
 use tch::{Device, Kind, Tensor};
 
@@ -169,6 +173,11 @@ impl Params {
         let _ = self.flat.g_add_(&step);
     }
 
+    /// Divides every row of every matrix by its length.
+    pub fn unit_rows(&mut self) {
+        run(UnitRows(&mut self.flat, &self.frozen));
+    }
+
     /// The tensors by name, for saving: each shares its storage with `self`.
     pub fn named(&self, prefix: &str) -> Vec<(String, Tensor)> {
         self.names
@@ -184,6 +193,56 @@ impl Params {
     /// A tensor that is missing or has another shape; nothing is changed then.
     pub fn load(&mut self, prefix: &str, saved: &[(String, Tensor)]) -> Result<(), StateError> {
         load_state(&self.named(prefix), saved)
+    }
+}
+
+/// Rows of length 1 in the matrices among the views of a vector, in place.
+struct UnitRows<'a>(&'a mut Tensor, &'a [Tensor]);
+
+impl Op for UnitRows<'_> {
+    type Output = ();
+
+    fn inputs(&self) -> Vec<&Tensor> {
+        vec![self.0]
+    }
+
+    fn cpu(self) {
+        // SAFETY: the vector is borrowed mutably from its owner, whose views nobody uses
+        // meanwhile.
+        #[expect(unsafe_code, reason = "writes the storage of a tensor")]
+        let mut rest = unsafe { values_mut(self.0) };
+        let mut jobs = Vec::new();
+        for view in self.1 {
+            let part = rest.split_off_mut(..view.numel()).expect("a vector of all views");
+            if let [_, columns] = view.size()[..] {
+                jobs.push(move || unit_rows(part, columns as usize));
+            }
+        }
+        pool::run(jobs);
+    }
+
+    fn fallback(self) {
+        for view in self.1.iter().filter(|view| view.dim() == 2) {
+            let length = view.norm_scalaropt_dim(2, [1i64], true).clamp_min(SHORTEST);
+            let _ = view.shallow_clone().g_div_(&length);
+        }
+    }
+}
+
+/// Rows are divided by at least this, so that zeros stay zeros.
+const SHORTEST: f64 = 1e-12;
+
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn unit_rows(matrix: &mut [f32], columns: usize) {
+    for row in matrix.chunks_exact_mut(columns) {
+        let (blocks, rest) = row.as_chunks::<16>();
+        let mut squares = [0.0f32; 16];
+        for block in blocks {
+            squares.iter_mut().zip(block).for_each(|(sum, x)| *sum += x * x);
+        }
+        let rest: f32 = rest.iter().map(|x| x * x).sum();
+        let length = (squares.iter().sum::<f32>() + rest).sqrt().max(SHORTEST as f32);
+        row.iter_mut().for_each(|x| *x /= length);
     }
 }
 
@@ -281,6 +340,25 @@ mod tests {
         target.polyak(&online, 0.25);
         assert!(target.flat().allclose(&(&before * 0.25), 1e-6, 1e-7, false));
         assert_eq!(online.flat(), &before);
+    }
+
+    #[test]
+    fn rows_of_matrices_get_length_one_and_vectors_stay_as_they_are() {
+        // `f32` takes the CPU form, `f64` the fallback.
+        for kind in [Kind::Float, Kind::Double] {
+            let mut rng = rand_pcg::Pcg64::seed_from_u64(2);
+            let mut builder = ParamsBuilder::new();
+            builder.constant("shift", &[3], 2.0);
+            builder.uniform("a", &[5, 37], 4.0, &mut rng);
+            builder.constant("zeros", &[1, 2], 0.0);
+            let mut p = builder.build(kind, Device::Cpu);
+            let before: Vec<Tensor> = p.frozen().iter().map(Tensor::copy).collect();
+            p.unit_rows();
+            let [shift, a, zeros] = p.frozen() else { panic!("three tensors") };
+            assert_eq!((shift, zeros), (&before[0], &before[2]));
+            let length = (&before[1] * &before[1]).sum_dim_intlist(&[1i64][..], true, None).sqrt();
+            assert!(a.allclose(&(&before[1] / length), 1e-6, 1e-7, false), "{kind:?}");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ fn deterministic_actions_are_the_one_step_map_of_a_latent_without_head_noise() {
 #[test]
 fn the_best_of_k_is_a_proposal_that_no_other_outvalues() {
     let k = 6;
-    for kind in ["layernorm", "crossq"] {
+    for kind in ["layernorm", "crossq", "xqc"] {
         let config = config(&format!("\"critic.kind\" = \"{kind}\"\n\"candidates.act\" = {k}"));
         let agent = practised(&config);
         let critic =

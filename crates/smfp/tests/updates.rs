@@ -12,7 +12,7 @@ const ACTOR: [&str; 5] = ["actor", "actor_lagged", "actor_adam", "q_scale", "act
 
 #[test]
 fn an_update_without_the_actor_moves_the_critics_and_nothing_of_the_actor() {
-    for kind in ["mlp", "layernorm", "crossq"] {
+    for kind in ["mlp", "layernorm", "crossq", "xqc"] {
         let config = config(&format!("\"critic.kind\" = \"{kind}\""));
         let mut agent = agent(&config, 0);
         let before = Snapshot::of(&agent);
@@ -26,9 +26,10 @@ fn an_update_without_the_actor_moves_the_critics_and_nothing_of_the_actor() {
         for part in ACTOR {
             assert!(!moved(&before, &after, part), "{kind}: {part} moved");
         }
-        if kind == "crossq" {
+        if matches!(kind, "crossq" | "xqc") {
             assert!(moved(&before, &after, "critic_stats"));
-        } else {
+        }
+        if kind != "crossq" {
             assert!(followed(&before, &after, "critic_target", "critic", config.critic.tau));
         }
     }
@@ -36,7 +37,7 @@ fn an_update_without_the_actor_moves_the_critics_and_nothing_of_the_actor() {
 
 #[test]
 fn an_update_of_the_actor_moves_the_lagged_policy_by_tau_and_the_critics_no_further() {
-    for kind in ["layernorm", "crossq"] {
+    for kind in ["layernorm", "crossq", "xqc"] {
         let config = config(&format!("\"critic.kind\" = \"{kind}\"\n\"mirror.policy_tau\" = 0.1"));
         let batch = batch(&mut stream(0, "batch"));
         let (mut without, mut with) = (agent(&config, 0), agent(&config, 0));

@@ -14,7 +14,7 @@ use std::ops::Range;
 /// this changes no number.
 const GRADIENT_ROWS: usize = 256;
 
-/// From the gradient `d_output` (B, outputs) to `d_input` (B, columns), that at some
+/// From the gradient `d_output` at the outputs of the forward pass to `d_input` (B, columns), that at some
 /// columns of the input; the gradient of all parameters, in the order of
 /// [`Layout::parameters`](crate::layout::Layout::parameters), to `parameters` where
 /// there is such a vector.
@@ -33,15 +33,18 @@ pub(crate) fn backward(
     let shared = &Shared { view, weights, reached, columns, all };
     let jobs = kept.0.iter().map(|kept| {
         let rows = kept.input.rows;
-        let d_y = d_output.split_off(..rows * view.outputs).expect("rows of the pass");
+        let outputs = kept.part.as_ref().map_or(rows, |part| part.rows.len());
+        let d_y = d_output.split_off(..outputs * view.outputs).expect("rows of the pass");
         let d_x = d_input.split_off_mut(..rows * shared.columns.len()).expect("rows of the pass");
         move || shared.backward(kept, d_y, d_x)
     });
     let gradients = pool::run(jobs.collect());
-    let rows: usize = gradients.iter().map(|chunk| chunk.d_output.rows).sum();
+    let sum = |rows: fn(&Gradients) -> usize| -> usize { gradients.iter().map(rows).sum() };
     let first = view.blocks[0].linear;
-    let through = view.weights() - (first.inputs - shared.reached.len()) * first.outputs;
-    count(rows, through + if all { view.weights() } else { 0 });
+    let (hidden, both) = (view.hidden_weights(), if all { 2 } else { 1 });
+    let left_out = (first.inputs - shared.reached.len()) * first.outputs;
+    count(sum(|chunk| chunk.d_linear[0].rows), both * hidden - left_out);
+    count(sum(|chunk| chunk.d_output.rows), both * view.head_weights());
     if let Some(flat) = parameters {
         parameter_gradients(flat, view, &kept.0, &gradients);
     }
@@ -102,8 +105,8 @@ impl VectorSums {
         let input = view.input_norm.map_or(0, |_| view.inputs);
         let blocks = view.blocks.iter().map(|block| {
             let width = block.linear.outputs;
-            let normed = block.layer_norm.is_some() || block.batch_norm.is_some();
-            [width, if normed { width } else { 0 }, if normed { width } else { 0 }].map(no_sums)
+            let normed = if block.is_normed() { width } else { 0 };
+            [block.linear.bias.map_or(0, <[f32]>::len), normed, normed].map(no_sums)
         });
         Self {
             input_norm: [input; 2].map(no_sums),
@@ -140,7 +143,7 @@ struct Shared<'a> {
 impl Shared<'_> {
     /// A chunk of rows from the output back to the input; the gradient there is
     /// written to `d_input`.
-    fn backward(&self, kept: &KeptChunk, d_output: &[f32], d_input: &mut [f32]) -> Gradients {
+    fn backward(&self, kept_chunk: &KeptChunk, d_output: &[f32], d_input: &mut [f32]) -> Gradients {
         let view = self.view;
         // A row whose gradient is zero is left out. Of a minimum over an ensemble that
         // is every row of every member but one.
@@ -162,19 +165,29 @@ impl Shared<'_> {
         }
         let mut d_linear: Vec<Panels> = Vec::new();
         for (i, block) in view.blocks.iter().enumerate().rev() {
-            let kept = &kept.blocks[i];
+            let kept = &kept_chunk.blocks[i];
             let width = block.linear.outputs;
             let [d_bias, d_weight, d_shift] = &mut vectors.blocks[i];
             let activated = pick(&kept.activated, &chosen);
             let d_next = d_linear.last().unwrap_or(&d_output);
             let slope = kept.slope.as_ref().map(|slope| pick(slope, &chosen));
             // Without anything in between, the nonlinearity is part of the product.
+            let part = kept_chunk.part.as_ref().filter(|_| i + 1 == view.blocks.len());
             let then = match &slope {
-                _ if block.batch_norm.is_some() => Then::Nothing,
+                _ if block.batch_norm.is_some() || part.is_some() => Then::Nothing,
                 None => Then::ReluBackward(&activated),
                 Some(slope) => Then::Times(slope),
             };
             let mut d = self.linear_backward(i + 1, d_next, width, then);
+            if let Some(part) = part {
+                // The other rows have no outputs, and gradients through statistics only.
+                d = d.among_zeros(part.rows.start, activated.rows);
+                if block.batch_norm.is_none() {
+                    let slope = slope.as_ref().map(|slope| slope.lanes()).unwrap_or_default();
+                    let (d, x) = (d.lanes_mut().as_flattened_mut(), activated.lanes());
+                    activate_backward(d, x.as_flattened(), slope.as_flattened());
+                }
+            }
             if let (Some(norm), Some((_, moments))) = (&block.batch_norm, &kept.normed) {
                 let x = NormInput { panels: &activated, first: 0, is_relu: slope.is_none() };
                 let gradients = NormGradients { weight: d_weight, shift: d_shift };
@@ -196,7 +209,12 @@ impl Shared<'_> {
                     norm.backward(d, xhat, inverse_std, gradients);
                 }
             }
-            if self.all {
+            if let (Some(norm), Some((x, moments))) = (&block.pre_norm, &kept.linear) {
+                let x = NormInput { panels: &pick(x, &chosen), first: 0, is_relu: false };
+                let gradients = NormGradients { weight: d_weight, shift: d_shift };
+                norm.backward(d.lanes_mut(), x, moments, gradients);
+            }
+            if self.all && block.linear.bias.is_some() {
                 add_all(d_bias, &d);
             }
             d_linear.push(d);
@@ -206,9 +224,9 @@ impl Shared<'_> {
             vectors.input_norm = [self.reached.len(); 2].map(no_sums);
             let last = d_linear.last().expect("a network has blocks");
             let mut d = self.linear_backward(0, last, self.reached.len(), Then::Nothing);
-            if let (Some(norm), Some((_, moments))) = (&view.input_norm, &kept.input_norm) {
+            if let (Some(norm), Some((_, moments))) = (&view.input_norm, &kept_chunk.input_norm) {
                 let (norm, moments) = (norm.columns(&self.reached), moments.columns(&self.reached));
-                let x = pick(&kept.input, &chosen);
+                let x = pick(&kept_chunk.input, &chosen);
                 let x = NormInput { panels: &x, first: self.reached.start, is_relu: false };
                 let [weight, shift] = &mut vectors.input_norm;
                 norm.backward(d.lanes_mut(), x, &moments, NormGradients { weight, shift });

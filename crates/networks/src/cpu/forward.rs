@@ -8,6 +8,7 @@ use super::view::View;
 use crate::layout::{Activation, Layout};
 use crate::pool;
 use crate::storage::values_mut;
+use std::ops::Range;
 use tch::Tensor;
 
 /// Rows that go through all layers together. A constant, because it decides in
@@ -23,6 +24,15 @@ pub(super) struct KeptChunk {
     pub input: Panels,
     pub input_norm: Option<(Panels, Moments)>,
     pub blocks: Vec<KeptBlock>,
+    /// The rows that have outputs, where not all have.
+    pub part: Option<Part>,
+}
+
+/// Some rows of a chunk, which alone have outputs.
+pub(super) struct Part {
+    pub rows: Range<usize>,
+    /// The heads' input there.
+    pub input: Panels,
 }
 
 /// What a hidden layer leaves.
@@ -31,6 +41,8 @@ pub(super) struct KeptBlock {
     pub activated: Panels,
     /// Its slope (none for ReLU).
     pub slope: Option<Panels>,
+    /// Before batch normalisation, where that comes before the nonlinearity.
+    pub linear: Option<(Panels, Moments)>,
     /// Of layer normalisation: xhat, and 1/std for each panel.
     pub layer_norm: Option<(Panels, Vec<Lane>)>,
     /// After batch normalisation.
@@ -47,44 +59,59 @@ impl KeptChunk {
     /// The input of a linear layer; the heads are the layer after the last block.
     pub fn input_of(&self, layer: usize) -> &Panels {
         match layer {
+            layer
+                if layer == self.blocks.len()
+                    && let Some(part) = &self.part =>
+            {
+                &part.input
+            }
             0 => self.input_norm.as_ref().map_or(&self.input, |(normed, _)| normed),
             layer => self.blocks[layer - 1].output(),
         }
     }
 }
 
-/// x (B, inputs) -> y (B, outputs), the heads' outputs in adjacent columns.
+/// x (B, inputs) -> y (n, outputs), the heads' outputs in adjacent columns, for n `picked`
+/// rows: all, or some of those that a batch's statistics couple.
 ///
 /// Returns the statistics of each batch normalisation, in the order of the layers,
 /// and with `keep` what [`backward`](super::backward()) needs.
 pub(crate) fn forward(
     view: &View,
     x: &[f32],
+    picked: &Range<usize>,
     y: &mut [f32],
     keep: bool,
 ) -> (Vec<Moments>, Option<Kept>) {
     let rows = x.len() / view.inputs;
     assert!(x.len() == rows * view.inputs, "the network has {} inputs", view.inputs);
-    assert!(y.len() == rows * view.outputs, "the network has {} outputs", view.outputs);
-    count(rows, view.weights());
+    assert!(y.len() == picked.len() * view.outputs, "the network has {} outputs", view.outputs);
+    assert!(view.coupled || *picked == (0..rows), "rows without outputs that nothing depends on");
+    count(rows, view.hidden_weights());
+    count(picked.len(), view.head_weights());
     if rows == 1 && !keep && view.is_plain() {
         single(view, x, y);
         return (Vec::new(), None);
     }
-    // A batch's own statistics need all of its rows.
-    let chunk = if view.coupled { rows.max(1) } else { ROWS };
-    let chunks = x.chunks(chunk * view.inputs).zip(y.chunks_mut((chunk * view.outputs).max(1)));
-    let jobs = chunks.map(|(x, y)| move || forward_chunk(view, x, y, keep));
+    if view.coupled {
+        // A batch's own statistics need all of its rows.
+        let (moments, kept) = forward_chunk(view, x, picked, y, keep);
+        return (moments, kept.map(|kept| Kept(vec![kept])));
+    }
+    let chunks = x.chunks(ROWS * view.inputs).zip(y.chunks_mut((ROWS * view.outputs).max(1)));
+    let jobs =
+        chunks.map(|(x, y)| move || forward_chunk(view, x, &(0..x.len() / view.inputs), y, keep));
     let (moments, kept): (Vec<_>, Vec<_>) = pool::run(jobs.collect()).into_iter().unzip();
     // All chunks used the same statistics.
     let moments = moments.into_iter().next().unwrap_or_default();
     (moments, keep.then(|| Kept(kept.into_iter().flatten().collect())))
 }
 
-/// A chunk of rows through all layers.
+/// A chunk of rows through all hidden layers, and the picked ones through the heads.
 fn forward_chunk(
     view: &View,
     x: &[f32],
+    picked: &Range<usize>,
     y: &mut [f32],
     keep: bool,
 ) -> (Vec<Moments>, Option<KeptChunk>) {
@@ -94,19 +121,26 @@ fn forward_chunk(
     into_panels(input.lanes_mut(), x, view.inputs);
     let input_norm = view.input_norm.as_ref().map(|norm| {
         let mut normed = Panels::new(rows, view.inputs);
-        let used = norm.forward(normed.lanes_mut(), input.lanes(), rows);
+        let used = norm.forward(normed.lanes_mut(), input.lanes(), rows, false);
         moments.push(used.clone());
         (normed, used)
     });
-    let mut kept = KeptChunk { input, input_norm, blocks: Vec::new() };
+    let mut kept = KeptChunk { input, input_norm, blocks: Vec::new(), part: None };
     for (i, block) in view.blocks.iter().enumerate() {
         let width = block.linear.outputs;
         let mut activated = Panels::new(rows, width);
         let (weight, bias) = (block.linear.weight, block.linear.bias);
         // Without a normalisation in between, ReLU is part of the product.
         let relu = view.activation == Activation::Relu;
-        let then = if relu && block.layer_norm.is_none() { Then::Relu } else { Then::Nothing };
-        linear(&mut activated, 0, weight, Some(bias), kept.input_of(i), then);
+        let norm_first = block.layer_norm.is_some() || block.pre_norm.is_some();
+        let then = if relu && !norm_first { Then::Relu } else { Then::Nothing };
+        linear(&mut activated, 0, weight, bias, kept.input_of(i), then);
+        let before = block.pre_norm.as_ref().map(|norm| {
+            let mut normed = Panels::new(rows, width);
+            let used = norm.forward(normed.lanes_mut(), activated.lanes(), rows, relu);
+            moments.push(used.clone());
+            (std::mem::replace(&mut activated, normed), used)
+        });
         let h = activated.lanes_mut();
         let layer_norm = block.layer_norm.as_ref().map(|norm| {
             let mut xhat = Panels::new(rows, width);
@@ -118,17 +152,21 @@ fn forward_chunk(
             (xhat, inverse_std)
         });
         let mut slope = (keep && !relu).then(|| Panels::new(rows, width));
-        if matches!(then, Then::Nothing) {
+        if matches!(then, Then::Nothing) && !(relu && before.is_some()) {
             let slopes = slope.as_mut().map(Panels::lanes_mut).unwrap_or_default();
             activate(h.as_flattened_mut(), view.activation, slopes.as_flattened_mut());
         }
         let normed = block.batch_norm.as_ref().map(|norm| {
             let mut normed = Panels::new(rows, width);
-            let used = norm.forward(normed.lanes_mut(), activated.lanes(), rows);
+            let used = norm.forward(normed.lanes_mut(), activated.lanes(), rows, false);
             moments.push(used.clone());
             (normed, used)
         });
-        kept.blocks.push(KeptBlock { activated, slope, layer_norm, normed });
+        kept.blocks.push(KeptBlock { activated, slope, linear: before, layer_norm, normed });
+    }
+    if *picked != (0..rows) {
+        let input = kept.input_of(view.blocks.len()).slice(picked);
+        kept.part = Some(Part { rows: picked.clone(), input });
     }
     head_outputs(view, y, kept.input_of(view.blocks.len()), true);
     (moments, keep.then_some(kept))
@@ -138,7 +176,7 @@ fn forward_chunk(
 fn head_outputs(view: &View, y: &mut [f32], h: &Panels, biased: bool) {
     let mut outputs = Panels::new(h.rows, view.outputs);
     for (column, head) in view.heads() {
-        let bias = biased.then_some(head.bias);
+        let bias = head.bias.filter(|_| biased);
         linear(&mut outputs, column, head.weight, bias, h, Then::Nothing);
     }
     into_rows(y, outputs.lanes(), view.outputs);
@@ -192,7 +230,7 @@ pub(crate) unsafe fn move_running_statistics(
 pub(crate) fn tangent(view: &View, [x, dx]: [&[f32]; 2], [y, dy]: [&mut [f32]; 2]) {
     let rows = x.len() / view.inputs;
     assert!(x.len() == rows * view.inputs && dx.len() == x.len(), "the network's inputs");
-    count(2 * rows, view.weights());
+    count(2 * rows, view.hidden_weights() + view.head_weights());
     let inputs = x.chunks(ROWS * view.inputs).zip(dx.chunks(ROWS * view.inputs));
     let outputs = y.chunks_mut(ROWS * view.outputs).zip(dy.chunks_mut(ROWS * view.outputs));
     let jobs = inputs.zip(outputs);
@@ -213,7 +251,7 @@ fn tangent_chunk(view: &View, [x, dx]: [&[f32]; 2], [y, dy]: [&mut [f32]; 2]) {
         let width = block.linear.outputs;
         let [mut value, mut tangent] = [(); 2].map(|()| Panels::new(rows, width));
         let (weight, bias) = (block.linear.weight, block.linear.bias);
-        linear(&mut value, 0, weight, Some(bias), &h, Then::Nothing);
+        linear(&mut value, 0, weight, bias, &h, Then::Nothing);
         linear(&mut tangent, 0, weight, None, &dh, Then::Nothing);
         let mut slope = (!relu).then(|| Panels::new(rows, width));
         let slopes = slope.as_mut().map(Panels::lanes_mut).unwrap_or_default().as_flattened_mut();

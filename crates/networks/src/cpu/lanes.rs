@@ -10,7 +10,7 @@
 //! The last panel of a matrix is padded. Padding rows start as zeros, and so do their
 //! gradients; sums over rows either add those zeros or leave them out.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -37,6 +37,32 @@ impl Panels {
     /// Its panels, each 16 x width.
     pub fn iter(&self) -> impl Iterator<Item = &[Lane]> {
         self.lanes().chunks_exact(self.width)
+    }
+
+    /// Some of its rows, in new panels.
+    pub fn slice(&self, rows: &Range<usize>) -> Self {
+        if !rows.start.is_multiple_of(LANES) || !rows.end.is_multiple_of(LANES) {
+            return gather(self.lanes(), self.width, &rows.clone().collect::<Vec<usize>>());
+        }
+        let mut part = Self::new(rows.len(), self.width);
+        let lanes = rows.start / LANES * self.width..rows.end / LANES * self.width;
+        part.lanes_mut().copy_from_slice(&self.lanes()[lanes]);
+        part
+    }
+
+    /// Panels of `count` rows: zeros, and from row `first` on these.
+    pub fn among_zeros(&self, first: usize, count: usize) -> Self {
+        let mut all = Self::new(count, self.width);
+        all.lanes_mut().fill([0.0; LANES]);
+        for row in 0..self.rows {
+            let to = first + row;
+            let from = &self.lanes()[row / LANES * self.width..][..self.width];
+            let to_panel = &mut all.lanes_mut()[to / LANES * self.width..][..self.width];
+            for (to_lane, from) in to_panel.iter_mut().zip(from) {
+                to_lane[to % LANES] = from[row % LANES];
+            }
+        }
+        all
     }
 
     /// All lanes, panel after panel.

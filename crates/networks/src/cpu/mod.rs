@@ -12,6 +12,7 @@
 
 mod activation;
 mod backward;
+mod categorical;
 mod forward;
 mod gaussian;
 mod lanes;
@@ -20,6 +21,7 @@ mod product;
 mod view;
 
 pub(crate) use backward::backward;
+pub(crate) use categorical::{Bins as BinsView, Rows, cross_entropy, means, means_backward};
 pub(crate) use forward::{Kept, forward, move_running_statistics, tangent};
 pub(crate) use gaussian::{squash, squash_action, squash_backward};
 pub use product::multiplications;

@@ -187,8 +187,9 @@ impl BatchNormView<'_> {
         Self { weight, bias, mean, var, mode: self.mode }
     }
 
-    /// y = (x - mean) scale + shift over panels, with the statistics of the mode.
-    pub fn forward(&self, y: &mut [Lane], x: &[Lane], rows: usize) -> Moments {
+    /// y = (x - mean) scale + shift over panels, with the statistics of the mode; with
+    /// `relu`, the ReLU of that.
+    pub fn forward(&self, y: &mut [Lane], x: &[Lane], rows: usize, relu: bool) -> Moments {
         let width = self.mean.len();
         let moments = self.moments(x, rows);
         let shift: Vec<f32> = self
@@ -200,7 +201,7 @@ impl BatchNormView<'_> {
             .collect();
         let scale = self.scale(&moments);
         for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-            affine(y, x, &moments.mean, &scale, &shift);
+            affine(y, x, &moments.mean, &scale, &shift, relu);
         }
         moments
     }
@@ -216,9 +217,13 @@ impl BatchNormView<'_> {
             var.iter().map(|var| 1.0 / (var + BATCH_EPSILON as f32).sqrt()).collect()
         };
         let (ones, zeros) = (vec![1.0; width], vec![0.0; width]);
-        let NormMode::Batch(renorm) = self.mode else {
-            let (mean, inverse_std) = (self.mean.to_vec(), inverse(self.var));
-            return Moments { mean, inverse_std, r: ones, d: zeros, batch: None };
+        let (renorm, moves) = match self.mode {
+            NormMode::Running => {
+                let (mean, inverse_std) = (self.mean.to_vec(), inverse(self.var));
+                return Moments { mean, inverse_std, r: ones, d: zeros, batch: None };
+            }
+            NormMode::Batch(renorm) => (renorm, true),
+            NormMode::BatchOnly => (None, false),
         };
         let (mean, var) = column_moments(x, width, rows);
         let inverse_std = inverse(&var);
@@ -241,8 +246,9 @@ impl BatchNormView<'_> {
             }
         };
         let rows = rows as f32;
-        let unbiased = var.iter().map(|var| var * rows / (rows - 1.0).max(1.0)).collect();
-        Moments { batch: Some((mean.clone(), unbiased)), mean, inverse_std, r, d }
+        let unbiased = || var.iter().map(|var| var * rows / (rows - 1.0).max(1.0)).collect();
+        let batch = moves.then(|| (mean.clone(), unbiased()));
+        Moments { batch, mean, inverse_std, r, d }
     }
 
     /// d from the output to the input x (of the ReLU, where x is the output of one),
@@ -317,13 +323,16 @@ fn column_moments(x: &[Lane], width: usize, rows: usize) -> (Vec<f32>, Vec<f32>)
     (means, variances)
 }
 
-/// y = (x - mean) scale + shift, column by column.
+/// y = (x - mean) scale + shift, column by column; with `relu`, the ReLU of that.
 #[multiversion(targets("x86_64+avx2+fma"))]
-fn affine(y: &mut [Lane], x: &[Lane], mean: &[f32], scale: &[f32], shift: &[f32]) {
+fn affine(y: &mut [Lane], x: &[Lane], mean: &[f32], scale: &[f32], shift: &[f32], relu: bool) {
+    let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
     let constants = mean.iter().zip(scale).zip(shift);
     for ((y, x), ((mean, scale), shift)) in y.iter_mut().zip(x).zip(constants) {
         for l in 0..LANES {
-            y[l] = (x[l] - mean) * scale + shift;
+            let value = (x[l] - mean) * scale + shift;
+            // (`max` would turn NaN into the floor.)
+            y[l] = if value <= floor { floor } else { value };
         }
     }
 }

@@ -312,10 +312,13 @@ pub(super) fn weight_gradient(out: &mut [f32], first: usize, d_y: &Panels, x: &P
 
 /// y = W x + b for a single row, which is acting. (A panel would carry 15 rows of
 /// padding.)
-pub(super) fn linear_row(y: &mut [f32], weight: &[f32], bias: &[f32], x: &[f32]) {
+pub(super) fn linear_row(y: &mut [f32], weight: &[f32], bias: Option<&[f32]>, x: &[f32]) {
     let inputs = x.len();
-    assert!(weight.len() == y.len() * inputs && bias.len() == y.len());
-    y.copy_from_slice(bias);
+    assert!(weight.len() == y.len() * inputs);
+    match bias {
+        Some(bias) => y.copy_from_slice(bias),
+        None => y.fill(0.0),
+    }
     let mut done = 0;
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -416,7 +419,7 @@ mod tests {
                     close(&ours, &exact.collect::<Vec<_>>(), &case);
 
                     let mut ours = vec![7.0; outputs];
-                    linear_row(&mut ours, &weight, &bias, &x[..inputs]);
+                    linear_row(&mut ours, &weight, Some(&bias), &x[..inputs]);
                     let exact = weight
                         .chunks_exact(inputs)
                         .zip(&bias)

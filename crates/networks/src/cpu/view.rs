@@ -12,7 +12,7 @@ use tch::Tensor;
 #[derive(Clone, Copy)]
 pub(super) struct LinearView<'a> {
     pub weight: &'a [f32],
-    pub bias: &'a [f32],
+    pub bias: Option<&'a [f32]>,
     pub inputs: usize,
     pub outputs: usize,
 }
@@ -21,7 +21,15 @@ pub(super) struct LinearView<'a> {
 pub(super) struct BlockView<'a> {
     pub linear: LinearView<'a>,
     pub layer_norm: Option<LayerNormView<'a>>,
+    pub pre_norm: Option<BatchNormView<'a>>,
     pub batch_norm: Option<BatchNormView<'a>>,
+}
+
+impl BlockView<'_> {
+    /// Whether there is a normalisation.
+    pub fn is_normed(&self) -> bool {
+        self.layer_norm.is_some() || self.pre_norm.is_some() || self.batch_norm.is_some()
+    }
 }
 
 /// A network and its running statistics.
@@ -51,7 +59,7 @@ impl<'a> View<'a> {
         let values = |tensor: &'a Tensor| unsafe { storage::values(tensor) };
         let linear = |linear: &Linear| LinearView {
             weight: values(&p[linear.weight]),
-            bias: values(&p[linear.bias]),
+            bias: linear.bias.map(|bias| values(&p[bias])),
             inputs: linear.inputs as usize,
             outputs: linear.outputs as usize,
         };
@@ -68,6 +76,7 @@ impl<'a> View<'a> {
                 weight: values(&p[norm.weight]),
                 shift: values(&p[norm.bias]),
             }),
+            pre_norm: block.pre_norm.as_ref().map(batch_norm),
             batch_norm: block.batch_norm.as_ref().map(batch_norm),
         });
         let heads: Vec<LinearView> = layout.heads.iter().map(linear).collect();
@@ -84,14 +93,17 @@ impl<'a> View<'a> {
 
     /// Whether there is no normalisation at all.
     pub(super) fn is_plain(&self) -> bool {
-        let plain = |block: &BlockView| block.layer_norm.is_none() && block.batch_norm.is_none();
-        self.input_norm.is_none() && self.blocks.iter().all(plain)
+        self.input_norm.is_none() && !self.blocks.iter().any(BlockView::is_normed)
     }
 
-    /// Numbers in the weights of all linear layers.
-    pub(super) fn weights(&self) -> usize {
-        let blocks = self.blocks.iter().map(|block| &block.linear);
-        blocks.chain(&self.heads).map(|linear| linear.weight.len()).sum()
+    /// Numbers in the weights of the hidden layers.
+    pub(super) fn hidden_weights(&self) -> usize {
+        self.blocks.iter().map(|block| block.linear.weight.len()).sum()
+    }
+
+    /// Numbers in the weights of the heads.
+    pub(super) fn head_weights(&self) -> usize {
+        self.heads.iter().map(|head| head.weight.len()).sum()
     }
 
     /// The heads, each with the first column of its outputs.

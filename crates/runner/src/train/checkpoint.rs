@@ -111,6 +111,10 @@ pub struct EnvironmentState {
     pub obs: Vec<f64>,
     /// Return and length of the episode so far.
     pub episode: (f64, u32),
+    /// Its running discounted return. (Absent from checkpoints of earlier versions, none of
+    /// whose algorithms used it.)
+    #[serde(default)]
+    pub discounted: f64,
 }
 
 impl EnvironmentState {
@@ -419,6 +423,7 @@ mod tests {
                 written: 21,
                 obs: vec![0.1f32.into(), f64::from(f32::MIN_POSITIVE), -1e30],
                 episode: (0.1 + 0.2, 7),
+                discounted: 1.0 / 7.0,
             }],
             interval: Interval::new([]),
             train_csv: mark.clone(),

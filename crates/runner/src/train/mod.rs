@@ -72,7 +72,7 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
         evaluator: Evaluator::new(env, model, episodes, threads, *seed, device)?,
         agent: make_agent(settings.algorithm.as_ref(), envs.spec(), *seed, device),
         metrics: metric_names(settings.algorithm.as_ref(), envs.spec()),
-        rollout: Rollout::new(envs),
+        rollout: Rollout::new(envs, settings.gamma()),
         gamma: settings.gamma(),
         device,
         stop,

@@ -16,6 +16,9 @@ pub struct Rollout {
     obs_f32: Vec<f32>,
     /// Return and length so far of each episode.
     episodes: Vec<(f64, u32)>,
+    /// Running discounted return of each episode, G = gamma G + r.
+    discounted: Vec<f64>,
+    gamma: f64,
     /// Results of the last step.
     steps: Vec<BatchStep>,
 }
@@ -26,16 +29,20 @@ pub struct Stepped {
     pub ended: Vec<(f64, u32)>,
     /// The largest absolute value of a reward.
     pub largest_reward: f64,
+    /// The running discounted return of each environment's episode.
+    pub returns: Vec<f64>,
 }
 
 impl Rollout {
-    /// Environments that are still to be reset or loaded.
-    pub fn new(envs: Batch) -> Self {
+    /// Environments that are still to be reset or loaded, and the discount of their returns.
+    pub fn new(envs: Batch, gamma: f64) -> Self {
         let (n, obs_dim) = (envs.len(), envs.spec().obs_dim);
         Self {
             obs: vec![0.0; n * obs_dim],
             obs_f32: vec![0.0; n * obs_dim],
             episodes: vec![(0.0, 0); n],
+            discounted: vec![0.0; n],
+            gamma,
             steps: vec![BatchStep::default(); n],
             envs,
         }
@@ -82,7 +89,7 @@ impl Rollout {
         ActionScale::of(self.spec()).apply(&mut controls);
         self.envs.step(&controls, &mut self.steps, &mut self.obs)?;
         self.round();
-        let mut stepped = Stepped { ended: Vec::new(), largest_reward: 0.0 };
+        let mut stepped = Stepped { ended: Vec::new(), largest_reward: 0.0, returns: Vec::new() };
         let mut over = vec![false; self.count()];
         for (i, step) in self.steps.iter().enumerate() {
             let at_step = |error| Failure::Failed(format!("training step {at}: {error}"));
@@ -94,8 +101,12 @@ impl Rollout {
             let (total, length) = &mut self.episodes[i];
             *total += step.reward;
             *length += 1;
+            let discounted = &mut self.discounted[i];
+            *discounted = self.gamma * *discounted + step.reward;
+            stepped.returns.push(*discounted);
             over[i] = step.terminated || step.truncated;
             if over[i] {
+                *discounted = 0.0;
                 stepped.ended.push(std::mem::take(&mut self.episodes[i]));
             }
         }
@@ -117,6 +128,7 @@ impl Rollout {
             written: cursor.written,
             obs: cursor.obs.iter().map(|x| f64::from(*x)).collect(),
             episode: self.episodes[i],
+            discounted: self.discounted[i],
         };
         cursors.iter().enumerate().map(state).collect()
     }
@@ -134,6 +146,7 @@ impl Rollout {
             self.envs.load_state(i, &state.simulator).map_err(|error| error.to_string())?;
             self.obs[i * obs_dim..][..obs_dim].copy_from_slice(&state.obs);
             self.episodes[i] = state.episode;
+            self.discounted[i] = state.discounted;
         }
         self.round();
         Ok(())

@@ -293,6 +293,7 @@ impl<'a> Run<'a> {
         let actions = self.explore(warm);
         let step = self.counters.step;
         let stepped = self.parts.rollout.step(step, &actions, &mut self.replay)?;
+        self.parts.agent.observe_returns(&stepped.returns);
         let largest = &mut self.counters.largest_reward;
         *largest = largest.max(stepped.largest_reward);
         for (total, length) in stepped.ended {
