@@ -9,7 +9,7 @@ use networks::{
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-/// `[critic]`: the ensemble and its optimiser, the same keys for every algorithm.
+/// `[critic]`: the ensemble and its optimiser, a section of every algorithm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CriticConfig {
@@ -113,14 +113,15 @@ impl CriticLearner {
         self.value_by(Aggregate::Min, obs, action)
     }
 
-    /// [`value`](Self::value) with the members' values joined in another way.
+    /// Q(s, a) as [`value`](Self::value) computes it, with the members' values joined by
+    /// `aggregate`.
     pub fn value_by(&self, aggregate: Aggregate, obs: &Tensor, action: &Tensor) -> Tensor {
         let frozen = self.online.frozen();
         if !action.requires_grad() {
             return aggregate.join(&self.critics.forward(frozen, obs, action));
         }
-        // The critics' part of the chain rule is done here, and its result
-        // enters the graph as a constant: q at this action, with its slope.
+        // The gradient with respect to the action is computed here and enters the graph as a
+        // constant: the returned value has the right value and slope at this action.
         let (q, slope) = self.critics.value_and_slope(frozen, obs, action, aggregate);
         let step = slope * (action - action.detach());
         q + step.sum_dim_intlist(&[1i64][..], false, None)
