@@ -97,7 +97,7 @@ def draw_state(rng, name, c):
     alpha = 0.3 if e["automatic"] else e["alpha"]
     state["temperature.log_alpha"] = np.array([math.log(alpha)])
     state |= draw_adam(rng, "temperature_adam", TEMPERATURE_SHAPES, 37)
-    # So many minibatches that the next has the smallest weight.
+    # After 4,000 minibatches the next has the smallest weight.
     return state | draw_obs_norm(rng, c["actor"], 4000)
 
 

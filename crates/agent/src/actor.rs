@@ -42,7 +42,7 @@ impl ActorConfig {
         AdamConfig { learning_rate: self.learning_rate, beta1: self.beta1, beta2: 0.999 }
     }
 
-    /// Whether the update after `updates` of the critics is one of the actor, too.
+    /// Whether the update after `updates` of the critics includes the actor.
     pub fn due(&self, updates: i64) -> bool {
         (updates + 1) % self.update_every == 0
     }

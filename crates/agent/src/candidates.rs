@@ -1,7 +1,7 @@
 //! Choosing among several proposed actions per state.
 //!
-//! K proposals per state are rows of one batch: (B K, n) holds the K of each state in
-//! a row. A choice is (B), the row that each state takes.
+//! K proposals per state are rows of one batch: (B K, n), the K of a state one after the other.
+//! A choice is (B), the row that each state takes.
 
 use crate::in_range;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 /// Smallest deviation of the advantage that logits are scaled by.
 const MIN_STD: f64 = 1e-6;
 
-/// `[candidates]`: actions proposed per state, of which the critics choose.
+/// `[candidates]`: actions proposed per state, among which the critics choose.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CandidatesConfig {
@@ -31,7 +31,7 @@ impl CandidatesConfig {
     }
 }
 
-/// Every row K times in a row: (B, n) -> (B K, n).
+/// Repeats every row K times: (B, n) -> (B K, n).
 pub fn repeat_rows(x: &Tensor, k: i64) -> Tensor {
     if k == 1 { x.shallow_clone() } else { x.repeat_interleave_self_int(k, 0, None) }
 }

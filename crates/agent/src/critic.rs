@@ -11,7 +11,7 @@ use networks::{
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-/// `[critic]`: the ensemble and its optimiser, the same keys for every algorithm.
+/// `[critic]`: the ensemble and its optimiser, a section of every algorithm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CriticConfig {
@@ -128,7 +128,8 @@ impl CriticLearner {
         self.value_by(Aggregate::Min, obs, action)
     }
 
-    /// [`value`](Self::value) with the members' values joined in another way.
+    /// Q(s, a) as [`value`](Self::value) computes it, with the members' values joined by
+    /// `aggregate`.
     pub fn value_by(&self, aggregate: Aggregate, obs: &Tensor, action: &Tensor) -> Tensor {
         let (frozen, mode) = (self.online.frozen(), NormMode::Running);
         if !action.requires_grad() {

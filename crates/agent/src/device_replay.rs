@@ -5,9 +5,9 @@ use networks::tensor_from;
 use replay::Replay;
 use tch::{Device, Kind, Tensor};
 
-/// Follows a [`Replay`]: what each step writes goes to the device once, and a
-/// minibatch is gathered there from indices drawn on the host. The host's replay
-/// stays the one that is saved.
+/// Follows a [`Replay`]: what each step writes is copied to the device once, and
+/// minibatches are gathered there from indices drawn on the host. Checkpoints save the
+/// host's replay.
 pub struct DeviceReplay {
     /// A row for each slot: [obs, action, reward, terminated].
     rows: Tensor,
@@ -23,7 +23,7 @@ impl DeviceReplay {
         Self { rows, obs_dim, act_dim }
     }
 
-    /// Takes over what was written since the last call.
+    /// Copies what was written since the last call.
     pub fn follow(&mut self, replay: &mut Replay) {
         let written = replay.take_written();
         if written.is_empty() {
@@ -40,8 +40,8 @@ impl DeviceReplay {
         let _ = self.rows.index_copy_(0, &self.indices(&written), &rows);
     }
 
-    /// A minibatch of transitions drawn uniformly, with replacement: the same that
-    /// `replay.sample` would draw.
+    /// A minibatch of transitions drawn uniformly with replacement. The transitions are those
+    /// that `replay.sample` draws from an equal generator.
     pub fn sample(&self, replay: &Replay, batch: usize, rng: &mut Random) -> Batch {
         let (at, next): (Vec<usize>, Vec<usize>) = (0..batch).map(|_| replay.draw(rng)).unzip();
         let rows = self.rows.index_select(0, &self.indices(&[at, next].concat()));

@@ -1,9 +1,8 @@
 //! What off-policy algorithms share.
 //!
-//! An algorithm is one plain struct that implements [`Agent`]: it acts,
-//! updates from a [`Batch`], and hands out its state as named tensors. It
-//! knows no environment, no file and no clock, and draws every random number
-//! from a generator that the caller owns.
+//! An algorithm is a struct that implements [`Agent`]: it acts, updates from a [`Batch`], and
+//! returns its state as named tensors. It knows no environment, no file and no clock, and draws
+//! every random number from a generator that the caller owns.
 
 mod actor;
 mod batch;
@@ -76,25 +75,24 @@ pub trait Agent {
         self.act(obs, ActMode::Explore, rng)
     }
 
-    /// One step of the critics and, where `with_actor`, of the actor and of what belongs to it.
-    /// What it measured stays on the device until it is read.
+    /// One step of the critics and, if `with_actor`, of the actor and its temperature. The
+    /// metrics stay on the device until they are read.
     fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics;
 
     /// Takes in the running discounted return, G = gamma G + r, of each training environment's
     /// episode after a step: critics with a fixed range of values scale rewards by them.
     fn observe_returns(&mut self, returns: &[f64]);
 
-    /// Whether the next update is one of the actor, too.
+    /// Whether the next update includes the actor.
     fn actor_due(&self) -> bool;
 
-    /// One update: the critics, and the actor where that is due.
+    /// One update: the critics, and the actor if it is due.
     fn update(&mut self, batch: &Batch, rng: &mut Random) -> Metrics {
         self.learn(batch, self.actor_due(), rng)
     }
 
-    /// Calls of the policy's network that follow one upon another for an
-    /// action. Candidates are rows of one call; the critics' choice among them
-    /// is not counted.
+    /// Sequential calls of the policy's network for an action. Candidates are rows of one call;
+    /// the critics' choice among them is not counted.
     fn calls_per_action(&self) -> u32 {
         1
     }
@@ -103,7 +101,7 @@ pub trait Agent {
     /// the agent's storage.
     fn state(&self) -> Vec<(String, Tensor)>;
 
-    /// Takes over a saved state.
+    /// Loads a saved state.
     ///
     /// # Errors
     /// A tensor that is missing or has another shape.

@@ -2,8 +2,8 @@
 
 use tch::{Device, Kind, Tensor};
 
-/// Names and tensors of one number each, outside of any graph, in the order in which they
-/// were measured. An algorithm records what it has; the names become columns of `train.csv`.
+/// Names and tensors of one number each, without gradients, in the order in which they
+/// were recorded. The names become columns of `train.csv`.
 ///
 /// The tensors stay on their device until [`read`](Self::read).
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ impl Metrics {
     /// loop there reads them when it writes its log.
     ///
     /// # Errors
-    /// The first that is not finite. The agent is of no use then.
+    /// The first that is not finite: training has diverged.
     pub fn read(&self) -> Result<Vec<(&'static str, f64)>, Diverged> {
         if self.0.is_empty() {
             return Ok(Vec::new());
@@ -51,7 +51,7 @@ impl<const N: usize> From<[(&'static str, &Tensor); N]> for Metrics {
     }
 }
 
-/// Training left the finite numbers.
+/// Training has diverged: a metric is not finite.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error("{quantity} is {value}")]
 pub struct Diverged {

@@ -11,8 +11,8 @@ const CLIP: f64 = 10.0;
 const MIN_WEIGHT: f64 = 1e-3;
 
 /// (s - mean) / sqrt(var + 1e-5), clipped to +-10, with running statistics of the observations in
-/// the minibatches. It is a constant of every derivative. Switched off, observations are left
-/// as they are and there is no state.
+/// the minibatches, which are constants of every derivative. Switched off, it returns the
+/// observations unchanged and has no state.
 pub struct ObsNorm(Option<Statistics>);
 
 /// Running averages over minibatches, in which the n-th has the weight max(1/n, 1/1000).
@@ -26,7 +26,7 @@ struct Statistics {
 }
 
 impl ObsNorm {
-    /// Statistics of nothing yet (mean 0, variance 1), or none where `on` is false.
+    /// Initial statistics (mean 0, variance 1), or none if `on` is false.
     pub fn new(on: bool, obs_dim: i64, options: (Kind, Device)) -> Self {
         Self(on.then(|| Statistics {
             mean: Tensor::zeros([obs_dim], options),
@@ -51,7 +51,7 @@ impl ObsNorm {
         let _ = var.lerp_(&batch_var, weight);
     }
 
-    /// The state by name; empty where normalisation is off.
+    /// The state by name; empty if normalisation is off.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let Some(Statistics { mean, var, batches }) = &self.0 else { return Vec::new() };
         vec![
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_batches_count_alike_and_later_ones_a_thousandth() {
+    fn the_first_batches_have_equal_weights_and_later_ones_a_thousandth() {
         let mut norm = ObsNorm::new(true, 1, (Kind::Float, Device::Cpu));
         for shift in [0.0, 3.0, 6.0] {
             norm.update(&column(&[shift - 2.0, shift + 2.0]));

@@ -4,11 +4,11 @@ use crate::{Value, in_range};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-/// Smallest scale that Q is divided by.
+/// Smallest scale.
 const MIN_SCALE: f64 = 1e-6;
 
-/// An exponential moving average without the bias of its beginning: weights
-/// decay^(n-i), normalised to 1 (as Adam's moments are, once corrected).
+/// A bias-corrected exponential moving average: weights decay^(n-i), normalised to sum 1, as
+/// Adam's corrected moments.
 pub struct RunningMean {
     decay: f64,
     /// Weighted sum, and sum of the weights: (2).
@@ -16,12 +16,12 @@ pub struct RunningMean {
 }
 
 impl RunningMean {
-    /// An average of nothing yet.
+    /// An average without numbers.
     pub fn new(decay: f64, device: Device) -> Self {
         Self { decay, sums: Tensor::zeros([2], (Kind::Float, device)) }
     }
 
-    /// Takes in a scalar.
+    /// Adds a scalar.
     pub fn update(&mut self, now: &Tensor) {
         let now = now.detach().reshape([1]);
         let entry = Tensor::cat(&[&now, &now.ones_like()], 0);
@@ -86,15 +86,15 @@ pub enum QScale {
     None,
 }
 
-/// S, the running scale of Q, so that weights of other terms keep their units
-/// from task to task.
+/// S, the running scale of Q: it makes the weights of a loss's other terms independent of the
+/// units of reward.
 pub struct Scale {
     kind: QScale,
     mean: RunningMean,
 }
 
 impl Scale {
-    /// A scale that has seen nothing.
+    /// A scale without data.
     pub fn new(config: &ObjectiveConfig, device: Device) -> Self {
         Self { kind: config.q_scale, mean: RunningMean::new(config.q_scale_decay, device) }
     }
@@ -159,5 +159,17 @@ mod tests {
         forgetful.update(&Tensor::from(4f32));
         forgetful.update(&Tensor::from(3f32));
         assert_eq!(forgetful.get().double_value(&[0]), 3.0);
+    }
+
+    #[test]
+    fn the_scale_of_the_candidates_values_is_their_deviation_within_states() {
+        let config = ObjectiveConfig { lambda: 1.0, q_scale: QScale::ValueStd, q_scale_decay: 0.5 };
+        let mut scale = Scale::new(&config, Device::Cpu);
+        // Variances 4 and 16; what differs between states doesn't count.
+        let values = Tensor::from_slice(&[0f32, 2.0, 4.0, 100.0, 104.0, 108.0]).view([2, 3]);
+        let none = Tensor::zeros([2, 1], (Kind::Float, Device::Cpu));
+        let value = |obs: &Tensor, _: &Tensor| obs.squeeze_dim(1);
+        scale.update(&value, &none, &none, &none, Some(&values));
+        assert!((scale.get().double_value(&[0]) - 10f64.sqrt()).abs() < 1e-6);
     }
 }

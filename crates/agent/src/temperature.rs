@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 pub struct TemperatureConfig {
     /// Whether alpha is learned.
     pub automatic: bool,
-    /// alpha, or where it starts.
+    /// alpha, or its initial value.
     pub alpha: f64,
     /// Adam's learning rate for log alpha.
     pub learning_rate: f64,
@@ -32,13 +32,13 @@ impl TemperatureConfig {
         in_range("temperature.target_per_dim", self.target_per_dim, -100.0, 100.0)
     }
 
-    /// alpha where it starts.
+    /// A temperature at its initial value.
     pub fn start(&self, device: Device) -> Temperature {
         Temperature::new(self.alpha, self.learning_rate, device)
     }
 
-    /// One step of `temperature` after the policy's entropy (a scalar) in `act_dim` dimensions,
-    /// where alpha is learned.
+    /// One step of `temperature` for the policy's entropy (a scalar) in `act_dim` dimensions, if
+    /// alpha is learned.
     pub fn step(&self, temperature: &mut Temperature, entropy: &Tensor, act_dim: i64) {
         if self.automatic {
             temperature.update(entropy, self.target_per_dim * act_dim as f64);
@@ -46,7 +46,7 @@ impl TemperatureConfig {
     }
 }
 
-/// alpha = exp(x), moved so that the policy's entropy meets a target
+/// alpha = exp(x), learned so that the policy's entropy meets a target
 /// (SAC, Haarnoja et al. 2018b, equation 18).
 pub struct Temperature {
     log_alpha: Params,
@@ -69,9 +69,9 @@ impl Temperature {
         self.log_alpha.flat().exp()
     }
 
-    /// One step: up while the entropy is below its target, down above.
+    /// One step: up if the entropy is below its target, down if it is above.
     pub fn update(&mut self, entropy: &Tensor, target: f64) {
-        // d/dx of exp(x) (H - H_target) with exp(x) left out, as SAC's code has it.
+        // d/dx of exp(x) (H - H_target) without the factor exp(x), as in SAC's code.
         let gradient = (entropy.detach() - target).reshape([1]);
         self.adam.step(&mut self.log_alpha, &gradient);
     }

@@ -42,7 +42,7 @@ impl DiffusionConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ScheduleKind {
-    /// abar_t = f(t) / f(0), f(t) = cos^2 of a quarter turn (Nichol and Dhariwal 2021).
+    /// abar_t = f(t) / f(0), f(t) = cos^2 of a quarter period (Nichol and Dhariwal 2021).
     Cosine,
     /// A discretised variance-preserving process (Xiao et al. 2022).
     Vp,
@@ -100,9 +100,8 @@ impl Schedule {
         of_rows(|a| a) * x0 + of_rows(|a| 1.0 - a) * eps
     }
 
-    /// One step back: x_(t-1) drawn from q(x_(t-1) | x_t, x_0), x_0 being what
-    /// the predicted `eps` says of it, clipped to [-1, 1] as actions are. The
-    /// last step, to t = 0, has no noise.
+    /// One reverse step: x_(t-1) drawn from q(x_(t-1) | x_t, x_0), with x_0 from the predicted
+    /// `eps`, clipped to [-1, 1] as actions are. The last step, to t = 0, has no noise.
     pub fn reverse(&self, x: &Tensor, eps: &Tensor, t: usize, noise: &Tensor) -> Tensor {
         let (now, before) = (self.alpha_bar[t], self.alpha_bar[t - 1]);
         let x0 = ((x - eps * (1.0 - now).sqrt()) / now.sqrt()).clamp(-1.0, 1.0);
@@ -115,7 +114,7 @@ impl Schedule {
     }
 }
 
-/// The network eps(s, x_t, t) and how actions come of it. All methods take raw observations.
+/// The network eps(s, x_t, t) and the chain from noise to actions. All methods take raw observations.
 pub struct DiffusionPolicy {
     obs_norm: ObsNorm,
     schedule: Schedule,
@@ -134,9 +133,9 @@ pub struct Denoising {
 }
 
 impl DiffusionPolicy {
-    /// Lays out the network and draws its parameters. The head starts at zero:
-    /// a head that does not would drive all samples to one side, and a policy
-    /// that learns from its own samples never comes back from there.
+    /// Lays out the network and draws its parameters. The head starts at zero: any other start
+    /// biases all samples to one side, from which a policy that learns from its own samples
+    /// doesn't recover.
     pub fn new(
         actor: &ActorConfig,
         config: &DiffusionConfig,
@@ -177,7 +176,7 @@ impl DiffusionPolicy {
         self.act_dim
     }
 
-    /// Network calls that follow one upon another for an action.
+    /// Sequential network calls for an action.
     pub fn calls(&self) -> u32 {
         self.schedule.steps() as u32
     }
@@ -202,7 +201,7 @@ impl DiffusionPolicy {
         for t in (1..=steps).rev() {
             let time = self.times.narrow(0, t as i64, 1).expand([rows, -1], false);
             let eps = self.predict(p, &obs, &x, &time);
-            // The last step takes none, so entry T - t + 1 is there where one is needed.
+            // The last step needs no noise, for which there is no entry T - t + 1.
             let fresh = noise.get((steps - t + 1).min(steps - 1) as i64);
             x = self.schedule.reverse(&x, &eps, t, &fresh);
         }

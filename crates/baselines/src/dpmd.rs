@@ -1,8 +1,7 @@
-//! Diffusion policy mirror descent (DPMD, Ma et al. 2025): a diffusion policy
-//! that learns from its own actions, the best of several in each state, with
-//! weights exp(Q / lambda), so that it moves towards pi_old(a|s) exp(Q(s, a) / lambda),
-//! pi_old being itself a moment ago, or (a switch) the mixture of policies that
-//! filled the replay.
+//! Diffusion policy mirror descent (DPMD, Ma et al. 2025): a diffusion policy that regresses to
+//! its own actions, the best of several in each state, with weights exp(Q / lambda). It moves
+//! towards pi_old(a|s) exp(Q(s, a) / lambda), where pi_old is the present policy or, as a
+//! setting, the mixture of policies that filled the replay.
 
 use crate::diffusion::{Denoising, DiffusionConfig, DiffusionPolicy};
 use agent::candidates::{repeat_rows, rows_of_share};

@@ -5,9 +5,8 @@
 //! L = E [alpha log pi(a|s) - Q(s, a) / S] + lambda L_mirror
 //! ```
 //!
-//! L_mirror draws the policy towards pi_old(a|s) exp(A(s, a) / (c std A)), by
-//! maximum likelihood of actions from it as SMFP does, or holds it near pi_old
-//! by KL(pi || pi_old) as published.
+//! L_mirror is the negative log-likelihood of actions from pi_old(a|s) exp(A(s, a) / (c std A)),
+//! SMFP's target, or KL(pi || pi_old) as published.
 
 use crate::gaussian::GaussianPolicy;
 use agent::candidates::{draw_by_advantage, repeat_rows, rows_of_share, take};
@@ -38,7 +37,7 @@ pub struct MdpoConfig {
     pub mirror: MirrorConfig,
 }
 
-/// What holds the policy near the lagged one.
+/// The form of the mirror term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MirrorKind {
@@ -52,7 +51,7 @@ pub enum MirrorKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MirrorConfig {
-    /// What holds the policy near the lagged one.
+    /// The form of the mirror term.
     pub kind: MirrorKind,
     /// Candidates per state of which one is drawn, K.
     pub candidates: i64,
@@ -190,7 +189,7 @@ impl Mdpo {
         let (next_action, bonus) = {
             let _guard = tch::no_grad_guard();
             let next = self.policy.sample(self.actor.frozen(), &batch.next_obs, &noise.next);
-            // alpha weighs the entropy against Q / S; Bellman's equation has Q.
+            // alpha weights the entropy relative to Q / S; Bellman's equation has Q.
             let bonus = self
                 .config
                 .temperature
@@ -250,7 +249,7 @@ impl Mdpo {
         }
     }
 
-    /// Actions before squashing, one a state, from pi_old exp(A / (c std A)):
+    /// Actions before squashing, one per state, from pi_old exp(A / (c std A)):
     /// one of K of the lagged policy's. With the values (B_m, K) of the K.
     fn draw_improved(&self, obs: &Tensor, noise: &MdpoActorNoise) -> (Tensor, Tensor) {
         let _guard = tch::no_grad_guard();

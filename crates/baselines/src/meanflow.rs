@@ -1,6 +1,5 @@
-//! MeanFlow Q-learning (arXiv 2511.13035) carried online: a one-step policy
-//! a = g(s, z, 1) without a stochastic head, hence without entropy. Data are
-//! the replay's instead of a fixed set's.
+//! MeanFlow Q-learning (arXiv 2511.13035), online: a one-step policy a = g(s, z, 1) without a
+//! stochastic head, hence without entropy. The replay replaces the published fixed data set.
 //!
 //! ```text
 //! L = -E Q(s, g(s, z, 1)) / S + lambda L_flow + bound penalty
@@ -146,7 +145,7 @@ impl MeanFlowPolicy {
         x - self.network.forward(p, &Tensor::cat(&[&obs, x, &self.times.forward(t)], 1))
     }
 
-    /// What g(s, x_t, t) is drawn to for the data b (B, act): x_t and
+    /// The regression's input and target for the data b (B, act): x_t and
     /// g* = x_t - (v - t du/dt), du/dt being the derivative along x' = v,
     /// t' = 1 (MeanFlow's identity for r = 0).
     pub fn target(

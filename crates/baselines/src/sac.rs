@@ -44,8 +44,8 @@ impl AgentConfig for SacConfig {
     }
 }
 
-/// A Gaussian policy and its temperature, which learn from whatever tells them
-/// Q(s, a): the critics of [`Sac`], or a function that is known.
+/// A Gaussian policy, its temperature and their update for any value Q(s, a): the critics of
+/// [`Sac`], or a known function.
 pub struct SacActor {
     config: TemperatureConfig,
     policy: GaussianPolicy,
@@ -71,8 +71,8 @@ pub struct SacNoise {
 }
 
 impl SacActor {
-    /// Draws the network for the given sizes. The configuration must be valid. Values
-    /// come from outside, so its `[critic]` plays no part.
+    /// Draws the network for the given sizes. The configuration must be valid; its `[critic]` is
+    /// not used.
     pub fn new(
         config: &SacConfig,
         obs_dim: i64,

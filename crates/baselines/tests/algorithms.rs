@@ -37,7 +37,7 @@ promises! {
     [
         normalised_observations_are_saved_and_used_in_actions_and_in_the_critics_target
         one_seed_gives_one_agent_to_the_byte_and_another_seed_another
-        an_agent_that_takes_over_a_state_goes_on_from_it_to_the_byte
+        an_agent_that_loads_a_state_continues_from_it_to_the_byte
         the_actor_learns_at_every_nth_update
         actions_lie_in_bounds_and_follow_from_the_stream
         diffusion_policies_call_their_network_once_per_step_and_the_others_once
@@ -75,7 +75,7 @@ fn one_seed_gives_one_agent_to_the_byte_and_another_seed_another(algo: &str) {
     assert!(after(1) != after(2), "{algo}");
 }
 
-fn an_agent_that_takes_over_a_state_goes_on_from_it_to_the_byte(algo: &str) {
+fn an_agent_that_loads_a_state_continues_from_it_to_the_byte(algo: &str) {
     let (mut whole, mut rng) = trained(algo, 1, 4);
     let mut other = make(algo, "", OBS, ACT, 9);
     other.load(&snapshot(whole.as_ref())).unwrap();

@@ -22,7 +22,7 @@ fn schedules_follow_their_closed_forms() {
         let expected = f(t as f64 / steps as f64) / f(0.0);
         assert!((cosine.alpha_bar(t) - expected).abs() < 1e-12, "t = {t}");
     }
-    // The last step would take all that is left; it leaves a thousandth.
+    // Without the limit, the last step would leave nothing of the data; it leaves a thousandth.
     let left = cosine.alpha_bar(steps) / cosine.alpha_bar(steps - 1);
     assert!((left - 1e-3).abs() < 1e-12, "{left}");
 
@@ -138,7 +138,7 @@ fn noised_actions_have_the_schedules_mean_and_variance_at_their_own_times() {
 }
 
 #[test]
-fn regressions_draw_every_step_of_the_chain_alike() {
+fn regressions_draw_every_step_of_the_chain_equally_often() {
     let (policy, _) = policy(5);
     let Denoising { t, .. } = policy.denoising(10_000, Device::Cpu, &mut stream(4, "times"));
     assert_eq!((t.min().int64_value(&[]), t.max().int64_value(&[])), (1, 5));

@@ -15,7 +15,7 @@ fn cases<C: DeserializeOwned>(algorithm: &str, presets: &str) -> Vec<(String, C,
     testing::cases(&folder, &format!("{algorithm}.toml"), &format!("{algorithm}-"), presets)
 }
 
-/// The cases of SAC, each with an agent that stands where the recording begins.
+/// The cases of SAC, each with an agent in the recorded initial state.
 fn sac_cases() -> Vec<(String, Sac, Recording)> {
     let start = |(case, config, recording): (String, SacConfig, Recording)| {
         config.validate().unwrap_or_else(|error| panic!("{case}: {error}"));

@@ -58,7 +58,7 @@ fn the_targets_action_is_the_target_policys_with_clipped_noise() {
 }
 
 #[test]
-fn the_target_policy_moves_by_tau_with_the_policy_and_there_is_none_beside_crossq() {
+fn the_target_policy_moves_by_tau_with_the_policy_and_there_is_none_with_crossq_critics() {
     let keys = "\"critic.tau\" = 0.1\n\"actor.update_every\" = 2";
     let mut agent = td3(&common::config(PRESETS, keys));
     let mut rng = stream(3, "learning");

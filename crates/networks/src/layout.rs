@@ -14,10 +14,6 @@ pub enum Activation {
     Relu,
     /// x tanh(softplus(x)) (Misra 2019): smooth, which the tangent needs.
     Mish,
-    /// x sigmoid(x).
-    Silu,
-    /// tanh(x).
-    Tanh,
 }
 
 impl Activation {
@@ -26,8 +22,6 @@ impl Activation {
         match self {
             Self::Relu => x.relu(),
             Self::Mish => x.mish(),
-            Self::Silu => x.silu(),
-            Self::Tanh => x.tanh(),
         }
     }
 
@@ -45,11 +39,6 @@ impl Activation {
                 // d/dx of n / (n + 2) is 4 e (e + 1) / (n + 2)^2.
                 let slope = (x * 4.0 * &e * (e + 1.0) / &d + n) / d;
                 dx * slope
-            }
-            Self::Silu => x.silu_backward(dx),
-            Self::Tanh => {
-                let y = x.tanh();
-                dx * (1.0 - &y * &y)
             }
         }
     }

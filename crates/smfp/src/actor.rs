@@ -1,4 +1,4 @@
-//! The actor: the unified objective (4) against a value that is given.
+//! The actor: the objective (4) for a given value function.
 
 use crate::config::{EntropyEstimate, EntropyMode, SmfpConfig, Squash, WeightRule};
 use crate::entropy::{penalty, scalar, scheduled_alpha, semi_implicit_log_prob, surrogate, target};
@@ -10,8 +10,8 @@ use agent::{Metrics, Random, Scale, Temperature, Value};
 use networks::{Adam, Counter, Params, merge_state};
 use tch::{Device, Kind, Tensor};
 
-/// A Stochastic MeanFlow Policy that learns from whatever tells it Q(s, a): the
-/// critics of [`Smfp`](crate::Smfp), or a function that is known.
+/// A Stochastic MeanFlow Policy and its update for any value Q(s, a): the critics of
+/// [`Smfp`](crate::Smfp), or a known function.
 pub struct SmfpActor {
     config: SmfpConfig,
     policy: Policy,
@@ -39,8 +39,8 @@ struct MirrorTerm {
 }
 
 impl SmfpActor {
-    /// Draws the network for the given sizes. The configuration must be valid. Values
-    /// come from outside, so its `[critic]` plays no part.
+    /// Draws the network for the given sizes. The configuration must be valid; its `[critic]` is
+    /// not used.
     pub fn new(
         config: &SmfpConfig,
         obs_dim: i64,

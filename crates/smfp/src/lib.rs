@@ -3,7 +3,7 @@
 //! 1. [`Policy`]: one network call from noise to action, equation (1);
 //! 2. [`entropy`]: the tractable surrogate, equation (2);
 //! 3. [`mirror`]: entropic mirror descent as a MeanFlow regression, (3) and (5);
-//! 4. [`SmfpActor`]: the unified objective, equation (4), against any value;
+//! 4. [`SmfpActor`]: the unified objective, equation (4), for any value;
 //!    [`Smfp`]: with the critics of (6);
 //! 5. [`PRESETS`]: every setting, per task.
 //!

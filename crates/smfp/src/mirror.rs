@@ -8,7 +8,7 @@ use agent::Value;
 use agent::candidates::{advantage_logits, draw_by_advantage, repeat_rows, take};
 use tch::{Kind, Tensor};
 
-/// Actions to regress to, one a state, and their weights (mean 1).
+/// Actions to regress to, one per state, and their weights (mean 1).
 pub struct Regression {
     /// b: (B, act) in [-1, 1].
     pub action: Tensor,
@@ -18,7 +18,7 @@ pub struct Regression {
     pub values: Tensor,
 }
 
-/// Chooses what the policy is drawn towards: samples of (or weights for)
+/// Chooses the actions that the policy regresses to: samples of (or weights for)
 /// pi_old(a|s) exp(A(s, a) / (c std A)), equation (3).
 ///
 /// `p` are the lagged policy's parameters; `obs` (B, obs), `replay` (B, act).
@@ -72,13 +72,15 @@ pub struct MeanFlowTarget {
 
 /// The MeanFlow target for actions `b` (B, act) in the space of the flow:
 ///
-/// v = e - b',  b' = b + sigma_target eps,  e of deviation `latent_std`,  u* = v - (t - r) du/dt,  g* = x_t - u*
+/// ```text
+/// v = e - b',   b' = b + sigma_target eps,   e of deviation policy.latent_std
+/// u* = v - (t - r) du/dt,   g* = x_t - u*
+/// ```
 ///
 /// with the total derivative at fixed r along x' = v, t' = 1 (Geng et al.
 /// 2025, equation 6); for r = 0 this is equation (5). Half of the rows have r = t,
 /// a quarter r = 0, a quarter r = t U(0, 1). Rows with r = t need no
 /// derivative, so the pass with tangents runs on the others only.
-#[allow(clippy::too_many_arguments)]
 pub fn mean_flow_target(
     config: &MirrorConfig,
     sigma_target: f64,
@@ -95,7 +97,7 @@ pub fn mean_flow_target(
     let v = &e - &b;
     let x = (1.0 - t) * &b + t * &e;
     let rows = t.size()[0];
-    // Rows are exchangeable, so times are dealt by position.
+    // Rows are exchangeable, so times are assigned by position.
     let (equal, zero) = (rows / 2, (rows - rows / 2) / 2);
     let drawn = rows - equal - zero;
     let r = Tensor::cat(

@@ -1,7 +1,7 @@
 //! All random numbers of one update, drawn at once.
 //!
-//! Kept apart from the update itself, so that a recorded update can be
-//! repeated number for number (`tests/recorded.rs`).
+//! They are separate from the update, so that a test can repeat a recorded update with its noise
+//! (`tests/recorded.rs`).
 
 use crate::config::{EntropyEstimate, MirrorActions, SmfpConfig};
 use agent::Random;

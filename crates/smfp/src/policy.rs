@@ -9,14 +9,14 @@ use tch::{Device, Kind, Tensor};
 
 /// Range of the head's log standard deviation.
 const LOG_STD_RANGE: (f64, f64) = (-10.0, 0.0);
-/// Replay actions are pulled this far inside the bounds before atanh.
+/// Distance from the bounds that actions are clamped to before atanh.
 const TANH_MARGIN: f64 = 1e-3;
 
-/// The network u(s, x, r, t) with its two heads, and how actions come of it. All methods take
-/// raw observations.
+/// The network u(s, x, r, t) with its two heads, and the map from its output to actions. All
+/// methods take raw observations.
 pub struct Policy {
     obs_norm: ObsNorm,
-    /// Its heads: the velocity u, then log sigma where `std` says so.
+    /// Its heads: the velocity u, then log sigma if it is [`Std::Head`].
     network: Mlp,
     std: Std,
     times: TimeEmbedding,
@@ -35,7 +35,7 @@ enum Std {
     Constant(Option<f64>),
 }
 
-/// Actions drawn from the policy; a row each.
+/// Actions drawn from the policy, one per row.
 pub struct Draw {
     /// The action in [-1, 1].
     pub action: Tensor,
@@ -108,7 +108,7 @@ impl Policy {
         self.obs_norm.update(obs);
     }
 
-    /// The state next to the parameters: those statistics.
+    /// The state in addition to the parameters: those statistics.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         self.obs_norm.state()
     }
@@ -156,14 +156,14 @@ impl Policy {
     }
 
     /// Draws actions by equation (1) from standard-normal `z` (the latent) and `xi` (the head's
-    /// noise), both (B, act). With `xi` left out the head's noise is zero.
+    /// noise), both (B, act). If `xi` is None, the head's noise is zero.
     pub fn draw(&self, p: &[Tensor], obs: &Tensor, z: &Tensor, xi: Option<&Tensor>) -> Draw {
         let (mean, log_std) = self.one_step(p, obs, z);
         self.finish(mean, log_std, xi)
     }
 
-    /// The action that [`draw`](Self::draw) draws, and nothing else: for acting,
-    /// where every operation counts.
+    /// The action of [`draw`](Self::draw) without the rest of a [`Draw`], for acting, where every
+    /// operation counts.
     pub fn action(&self, p: &[Tensor], obs: &Tensor, z: &Tensor, xi: &Tensor) -> Tensor {
         let (mean, log_std) = self.one_step(p, obs, z);
         self.squash(&self.spread(&mean, &log_std, xi))
@@ -202,7 +202,7 @@ impl Policy {
         self.network.forward(p, &Tensor::cat(&[&self.obs_norm.apply(obs), x, &times], 1))
     }
 
-    /// The first of the heads, which lie side by side: the velocity.
+    /// The velocity: the first columns of the heads' output.
     fn first_head(&self, heads: Tensor) -> Tensor {
         if heads.size()[1] == self.act_dim { heads } else { heads.narrow(1, 0, self.act_dim) }
     }
@@ -225,8 +225,7 @@ impl Policy {
         }
     }
 
-    /// log N of the noise, in the units of what it was scaled to: (B). Zero
-    /// for a deterministic head.
+    /// Log density of mean + sigma noise: (B). Zero for a deterministic head.
     fn gaussian_log_prob(&self, log_std: &Tensor, noise: &Tensor) -> Tensor {
         if !self.stochastic() {
             return Tensor::zeros([noise.size()[0]], (noise.kind(), noise.device()));
@@ -250,7 +249,7 @@ impl Policy {
         }
     }
 
-    /// Where an action in [-1, 1] lies in the space of the flow.
+    /// Maps an action in [-1, 1] to the space of the flow, the inverse of squashing.
     pub fn unsquash(&self, action: &Tensor) -> Tensor {
         match self.squash {
             Squash::Clip => action.shallow_clone(),

@@ -1,4 +1,4 @@
-//! The agent: the unified objective (4) and one update.
+//! The agent: the actor with its critics.
 
 use crate::actor::SmfpActor;
 use crate::config::{EvalLatent, SmfpConfig};
@@ -95,8 +95,7 @@ impl Smfp {
         semi_implicit_log_prob(policy, &next.raw, &means, &log_stds)
     }
 
-    /// One update with the given noise: the critics, and the actor where there
-    /// is noise for it.
+    /// One update with the given noise: the critics, and the actor if there is noise for it.
     pub fn update_with(&mut self, batch: &Batch, noise: &UpdateNoise) -> Metrics {
         self.actor.observe(&batch.obs);
         let mut metrics = self.update_critics(batch, noise);

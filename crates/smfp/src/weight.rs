@@ -10,7 +10,7 @@ const LAMBDA_RANGE: (f64, f64) = (1e-6, 1e6);
 /// Smallest norm that a gradient's norm is divided by.
 const MIN_NORM: f64 = 1e-12;
 
-/// What multiplies L_mirror: lambda, or what a rule makes of it.
+/// The factor of L_mirror: lambda, constant or set by a rule.
 pub(crate) enum MirrorWeight {
     /// lambda itself.
     Constant(f64),
@@ -57,8 +57,9 @@ impl MirrorWeight {
         }
     }
 
-    /// Budget: log lambda += kappa min(D / delta - 1, 1). A policy that is many budgets from the
-    /// lagged one must not drive lambda where it takes thousands of updates to return from.
+    /// Budget: log lambda += kappa min(D / delta - 1, 1), with D the `distance`, a scalar. Without
+    /// the minimum, a policy that is many budgets from the lagged one raises lambda in a few
+    /// updates so far that it takes thousands to return.
     pub fn spend(&mut self, distance: &Tensor) {
         if let Self::Budget { log_lambda, budget, rate } = self {
             let step = (distance / *budget - 1.0).clamp_max(1.0) * *rate;

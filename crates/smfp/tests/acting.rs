@@ -1,4 +1,4 @@
-//! How actions come of the policy: evaluation, candidates, and latents held while exploring.
+//! From the policy to actions: evaluation, candidates, and latents held while exploring.
 
 mod common;
 

@@ -68,8 +68,8 @@ fn the_actor_learns_at_every_nth_update() {
     }
 }
 
-/// The actor after one update from a state in which the lagged policy's
-/// velocity stands somewhere else by `shift`.
+/// The actor after one update from a state in which the lagged policy's velocity is off by
+/// `shift`.
 fn actor_after(config: &SmfpConfig, shift: f64) -> Tensor {
     let mut agent = agent(config, 0);
     for (name, tensor) in agent.state() {
@@ -127,7 +127,7 @@ fn one_seed_gives_one_agent_to_the_byte_and_another_seed_another() {
 }
 
 #[test]
-fn an_agent_that_takes_over_a_state_goes_on_from_it_to_the_byte() {
+fn an_agent_that_loads_a_state_continues_from_it_to_the_byte() {
     for keys in ["", "\"entropy.mode\" = \"soft\"\n\"critic.kind\" = \"mlp\""] {
         let config = config(keys);
         let mut agent = agent(&config, 9);

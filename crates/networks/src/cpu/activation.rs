@@ -43,13 +43,6 @@ fn mish(x: f32) -> (f32, f32) {
     (x * ratio, ratio + x * 4.0 * e * (e + 1.0) * inverse * inverse)
 }
 
-/// Value and slope of x sigmoid(x).
-#[inline(always)]
-fn silu(x: f32) -> (f32, f32) {
-    let s = 1.0 / (1.0 + exp(-x));
-    (x * s, s * (1.0 + x * (1.0 - s)))
-}
-
 /// Value and slope of tanh(x).
 #[inline(always)]
 pub(super) fn tanh(x: f32) -> (f32, f32) {
@@ -69,8 +62,6 @@ pub(super) fn activate(y: &mut [f32], activation: Activation, slope: &mut [f32])
         // (`max` would turn NaN into 0.)
         Activation::Relu => y.iter_mut().for_each(|y| *y = if *y <= 0.0 { 0.0 } else { *y }),
         Activation::Mish => smooth(y, slope, mish),
-        Activation::Silu => smooth(y, slope, silu),
-        Activation::Tanh => smooth(y, slope, tanh),
     }
 }
 
@@ -135,7 +126,6 @@ mod tests {
     fn values_and_slopes_of_the_smooth_activations_are_those_of_f64() {
         let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
         check(mish, |x| x * softplus(x).tanh());
-        check(silu, |x| x / (1.0 + (-x).exp()));
         check(tanh, f64::tanh);
     }
 }
