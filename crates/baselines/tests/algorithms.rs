@@ -204,6 +204,7 @@ fn xqc_critics_return_values_in_the_units_of_the_rewards(algo: &str) {
         "critic.learning_rate" = 3e-3
         "critic.beta1" = 0.9
         "critic.tau" = 0.05
+        "critic.target_interval" = 1
         "actor.update_every" = 50
     "#;
     let own = match algo {

@@ -50,16 +50,20 @@ impl Panels {
         part
     }
 
-    /// Panels of `count` rows: zeros, and from row `first` on these.
+    /// Panels of `count` rows: zeros, and from row `first` on these, whose padding is zero.
     pub fn among_zeros(&self, first: usize, count: usize) -> Self {
-        let mut all = Self::new(count, self.width);
-        all.lanes_mut().fill([0.0; LANES]);
-        for row in 0..self.rows {
-            let to = first + row;
-            let from = &self.lanes()[row / LANES * self.width..][..self.width];
-            let to_panel = &mut all.lanes_mut()[to / LANES * self.width..][..self.width];
-            for (to_lane, from) in to_panel.iter_mut().zip(from) {
-                to_lane[to % LANES] = from[row % LANES];
+        let (mut all, width) = (Self::new(count, self.width), self.width);
+        let lanes = all.lanes_mut();
+        lanes.fill([0.0; LANES]);
+        for (panel, from) in self.iter().enumerate() {
+            let at = first + panel * LANES;
+            if first.is_multiple_of(LANES) {
+                lanes[at / LANES * width..][..width].copy_from_slice(from);
+                continue;
+            }
+            for lane in 0..LANES.min(self.rows - panel * LANES) {
+                let to = &mut lanes[(at + lane) / LANES * width..][..width];
+                to.iter_mut().zip(from).for_each(|(to, from)| to[(at + lane) % LANES] = from[lane]);
             }
         }
         all
@@ -317,5 +321,24 @@ mod tests {
         let expected: Vec<f32> =
             picked.iter().flat_map(|i| numbers[i * 3..][..3].to_vec()).collect();
         assert_eq!(back, expected);
+    }
+
+    #[test]
+    fn slices_are_their_rows_and_come_back_among_zeros() {
+        let numbers: Vec<f32> = (1..=90 * 3).map(|i| i as f32).collect();
+        let mut panels = Panels::new(90, 3);
+        into_panels(panels.lanes_mut(), &numbers, 3);
+        for rows in [0..48, 16..90, 7..41, 32..33] {
+            let slice = panels.slice(&rows);
+            let mut back = vec![0.0; rows.len() * 3];
+            into_rows(&mut back, slice.lanes(), 3);
+            assert_eq!(back, numbers[rows.start * 3..rows.end * 3]);
+            let mut all = vec![1.0; 90 * 3];
+            into_rows(&mut all, slice.among_zeros(rows.start, 90).lanes(), 3);
+            let inside = |row: usize| if rows.contains(&row) { 1.0 } else { 0.0 };
+            let expected: Vec<f32> =
+                numbers.iter().enumerate().map(|(i, x)| x * inside(i / 3)).collect();
+            assert_eq!(all, expected, "{rows:?}");
+        }
     }
 }
