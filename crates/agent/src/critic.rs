@@ -190,13 +190,9 @@ impl CriticLearner {
             false => self.separate_passes(batch, next_action),
         };
         let gamma = self.config.gamma;
-        let TdErrors { loss, mut d_outputs, q_mean } =
+        let TdErrors { loss, d_outputs, q_mean } =
             self.head.errors(gamma, &outputs, &next, batch, next_bonus);
-        let without_loss = pass.outputs.size()[1] - batch.len();
-        if without_loss > 0 {
-            // The next pairs' outputs are no part of the loss.
-            d_outputs = d_outputs.constant_pad_nd([0, 0, 0, without_loss]);
-        }
+        // (The next pairs of a joint pass are no part of the loss.)
         let gradient = pass.parameter_gradient(&self.online, &d_outputs);
         self.adam.step(&mut self.online, &gradient);
         if self.config.kind == CriticKind::Xqc {

@@ -181,7 +181,9 @@ impl Differentiable for Forward {
         wanted: &[bool],
     ) -> Vec<Option<Tensor>> {
         let members = self.networks.len();
-        let (rows, picked) = (self.x[0].size()[0] as usize, self.rows.len());
+        let rows = self.x[0].size()[0] as usize;
+        // (Gradients may be of the first of the outputs only.)
+        let with_gradient = d_output.size()[0] as usize / members;
         let (x_wanted, p_wanted) = wanted.split_at(self.x.len());
         let parts = self.parts();
         // From the first column that wants a gradient to the last.
@@ -206,7 +208,7 @@ impl Differentiable for Forward {
         };
         let jobs = views.iter().zip(&numbers).zip(kept).map(|((view, numbers), kept)| {
             let columns = columns.clone();
-            let outputs = picked * view.outputs;
+            let outputs = with_gradient * view.outputs;
             let d_y = d_y.split_off(..outputs).expect("rows of every network");
             let d_x = d_x_left.split_off_mut(..rows * columns.len()).expect("as many rows");
             let d_p = d_p_left.split_off_mut(..*numbers); // none where no gradient is wanted

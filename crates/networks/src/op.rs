@@ -96,6 +96,11 @@ pub(crate) enum Backward<O: Differentiable> {
 }
 
 impl<O: Differentiable> Backward<O> {
+    /// Whether it is code of our own.
+    pub fn is_explicit(&self) -> bool {
+        matches!(self, Self::Explicit(_))
+    }
+
     /// From the gradient at the output to those at [`Op::inputs`], where they require
     /// one.
     pub fn gradients(self, d_output: &Tensor) -> Vec<Option<Tensor>> {

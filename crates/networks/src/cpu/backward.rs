@@ -14,10 +14,13 @@ use std::ops::Range;
 /// this changes no number.
 const GRADIENT_ROWS: usize = 256;
 
-/// From the gradient `d_output` at the outputs of the forward pass to `d_input` (B, columns), that at some
-/// columns of the input; the gradient of all parameters, in the order of
+/// From the gradient `d_output` at the outputs of the forward pass to `d_input` (B, columns),
+/// that at some columns of the input; the gradient of all parameters, in the order of
 /// [`Layout::parameters`](crate::layout::Layout::parameters), to `parameters` where
 /// there is such a vector.
+///
+/// Where a batch's statistics couple the rows, `d_output` may be that of the first rows with
+/// outputs only; the others' is zero.
 pub(crate) fn backward(
     view: &View,
     kept: &Kept,
@@ -33,8 +36,8 @@ pub(crate) fn backward(
     let shared = &Shared { view, weights, reached, columns, all };
     let jobs = kept.0.iter().map(|kept| {
         let rows = kept.input.rows;
-        let outputs = kept.part.as_ref().map_or(rows, |part| part.rows.len());
-        let d_y = d_output.split_off(..outputs * view.outputs).expect("rows of the pass");
+        let numbers = if view.coupled { d_output.len() } else { rows * view.outputs };
+        let d_y = d_output.split_off(..numbers).expect("rows of the pass");
         let d_x = d_input.split_off_mut(..rows * shared.columns.len()).expect("rows of the pass");
         move || shared.backward(kept, d_y, d_x)
     });
@@ -86,6 +89,8 @@ struct Gradients {
     d_linear: Vec<Panels>,
     /// The gradient at the heads' outputs.
     d_output: Panels,
+    /// The heads' input there, where it is that of some rows only.
+    head_input: Option<Panels>,
     /// Gradients of the vectors among the parameters.
     vectors: VectorSums,
 }
@@ -163,6 +168,9 @@ impl Shared<'_> {
         if self.all {
             add_all(&mut vectors.heads, &d_output);
         }
+        let part = kept_chunk.first..kept_chunk.first + d_output.rows;
+        let head_input = (view.coupled && part != (0..kept_chunk.input.rows))
+            .then(|| kept_chunk.input_of(view.blocks.len()).slice(&part));
         let mut d_linear: Vec<Panels> = Vec::new();
         for (i, block) in view.blocks.iter().enumerate().rev() {
             let kept = &kept_chunk.blocks[i];
@@ -172,16 +180,16 @@ impl Shared<'_> {
             let d_next = d_linear.last().unwrap_or(&d_output);
             let slope = kept.slope.as_ref().map(|slope| pick(slope, &chosen));
             // Without anything in between, the nonlinearity is part of the product.
-            let part = kept_chunk.part.as_ref().filter(|_| i + 1 == view.blocks.len());
+            let part = head_input.is_some() && i + 1 == view.blocks.len();
             let then = match &slope {
-                _ if block.batch_norm.is_some() || part.is_some() => Then::Nothing,
+                _ if block.batch_norm.is_some() || part => Then::Nothing,
                 None => Then::ReluBackward(&activated),
                 Some(slope) => Then::Times(slope),
             };
             let mut d = self.linear_backward(i + 1, d_next, width, then);
-            if let Some(part) = part {
-                // The other rows have no outputs, and gradients through statistics only.
-                d = d.among_zeros(part.rows.start, activated.rows);
+            if part {
+                // The other rows have gradients through statistics only.
+                d = d.among_zeros(kept_chunk.first, activated.rows);
                 if block.batch_norm.is_none() {
                     let slope = slope.as_ref().map(|slope| slope.lanes()).unwrap_or_default();
                     let (d, x) = (d.lanes_mut().as_flattened_mut(), activated.lanes());
@@ -234,7 +242,7 @@ impl Shared<'_> {
             self.write_columns(&d, picked.as_deref(), d_input);
         }
         d_linear.reverse();
-        Gradients { d_linear, d_output, vectors }
+        Gradients { d_linear, d_output, head_input, vectors }
     }
 
     /// d_x = d_y W at the input of a layer, of which `width` columns are computed.
@@ -331,7 +339,11 @@ fn parameter_gradients(flat: &mut [f32], view: &View, kept: &[KeptChunk], gradie
     jobs.sort_by_key(|job| std::cmp::Reverse(job.out.len()));
     let run = |job: WeightJob| {
         let parts = gradients.iter().zip(kept).map(|(part, kept)| {
-            (part.d_linear.get(job.layer).unwrap_or(&part.d_output), kept.input_of(job.layer))
+            let x = || kept.input_of(job.layer);
+            match part.d_linear.get(job.layer) {
+                Some(d_y) => (d_y, x()),
+                None => (&part.d_output, part.head_input.as_ref().unwrap_or_else(x)),
+            }
         });
         for (i, (d_y, x)) in parts.enumerate() {
             weight_gradient(job.out, job.first, d_y, x, i > 0);

@@ -24,15 +24,8 @@ pub(super) struct KeptChunk {
     pub input: Panels,
     pub input_norm: Option<(Panels, Moments)>,
     pub blocks: Vec<KeptBlock>,
-    /// The rows that have outputs, where not all have.
-    pub part: Option<Part>,
-}
-
-/// Some rows of a chunk, which alone have outputs.
-pub(super) struct Part {
-    pub rows: Range<usize>,
-    /// The heads' input there.
-    pub input: Panels,
+    /// The first row with outputs.
+    pub first: usize,
 }
 
 /// What a hidden layer leaves.
@@ -59,12 +52,6 @@ impl KeptChunk {
     /// The input of a linear layer; the heads are the layer after the last block.
     pub fn input_of(&self, layer: usize) -> &Panels {
         match layer {
-            layer
-                if layer == self.blocks.len()
-                    && let Some(part) = &self.part =>
-            {
-                &part.input
-            }
             0 => self.input_norm.as_ref().map_or(&self.input, |(normed, _)| normed),
             layer => self.blocks[layer - 1].output(),
         }
@@ -125,7 +112,7 @@ fn forward_chunk(
         moments.push(used.clone());
         (normed, used)
     });
-    let mut kept = KeptChunk { input, input_norm, blocks: Vec::new(), part: None };
+    let mut kept = KeptChunk { input, input_norm, blocks: Vec::new(), first: picked.start };
     for (i, block) in view.blocks.iter().enumerate() {
         let width = block.linear.outputs;
         let mut activated = Panels::new(rows, width);
@@ -164,11 +151,9 @@ fn forward_chunk(
         });
         kept.blocks.push(KeptBlock { activated, slope, linear: before, layer_norm, normed });
     }
-    if *picked != (0..rows) {
-        let input = kept.input_of(view.blocks.len()).slice(picked);
-        kept.part = Some(Part { rows: picked.clone(), input });
-    }
-    head_outputs(view, y, kept.input_of(view.blocks.len()), true);
+    let last = kept.input_of(view.blocks.len());
+    let part = (*picked != (0..rows)).then(|| last.slice(picked));
+    head_outputs(view, y, part.as_ref().unwrap_or(last), true);
     (moments, keep.then_some(kept))
 }
 
