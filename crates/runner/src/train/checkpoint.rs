@@ -56,11 +56,14 @@ pub struct RunState {
 /// Which run a checkpoint belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct Identity {
+    /// Version of `run.json`.
     pub format: u32,
+    /// The algorithm.
     pub algo: String,
+    /// The task.
     pub env: String,
+    /// The master seed.
     pub seed: u64,
 }
 
@@ -92,10 +95,12 @@ pub struct Counters {
 /// The random streams that training draws from. Every evaluation starts streams of its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct Streams {
+    /// Actions while exploring.
     pub exploration: Random,
+    /// Draws from the replay.
     pub replay: Random,
+    /// Noise of the updates.
     pub learning: Random,
 }
 
