@@ -290,7 +290,20 @@ fn the_best_action_of_a_bandit_is_found(algo: &str) {
         ),
         _ => ("", 800),
     };
+    finds_the_best_action(algo, own, updates);
+}
+
+#[test]
+fn the_best_action_of_a_bandit_is_found_with_xqc_critics() {
+    let keys = "\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-3\n\
+                \"critic.kind\" = \"xqc\"\n\"critic.learning_rate\" = 1e-3";
+    finds_the_best_action("sac", keys, 1600);
+}
+
+/// Learns a bandit that pays -(a - 0.5)^2 with some keys over [`FAST`].
+fn finds_the_best_action(algo: &str, own: &str, updates: u64) {
     let mut agent = make(algo, &format!("{FAST}\n{own}"), 1, 1, 7);
+    agent.observe_returns(&[-2.25, 0.0]);
     let mut rng = stream(8, "learning");
     for i in 0..updates {
         let batch = bandit(64, |a| -(a - 0.5).square(), 1.0, i);

@@ -24,12 +24,12 @@ fn reduce(count: usize, start: f32, mut step: impl FnMut(f32, usize) -> f32) -> 
     let mut lanes = [start; LANES];
     let whole = count / LANES * LANES;
     for first in (0..whole).step_by(LANES) {
-        for l in 0..LANES {
-            lanes[l] = step(lanes[l], first + l);
+        for (l, lane) in lanes.iter_mut().enumerate() {
+            *lane = step(*lane, first + l);
         }
     }
-    for at in whole..count {
-        lanes[at - whole] = step(lanes[at - whole], at);
+    for (lane, at) in lanes.iter_mut().zip(whole..count) {
+        *lane = step(*lane, at);
     }
     lanes
 }
