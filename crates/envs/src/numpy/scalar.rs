@@ -1,6 +1,7 @@
 //! Functions that NumPy delegates to libraries, with the rounding of those libraries.
 
 use std::hint::black_box;
+use std::sync::LazyLock;
 
 /// `x ** 2` of a `numpy.float64`: the C library's `pow`, which is not always `x * x` in the last
 /// bit. (NumPy's `square` is `x * x`.)
@@ -12,13 +13,29 @@ pub fn squared(x: f64) -> f64 {
 /// `numpy.linalg.norm(x)` of a short vector.
 ///
 /// NumPy uses OpenBLAS for the dot product, whose routine for processors with AVX-512 adds
-/// products without rounding them first (FMA); the others (AVX2 and older) round them.
+/// products without rounding them first (FMA); the others (AVX2 and older) round them. Which
+/// routine runs is OpenBLAS's choice: the one that `OPENBLAS_CORETYPE` names, else the processor's.
 pub fn norm(x: &[f64]) -> f64 {
+    static FUSED: LazyLock<bool> =
+        LazyLock::new(|| fused(std::env::var("OPENBLAS_CORETYPE").ok().as_deref()));
+    norm_by(x, *FUSED)
+}
+
+/// Whether OpenBLAS's dot product is fused under a value of `OPENBLAS_CORETYPE`.
+fn fused(core_type: Option<&str>) -> bool {
+    const AVX2_OR_OLDER: [&str; 5] = ["haswell", "zen", "sandybridge", "nehalem", "prescott"];
+    match core_type.map(str::to_lowercase).as_deref() {
+        Some("skylakex" | "cooperlake" | "sapphirerapids") => true,
+        Some(name) if AVX2_OR_OLDER.contains(&name) => false,
+        _ => has_avx512(),
+    }
+}
+
+fn has_avx512() -> bool {
     #[cfg(target_arch = "x86_64")]
-    let fused = is_x86_feature_detected!("avx512vl");
+    return is_x86_feature_detected!("avx512vl");
     #[cfg(not(target_arch = "x86_64"))]
-    let fused = false;
-    norm_by(x, fused)
+    return false;
 }
 
 fn norm_by(x: &[f64], fused: bool) -> f64 {
@@ -59,6 +76,12 @@ mod tests {
             assert_eq!(norm_by(&x, false), haswell, "{x:?}");
             assert_eq!(norm_by(&x, true), skylake_x, "{x:?}");
         }
+    }
+
+    #[test]
+    fn the_routine_is_the_one_that_openblas_is_told_to_use() {
+        assert!(fused(Some("SkylakeX")) && !fused(Some("Haswell")) && !fused(Some("Zen")));
+        assert_eq!((fused(None), fused(Some("no such core"))), (has_avx512(), has_avx512()));
     }
 
     /// Recorded: `numpy.float64(x) ** 2` where it is not `x * x`.
