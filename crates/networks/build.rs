@@ -1,9 +1,11 @@
-//! Compiles the bridge to LibTorch's autograd (`src/node.cpp`).
+//! Compiles the bridges to LibTorch's autograd (`src/node.cpp`) and to the storage of its
+//! tensors (`src/storage.cpp`).
 
 use std::path::Path;
 
 fn main() {
-    println!("cargo:rerun-if-changed=src/node.cpp");
+    let sources = ["src/node.cpp", "src/storage.cpp"];
+    sources.iter().for_each(|source| println!("cargo:rerun-if-changed={source}"));
     // `torch-sys` says where it found LibTorch; headers lie beside the libraries.
     let lib = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys names LibTorch's folder");
     let include = Path::new(&lib).parent().expect("it has a parent").join("include");
@@ -14,6 +16,6 @@ fn main() {
         .flag_if_supported("-w") // LibTorch's headers warn
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .file("src/node.cpp")
-        .compile("networks_node");
+        .files(sources)
+        .compile("networks_bridge");
 }

@@ -13,7 +13,7 @@
 //! a case of [`explicit`].
 
 use crate::node;
-use crate::storage::is_f32_on_cpu;
+use crate::storage::are_f32_on_cpu;
 use tch::Tensor;
 
 /// A function of tensors in two forms.
@@ -53,7 +53,7 @@ pub(crate) trait Differentiable: Op<Output = Tensor> + 'static {
 
 /// Whether the CPU form can work on these tensors: the decision for all ops.
 fn explicit(inputs: &[&Tensor]) -> bool {
-    inputs.iter().all(|input| is_f32_on_cpu(input))
+    are_f32_on_cpu(inputs)
 }
 
 /// An op outside of any graph.
