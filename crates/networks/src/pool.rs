@@ -12,6 +12,7 @@
 #![expect(unsafe_code, reason = "jobs borrow from the caller, as in a scope of threads")]
 
 use std::cell::Cell;
+use std::mem::replace;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock, TryLockError};
@@ -19,7 +20,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// The threads that help the caller's.
-static TEAM: RwLock<Option<Team>> = RwLock::new(None);
+static TEAM: RwLock<Option<Arc<Team>>> = RwLock::new(None);
 
 /// How long a worker looks for work before it sleeps.
 const AWAKE: Duration = Duration::from_micros(300);
@@ -37,9 +38,9 @@ thread_local! {
 /// If the system refuses a thread.
 pub fn set_threads(threads: usize) {
     tch::set_num_threads(1);
-    let mut team = TEAM.write().expect("no thread panics with the lock");
-    drop(team.take());
-    *team = (threads > 1).then(|| Team::new(threads - 1));
+    let team = (threads > 1).then(|| Arc::new(Team::new(threads - 1)));
+    let before = replace(&mut *TEAM.write().expect("no thread panics with the lock"), team);
+    drop(before); // ends here, or with the last region that works with it
 }
 
 /// Does all jobs, in parallel where there are threads, and returns their results in
@@ -49,8 +50,10 @@ pub(crate) fn run<T: Send, Job: FnOnce() -> T + Send>(jobs: Vec<Job>) -> Vec<T> 
     if jobs.len() < 2 || BUSY.get() {
         return in_order(jobs);
     }
-    let team = TEAM.read().expect("no thread panics with the lock");
-    let Some(team) = team.as_ref() else {
+    // The lock is not held while jobs run: they may come here again, and a second read
+    // waits for ever behind a thread that wants to write.
+    let team = TEAM.read().expect("no thread panics with the lock").clone();
+    let Some(team) = team else {
         return in_order(jobs);
     };
     let _guard = match team.region.try_lock() {
@@ -206,6 +209,24 @@ mod tests {
                 assert_eq!(run(jobs), expected);
             }
         }
+    }
+
+    #[test]
+    fn jobs_within_jobs_go_on_while_another_thread_waits_to_set_the_number_of_threads() {
+        let (done, wait) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            set_threads(1);
+            let job = || {
+                let setter = thread::spawn(|| set_threads(1));
+                thread::sleep(Duration::from_millis(20)); // it waits, if it has to
+                let inner = run((0..2).map(|i| move || i).collect());
+                setter.join().expect("no panic");
+                inner
+            };
+            let _ = done.send(run(vec![job, job]));
+        });
+        let results = wait.recv_timeout(Duration::from_secs(60)).expect("no job waits for ever");
+        assert_eq!(results, [[0, 1], [0, 1]]);
     }
 
     #[test]
