@@ -54,7 +54,7 @@ impl Shape {
     }
 
     /// Slots of a ring.
-    fn ring(&self) -> usize {
+    pub fn ring(&self) -> usize {
         self.window + self.spare
     }
 }
@@ -175,6 +175,40 @@ impl Replay {
             replay.begin_slot(env, last, aview(&cursor.obs));
         }
         Ok(replay)
+    }
+
+    /// Replaces a file by one with larger rings and the same content, which
+    /// [`open`](Self::open) then reads with the shape `to`. `written` has the slots written
+    /// to each ring so far. The file is replaced as a whole or not at all.
+    ///
+    /// # Errors
+    /// The file can't be opened, has another size than that of `from`, or there is no space
+    /// for both files.
+    ///
+    /// # Panics
+    /// If the shapes differ in more than the length of their rings, or the new ones are shorter.
+    pub fn grow(path: &Path, from: Shape, to: Shape, written: &[u64]) -> Result<(), Damage> {
+        let alike = Shape { window: to.window, spare: to.spare, ..from } == to;
+        assert!(alike && from.ring() <= to.ring(), "replay: {from:?} does not grow to {to:?}");
+        let old = Self::new(Storage::open(path, from.bytes())?, from);
+        let draft = path.with_extension("grown");
+        if draft.exists() {
+            std::fs::remove_file(&draft)?;
+        }
+        let mut new = Self::new(Storage::create(&draft, to.bytes())?, to);
+        for (env, &written) in written.iter().enumerate() {
+            for number in written.saturating_sub(from.ring() as u64)..written {
+                let row = old.row(old.slot_of(env, number));
+                new.row_mut(new.slot_of(env, number)).copy_from_slice(row);
+            }
+        }
+        new.storage.flush(0, new.storage.words().len() * 4)?;
+        Ok(std::fs::rename(&draft, path)?)
+    }
+
+    /// Its sizes.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
     }
 
     fn new(storage: Storage, shape: Shape) -> Self {

@@ -113,6 +113,35 @@ fn a_file_that_is_shorter_longer_or_another_runs_is_refused() {
     assert!(matches!(reopen(&folder.path().join("none"), &cursors), Err(Damage::File(_))));
 }
 
+/// The rings of a run that becomes longer grow; it then goes on as if they had been long before.
+#[test]
+fn a_file_grows_and_keeps_its_content_before_and_after_the_rings_wrapped() {
+    for (steps, from) in [
+        (20, Shape { window: 24, spare: 0, ..SHAPE }), // never full: the window grows too
+        (50, Shape { spare: 8, ..SHAPE }),
+        (150, Shape { spare: 1, ..SHAPE }),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("replay.bin");
+        let to = Shape { window: if steps == 20 { 90 } else { SHAPE.window }, ..SHAPE };
+        let mut replay = Replay::create(&path, from).unwrap();
+        let mut long = Replay::in_memory(to).unwrap();
+        run(&mut replay, 0..steps);
+        run(&mut long, 0..steps);
+        let cursors = replay.cursors();
+        drop(replay);
+        let written: Vec<u64> = cursors.iter().map(|cursor| cursor.written).collect();
+        Replay::grow(&path, from, to, &written).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), to.bytes());
+        let mut grown = Replay::open(&path, to, &cursors).unwrap();
+        assert!(same(&grown, &long), "{steps}");
+        run(&mut grown, steps..steps + 100);
+        run(&mut long, steps..steps + 100);
+        assert!(same(&grown, &long), "{steps}, later");
+        assert!(Replay::grow(&path, from, to, &written).is_err(), "its size is no longer that");
+    }
+}
+
 #[test]
 fn a_file_is_never_overwritten() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,11 +1,12 @@
-//! Runs that are killed again and again end with the bytes of one that was left alone.
+//! Runs that are killed again and again, or made longer, end with the bytes of one that was
+//! left alone.
 //!
 //! `SMFP_KILLS=20 cargo test -p runner --test survive` kills each of the three long
 //! runs twenty times instead of three.
 
 mod common;
 
-use common::{SMALL, TASKS, repeatable, runner, stderr};
+use common::{SMALL, TASKS, refused, repeatable, runner, stderr};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -13,6 +14,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
 /// A run of some seconds with many checkpoints, whose ring of the replay wraps several times.
+#[derive(Clone, Copy)]
 struct Case {
     algo: &'static str,
     env: &'static str,
@@ -155,4 +157,75 @@ fn every_algorithm_and_task_goes_on_after_a_kill() {
     // The scale of returns, and every environment's running return, are part of a checkpoint.
     let more = &["--envs", "2", "--set", "critic.kind=xqc"];
     survives(&Case { algo: "sac", env: "Hopper-v4", steps: 6000, more }, 1);
+}
+
+/// A run of `steps` steps that keeps its replay, in the folder `out`.
+fn lengthened(case: &Case, out: &Path, steps: u64) -> Output {
+    let mut command = Case { steps, ..*case }.command(out);
+    command.args(["--set", "train.keep_replay=true"]).output().unwrap()
+}
+
+#[test]
+fn a_finished_run_that_becomes_longer_ends_as_one_that_was_long_from_the_start() {
+    // A ring that has wrapped, one that has never been full and must grow, and two of them.
+    let growing: &[_] = &["--set", "train.replay_capacity=100000"];
+    let two = &["--envs", "2", "--set", "train.replay_capacity=100000"];
+    for (algo, more) in [("smfp", &[][..]), ("sac", growing), ("td3", two)] {
+        let case = Case { algo, env: "Hopper-v4", steps: 2000, more };
+        let (long, short) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let output = case.run(long.path());
+        assert!(output.status.success(), "{}", stderr(&output));
+        for steps in [800, 1200, 2000] {
+            let output = lengthened(&case, short.path(), steps);
+            assert!(output.status.success(), "{algo}: {}", stderr(&output));
+            let rows = repeatable(&case.folder(short.path())).0;
+            assert_eq!(rows.last().unwrap().step, steps);
+            let again = lengthened(&case, short.path(), steps);
+            assert!(stderr(&again).contains("this run is finished"), "{}", stderr(&again));
+        }
+        let [long, short] = [long.path(), short.path()].map(|out| repeatable(&case.folder(out)));
+        assert!(long == short, "{algo} {more:?}: the runs differ");
+    }
+}
+
+#[test]
+fn a_run_dies_while_it_becomes_longer_and_the_same_command_goes_on() {
+    let more = &["--set", "train.replay_capacity=100000"];
+    let case = Case { algo: "td3", env: "Hopper-v4", steps: 2000, more };
+    let (long, short) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    assert!(case.run(long.path()).status.success());
+    assert!(lengthened(&case, short.path(), 800).status.success());
+    // First it is no longer done; then its record is that of the longer run; then the replay
+    // grows under another name. Each death leaves what was done before it.
+    let folder = case.folder(short.path());
+    std::fs::remove_file(folder.join("DONE")).unwrap();
+    let record = std::fs::read_to_string(folder.join("config.toml")).unwrap();
+    let longer = record.replace("\nsteps = 800\n", "\nsteps = 2000\n");
+    assert!(longer != record, "{record}");
+    std::fs::write(folder.join("config.toml"), longer).unwrap();
+    std::fs::write(folder.join("checkpoint/replay.grown"), "half a file").unwrap();
+    let output = lengthened(&case, short.path(), 2000);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let [long, short] = [long.path(), short.path()].map(|out| repeatable(&case.folder(out)));
+    assert!(long == short, "the runs differ");
+}
+
+#[test]
+fn a_run_that_cannot_become_longer_is_refused_with_the_reason_and_kept() {
+    let case = Case { algo: "td3", env: "Hopper-v4", steps: 400, more: &[] };
+    let out = tempfile::tempdir().unwrap();
+    assert!(case.run(out.path()).status.success());
+    let before = repeatable(&case.folder(out.path()));
+    let train = |steps, more: &'static [_]| Case { steps, more, ..case }.run(out.path());
+    refused(&train(800, &[]), 2, &["steps = 400", "train.keep_replay", "--restart"]);
+    refused(&train(300, &[]), 2, &["steps = 400", "has 300", "--restart"]);
+    let other = train(800, &["--set", "actor.width=33"]);
+    refused(&other, 2, &["actor.width = 32", "--restart"]);
+    assert!(before == repeatable(&case.folder(out.path())));
+    assert!(case.folder(out.path()).join("DONE").exists());
+
+    // Its last evaluation and row are ones that the longer run would not have.
+    let out = tempfile::tempdir().unwrap();
+    assert!(lengthened(&case, out.path(), 450).status.success());
+    refused(&lengthened(&case, out.path(), 800), 2, &["steps = 450", "train.eval_interval = 400"]);
 }

@@ -204,7 +204,7 @@ fn a_line_trains_the_run_that_train_does_with_its_settings_and_a_finished_run_is
     let output = place.run(&["sweep", "sweep.jsonl"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        stderr(&output).contains("critic.width = 24, and the manifest has 16"),
+        stderr(&output).contains("critic.width = 24, and this one has 16"),
         "{}",
         stderr(&output)
     );

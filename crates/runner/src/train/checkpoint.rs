@@ -43,6 +43,10 @@ pub struct RunState {
     pub streams: Streams,
     /// One for each environment.
     pub environments: Vec<EnvironmentState>,
+    /// Slots of a ring of `replay.bin`. (Absent from checkpoints of earlier versions, whose
+    /// settings gave it.)
+    #[serde(default)]
+    pub replay_ring: Option<usize>,
     /// Sums for the next row of `train.csv`.
     pub interval: Interval,
     /// `train.csv` so far.
@@ -266,16 +270,17 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Deletes what only a resumed run needs; the last checkpoint stays.
+    /// Deletes what only a resumed run needs; the last checkpoint stays, and the replay if it
+    /// is to be kept for a longer run.
     ///
     /// # Errors
     /// A file can't be deleted.
-    pub fn finish(&self) -> Outcome<()> {
+    pub fn finish(&self, keep_replay: bool) -> Outcome<()> {
         if let Some(last) = self.kept.last() {
             self.delete_all_but(&[*last])?;
         }
         let replay = self.replay();
-        if !replay.exists() {
+        if keep_replay || !replay.exists() {
             return Ok(());
         }
         remove(&replay).map_err(|error| Failure::file(&replay, "delete", error))
@@ -430,6 +435,7 @@ mod tests {
                 episode: (0.1 + 0.2, 7),
                 discounted: 1.0 / 7.0,
             }],
+            replay_ring: Some(700),
             interval: Interval::new([]),
             train_csv: mark.clone(),
             eval_csv: mark,

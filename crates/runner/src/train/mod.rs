@@ -62,7 +62,9 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
     if existing == Existing::Finished {
         eprintln!("{}: this run is finished", folder.path().display());
         // The process may have died after marking it as done, before the clean-up.
-        return Checkpoints::open(folder.path())?.finish();
+        let recorded = folder.record()?;
+        let kept = recorded.get("train").and_then(|train| train.get("keep_replay")?.as_bool());
+        return Checkpoints::open(folder.path())?.finish(kept == Some(true));
     }
     let episodes = settings.train.eval_episodes;
     let parts = Parts {
@@ -87,7 +89,7 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
     };
     let checkpoints = run.run_to_end()?;
     folder.done()?;
-    checkpoints.finish()
+    checkpoints.finish(settings.train.keep_replay)
 }
 
 /// An entry of `run.resumed`: the step, and the parts of the record that may have changed.

@@ -10,6 +10,10 @@ use toml_edit::{DocumentMut, Item, Value};
 pub const RECORD: &str = "config.toml";
 /// The file that marks a run as finished.
 pub const DONE: &str = "DONE";
+/// The replay's file, which an unfinished run has, and a finished one if it was to keep it.
+const REPLAY: &str = "checkpoint/replay.bin";
+/// The key of the number of steps.
+const STEPS: &str = "train.steps";
 
 /// Whether a run may begin, or be resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,17 @@ pub enum Existing {
     Finished,
 }
 
+/// How a recorded run relates to the one that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Relation {
+    /// It is that run.
+    Same,
+    /// It is the beginning of that run, which has more steps, and can be trained further.
+    Beginning,
+    /// It is another one: why, in words that complete "holds a run ...".
+    Other(String),
+}
+
 /// A folder that this process alone writes to.
 pub struct RunFolder {
     path: PathBuf,
@@ -47,8 +62,9 @@ impl RunFolder {
         out.join(algo).join(env).join(format!("seed-{seed}"))
     }
 
-    /// Makes the folder for a run with this record, or opens it if it holds that run. With
-    /// [`StartMode::Restart`] a run in it is moved to `seed-<n>.old-<k>` first.
+    /// Makes the folder for a run with this record, or opens it if it holds that run or its
+    /// beginning, which is then no longer marked as finished. With [`StartMode::Restart`] a run
+    /// in it is moved to `seed-<n>.old-<k>` first.
     ///
     /// # Errors
     /// The folder holds a run with another record, or none to resume; another process
@@ -72,7 +88,7 @@ impl RunFolder {
                 folder = Self::locked(folder.path)?;
             }
             existing => {
-                folder.check_record(record, existing)?;
+                let existing = folder.check_record(record, existing)?;
                 return Ok((folder, existing));
             }
         }
@@ -105,17 +121,35 @@ impl RunFolder {
         }
     }
 
-    /// Checks that the run in the folder is the one with this record.
-    fn check_record(&self, record: &DocumentMut, existing: Existing) -> Outcome<()> {
+    /// Checks that the run in the folder is the one with this record, or makes it that one if
+    /// it is its beginning.
+    fn check_record(&self, record: &DocumentMut, existing: Existing) -> Outcome<Existing> {
         let what = if existing == Existing::Finished { "a finished run" } else { "a run" };
-        match difference(&self.record()?, record) {
-            None => Ok(()),
-            Some((key, old, new)) => Err(Failure::Usage(format!(
-                "{} holds {what} with {key} = {old}, and this command has {new}; --restart begins \
-                 again and keeps the old run as seed-N.old-K, --name or --out makes another folder",
+        match relation(&self.path, &self.record()?, record) {
+            Relation::Same => Ok(existing),
+            Relation::Beginning => self.lengthen(record),
+            Relation::Other(why) => Err(Failure::Usage(format!(
+                "{} holds {what} {why}; --restart begins again and keeps the old run as \
+                 seed-N.old-K, --name or --out makes another folder",
                 self.path.display()
             ))),
         }
+    }
+
+    /// Makes the run in the folder the beginning of the longer one with this record. If the
+    /// process dies in between, the folder holds an unfinished run, and the same command gets
+    /// here again.
+    fn lengthen(&self, record: &DocumentMut) -> Outcome<Existing> {
+        let done = self.path.join(DONE);
+        if done.exists() {
+            fs::remove_file(&done).map_err(|error| Failure::file(&done, "delete", error))?;
+        }
+        let mut longer = self.record()?;
+        for key in ["steps", "keep_replay"] {
+            longer["train"][key] = record["train"][key].clone();
+        }
+        self.write(RECORD, &longer.to_string())?;
+        Ok(Existing::Unfinished)
     }
 
     /// The folder.
@@ -173,9 +207,41 @@ impl RunFolder {
     }
 }
 
+/// How the run in a folder, with the record `old`, relates to the one with the record `new`.
+pub fn relation(folder: &Path, old: &DocumentMut, new: &DocumentMut) -> Relation {
+    let Some((key, from, to)) = difference(old, new) else { return Relation::Same };
+    let differs = format!("with {key} = {from}, and this one has {to}");
+    let number = |key: &str| old.get("train")?.get(key)?.as_integer();
+    let longer = from.parse::<i64>().ok().zip(to.parse().ok()).is_some_and(|(a, b)| a < b);
+    if key != STEPS || !longer {
+        return Relation::Other(differs);
+    }
+    let wanted = number("steps")
+        .zip(number("envs"))
+        .zip(number("eval_interval").zip(number("log_interval")));
+    let Some(((steps, envs), (eval, log))) = wanted else { return Relation::Other(differs) };
+    // The end of a run has an evaluation and a row of train.csv. The longer run has them too
+    // if they are due there.
+    let end = steps.div_euclid(envs) + i64::from(steps % envs > 0);
+    let due = |every: i64| end * envs % every < envs;
+    if !due(eval) || !due(log) {
+        return Relation::Other(format!(
+            "{differs}; it can't become longer, as its end is not at a multiple of \
+             train.eval_interval = {eval} and train.log_interval = {log}"
+        ));
+    }
+    if !folder.join(REPLAY).exists() {
+        return Relation::Other(format!(
+            "{differs}; it can't become longer, as it did not keep its replay \
+             (train.keep_replay = true does)"
+        ));
+    }
+    Relation::Beginning
+}
+
 /// The first difference between two records in what determines a run's numbers:
-/// the key and both values.
-pub fn difference(old: &DocumentMut, new: &DocumentMut) -> Option<(String, String, String)> {
+/// the key and both values. A difference in the number of steps comes last.
+fn difference(old: &DocumentMut, new: &DocumentMut) -> Option<(String, String, String)> {
     /// Keys of `[run]`; the others say how the run was started and where it ran.
     const SHAPING: [&str; 5] = ["algo", "env", "seed", "device", "model_sha256"];
     let text = |value: Option<&Item>| {
@@ -187,10 +253,12 @@ pub fn difference(old: &DocumentMut, new: &DocumentMut) -> Option<(String, Strin
     };
     let mut sections: Vec<&str> = new.iter().chain(old.iter()).map(|(name, _)| name).collect();
     sections.retain(|name| *name != "versions");
+    let mut steps = None;
     for section in sections {
         for key in keys(new, section).into_iter().chain(keys(old, section)) {
-            // Event files repeat the CSV files: a run may be resumed with or without them.
-            if (section, key.as_str()) == ("train", "tensorboard") {
+            // Event files repeat the CSV files, and a kept replay changes nothing: a run may be
+            // resumed with or without them.
+            if section == "train" && ["tensorboard", "keep_replay"].contains(&key.as_str()) {
                 continue;
             }
             if section == "run" && !SHAPING.contains(&key.as_str()) {
@@ -199,11 +267,15 @@ pub fn difference(old: &DocumentMut, new: &DocumentMut) -> Option<(String, Strin
             let get = |document: &'_ DocumentMut| document.get(section)?.get(&key).cloned();
             let (a, b) = (get(old), get(new));
             if !same(a.as_ref(), b.as_ref()) {
-                return Some((format!("{section}.{key}"), text(a.as_ref()), text(b.as_ref())));
+                let found = (format!("{section}.{key}"), text(a.as_ref()), text(b.as_ref()));
+                if found.0 != STEPS {
+                    return Some(found);
+                }
+                steps = Some(found);
             }
         }
     }
-    None
+    steps
 }
 
 /// Whether two values are equal, whatever their formatting.

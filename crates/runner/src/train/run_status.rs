@@ -2,7 +2,7 @@
 
 use crate::base::failure::{Failure, Outcome};
 use crate::train::logs::TRAIN;
-use crate::train::run_folder::{DONE, RECORD, difference, is_running};
+use crate::train::run_folder::{DONE, RECORD, Relation, is_running, relation};
 use crate::train::run_spec::RunSpec;
 use report::TrainRow;
 use serde::Serialize;
@@ -121,7 +121,7 @@ impl RunStatus {
     }
 }
 
-/// Whether a run is finished.
+/// Whether a run is finished: the one with these settings, not a shorter beginning of it.
 ///
 /// # Errors
 /// Its folder holds another finished run, or a record that can't be read.
@@ -135,11 +135,12 @@ pub fn is_finished(run: &RunSpec) -> Outcome<bool> {
     let record: DocumentMut = text
         .parse()
         .map_err(|_| Failure::Usage(format!("{}: damaged: not valid TOML", path.display())))?;
-    match difference(&record, &run.shape()?) {
-        None => Ok(true),
-        Some((key, old, new)) => Err(Failure::Usage(format!(
-            "{} holds a finished run with {key} = {old}, and the manifest has {new}; plan with \
-             another --name or --out, or move the old run away",
+    match relation(&folder, &record, &run.shape()?) {
+        Relation::Same => Ok(true),
+        Relation::Beginning => Ok(false),
+        Relation::Other(why) => Err(Failure::Usage(format!(
+            "{} holds a finished run {why}; plan with another --name or --out, or move the old \
+             run away",
             folder.display()
         ))),
     }

@@ -33,6 +33,8 @@ pub struct TrainConfig {
     pub updates_per_step: f64,
     /// Observations that the replay keeps.
     pub replay_capacity: usize,
+    /// Whether a finished run keeps its replay, so that it can be trained further.
+    pub keep_replay: bool,
     /// Whether to keep a copy of the replay on the device.
     pub replay_on_device: bool,
     /// Environment steps between evaluations.

@@ -131,6 +131,10 @@ impl<'a> Run<'a> {
             }
             return Self::begin(parts);
         }
+        let (path, shape) = (checkpoints.replay(), shape(parts.config, parts.rollout.spec()));
+        if fs::metadata(&path).is_ok_and(|file| file.len() < shape.bytes()) {
+            memory::check(parts.folder, &shape)?; // the run was shorter: its replay will grow
+        }
         let mut problem = None;
         for step in steps {
             match load(&mut parts, &checkpoints, step) {
@@ -403,6 +407,7 @@ impl<'a> Run<'a> {
             counters: self.counters,
             streams: self.streams.clone(),
             environments: self.parts.rollout.save(&self.replay.cursors()),
+            replay_ring: Some(self.replay.shape().ring()),
             interval: self.interval.clone(),
             train_csv,
             eval_csv,
@@ -449,9 +454,18 @@ fn load(
     parts.agent.load(&tensors).map_err(|error| at(&error))?;
     parts.rollout.load(&state.environments).map_err(|error| at(&error))?;
     let cursors: Vec<_> = state.environments.iter().map(EnvironmentState::cursor).collect();
-    let path = checkpoints.replay();
-    let replay = Replay::open(&path, shape(parts.config, parts.rollout.spec()), &cursors)
-        .map_err(|error| format!("{}: damaged: {error}", path.display()))?;
+    let (path, shape) = (checkpoints.replay(), shape(parts.config, parts.rollout.spec()));
+    let damaged = |error| format!("{}: damaged: {error}", path.display());
+    // A run that has become longer may need longer rings than it had. (If the process died
+    // after they had grown, they have the length that they need.)
+    let shorter = state.replay_ring.map(|ring| Shape { window: ring, spare: 0, ..shape });
+    if let Some(from) = shorter.filter(|from| from.ring() < shape.ring())
+        && fs::metadata(&path).is_ok_and(|file| file.len() == from.bytes())
+    {
+        let written: Vec<u64> = cursors.iter().map(|cursor| cursor.written).collect();
+        Replay::grow(&path, from, shape, &written).map_err(damaged)?;
+    }
+    let replay = Replay::open(&path, shape, &cursors).map_err(damaged)?;
     Ok((state, replay))
 }
 
