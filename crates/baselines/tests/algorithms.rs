@@ -1,5 +1,7 @@
 //! What every algorithm promises, through the trait.
 
+#![expect(clippy::print_stdout, reason = "figures of the tests, shown with --nocapture")]
+
 mod common;
 
 use agent::{ActMode, Agent, Batch, Random, stream};

@@ -1,5 +1,7 @@
 //! A bandit with two best actions: what a policy class can express.
 
+#![expect(clippy::print_stdout, reason = "figures of the tests, shown with --nocapture")]
+
 mod common;
 
 use agent::{ActMode, stream};

@@ -1,6 +1,7 @@
 //! MuJoCo's log messages: collected for the caller instead of going to stderr and to
 //! `MUJOCO_LOG.TXT`.
 
+use std::io::Write;
 use std::sync::{Mutex, MutexGuard};
 
 use mujoco_rs::wrappers::mj_logging::{MjLogMessage, MjtLogLevel};
@@ -36,7 +37,7 @@ fn keep(message: &MjLogMessage) {
     if message.level() == MjtLogLevel::mjLOG_ERROR {
         // mujoco-rs aborts the process after this call, so the message must be printed here.
         // This is the only output of the crate.
-        eprintln!("MuJoCo: {text}");
+        let _ = writeln!(std::io::stderr(), "MuJoCo: {text}");
     }
     let mut messages = messages();
     if let Some(known) = messages.iter_mut().find(|known| known.text == text) {

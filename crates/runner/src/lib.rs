@@ -6,7 +6,7 @@
 //! commands                  the command line, a file for each command
 //! sweep   watch   toy       many runs; the live view of them; the toys
 //! train                     one run: settings, folder, training loop, checkpoints
-//! base                      errors, devices, versions, checksums, signals, text
+//! base                      errors, printing, devices, versions, checksums, signals, text
 //! ```
 //!
 //! A run without the command line:

@@ -103,6 +103,7 @@ fn kill(child: &Child, signal: &str) {
 
 /// Kills a run several times, lets it end, and compares it with an uninterrupted one.
 /// Returns how many of the kills came during a checkpoint.
+#[expect(clippy::print_stdout, reason = "the figures of the test")]
 fn survives(case: &Case, kills: usize) -> usize {
     let (alone, struck) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let output = case.run(alone.path());

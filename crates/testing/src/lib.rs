@@ -147,7 +147,10 @@ impl Recording {
         for (name, found) in agent.state() {
             check(&name, &found, &self.get(&format!("after.{name}")));
         }
-        println!("{case}: at most {:.3} tolerances off, at {}", worst.0, worst.1);
+        #[expect(clippy::print_stdout, reason = "a test's figures, shown with --nocapture")]
+        {
+            println!("{case}: at most {:.3} tolerances off, at {}", worst.0, worst.1);
+        }
         failures
     }
 }

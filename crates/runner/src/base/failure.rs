@@ -23,11 +23,6 @@ impl Failure {
         Self::Failed(format!("{}: can't {doing}: {error}", path.display()))
     }
 
-    /// stdout can't be written.
-    pub fn stdout(error: std::io::Error) -> Self {
-        Self::Failed(format!("stdout: {error}"))
-    }
-
     /// The message.
     pub fn message(&self) -> &str {
         match self {

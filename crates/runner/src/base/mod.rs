@@ -1,5 +1,6 @@
-//! What every other module uses: errors, devices, checksums, versions, signals, text.
+//! What every other module uses: errors, printing, devices, checksums, versions, signals, text.
 
+pub mod console;
 pub mod device;
 pub mod digest;
 pub mod failure;

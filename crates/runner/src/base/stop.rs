@@ -1,6 +1,7 @@
-//! Stopping on request: SIGTERM and SIGINT.
+//! Stopping on request: SIGTERM, SIGINT, and SIGHUP, which a terminal sends as it closes.
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use procfs::process::Process;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 use std::io;
@@ -11,6 +12,19 @@ use std::time::{Duration, Instant};
 /// A signal within this time of the first is the same request: a scheduler signals every
 /// process of a job, and a sweep passes the signal on to its runs.
 pub const SAME_REQUEST: Duration = Duration::from_secs(1);
+
+/// Listens for the signals that ask to stop. SIGHUP is one of them, unless it was ignored at the
+/// start: `nohup` asks for that.
+///
+/// # Errors
+/// The signal handlers can't be installed.
+pub fn signals() -> io::Result<Signals> {
+    let ignored = Process::myself().and_then(|process| process.status());
+    let ignored = ignored.is_ok_and(|status| status.sigign >> (SIGHUP - 1) & 1 == 1);
+    let mut asking = vec![SIGINT, SIGTERM];
+    asking.extend((!ignored).then_some(SIGHUP));
+    Signals::new(asking)
+}
 
 /// Whether the process was asked to stop. Clones share the request.
 #[derive(Clone, Default)]
@@ -25,7 +39,7 @@ impl Stop {
     pub fn on_signals() -> io::Result<Self> {
         let stop = Self::default();
         let asked = Arc::clone(&stop.0);
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let mut signals = signals()?;
         std::thread::Builder::new().spawn(move || {
             let mut signals = signals.forever();
             signals.next();

@@ -1,16 +1,4 @@
-//! Text for people: numbers, times, sizes, and stdout.
-
-use super::failure::{Failure, Outcome};
-use std::io::Write;
-
-/// Writes a text to stdout.
-///
-/// # Errors
-/// stdout can't be written.
-pub fn print(text: &str) -> Outcome<()> {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::stdout)
-}
+//! Text for people: numbers, times, sizes.
 
 /// A number, or "-" where there is none.
 pub fn number(value: Option<f64>, places: usize) -> String {

@@ -1,5 +1,6 @@
 //! `runner doctor`: what the program runs on, what is wrong with it and how to fix it.
 
+use crate::base::console;
 use crate::base::device::linked_with_cuda;
 use crate::base::failure::{Failure, Outcome};
 use crate::base::versions::{check_libraries, libtorch_version, models_hash, path_of, processor};
@@ -10,23 +11,22 @@ use crate::base::versions::{check_libraries, libtorch_version, models_hash, path
 /// Something is wrong.
 pub fn doctor() -> Outcome<()> {
     let mut wrong = 0;
-    let mut line = |what: &str, finding: Result<String, String>| match finding {
-        Ok(text) => println!("ok     {what}: {text}"),
-        Err(text) => {
-            wrong += 1;
-            println!("WRONG  {what}: {text}");
-        }
+    let mut line = |what: &str, finding: Result<String, String>| {
+        let verdict = if finding.is_ok() { "ok   " } else { "WRONG" };
+        wrong += usize::from(finding.is_err());
+        let text = finding.unwrap_or_else(|text| text);
+        console::data(format!("{verdict}  {what}: {text}\n"))
     };
     let cores = std::thread::available_parallelism().map_or(0, |n| n.get());
-    line("processor", Ok(format!("{}, {cores} threads", processor())));
-    line("program", Ok(format!("{} (commit {})", env!("CARGO_PKG_VERSION"), env!("SMFP_COMMIT"))));
-    line("mujoco", Ok(format!("{} from {}", envs::mujoco_version(), path_of("libmujoco.so"))));
-    line("libtorch", Ok(format!("{} from {}", libtorch_version(), path_of("libtorch_cpu.so"))));
-    line("cuda", cuda());
-    line("libraries", check_libraries());
+    line("processor", Ok(format!("{}, {cores} threads", processor())))?;
+    line("program", Ok(format!("{} (commit {})", env!("CARGO_PKG_VERSION"), env!("SMFP_COMMIT"))))?;
+    line("mujoco", Ok(format!("{} from {}", envs::mujoco_version(), path_of("libmujoco.so"))))?;
+    line("libtorch", Ok(format!("{} from {}", libtorch_version(), path_of("libtorch_cpu.so"))))?;
+    line("cuda", cuda())?;
+    line("libraries", check_libraries())?;
     for id in envs::ids() {
         if let Err(error) = envs::Env::make(id) {
-            line(id, Err(error.to_string()));
+            line(id, Err(error.to_string()))?;
         }
     }
     let models = envs::models_dir();
@@ -35,7 +35,7 @@ pub fn doctor() -> Outcome<()> {
         models_hash().map(|hash| {
             format!("{} tasks from {}, list {}", envs::ids().count(), models.display(), &hash[..12])
         }),
-    );
+    )?;
     if wrong == 0 {
         Ok(())
     } else {

@@ -1,5 +1,6 @@
 //! `runner eval`: evaluates a run's checkpoint on environments of its own.
 
+use crate::base::console;
 use crate::base::device;
 use crate::base::failure::{Failure, Outcome};
 use crate::base::stop::Stop;
@@ -76,5 +77,5 @@ pub fn eval(args: &EvalArgs) -> Outcome<()> {
     let never = Stop::default();
     let episodes = evaluator.run(agent.as_ref(), mode, &never)?.expect("no stop is requested");
     let row = EvalRow::summarise(step, mode_name(mode), &episodes, begun.elapsed().as_secs_f64());
-    report::write(std::io::stdout(), &[row]).map_err(Failure::stdout)
+    console::rows(&[row])
 }

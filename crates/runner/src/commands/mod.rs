@@ -19,6 +19,7 @@ mod trace;
 mod train;
 mod watch;
 
+use crate::base::console;
 use crate::base::failure::{Failure, Outcome};
 use clap::Parser;
 use cli::{BenchCommand, Cli, Command};
@@ -36,7 +37,7 @@ pub fn main() -> ExitCode {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {
             let kind = if matches!(failure, Failure::Stopped(_)) { "stopped" } else { "error" };
-            eprintln!("{kind}: {}", failure.message());
+            console::message(format!("{kind}: {}", failure.message()));
             ExitCode::from(failure.code())
         }
         Err(_panic) => ExitCode::FAILURE,
@@ -56,7 +57,9 @@ fn print_panics_as_one_line() {
         let place = info.location().map(|at| format!(" ({at})")).unwrap_or_default();
         // Threads that work together tend to fail together.
         FIRST.call_once(|| {
-            eprintln!("error: internal failure: {message}{place}; RUST_BACKTRACE=full shows more");
+            console::message(format!(
+                "error: internal failure: {message}{place}; RUST_BACKTRACE=full shows more"
+            ));
         });
     }));
 }
@@ -65,7 +68,7 @@ fn run() -> Outcome<()> {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => return Err(Failure::Usage(usage_line(&error))),
-        Err(help_or_version) => help_or_version.exit(),
+        Err(help_or_version) => return help_or_version.print().map_err(console::unwritable),
     };
     match (cli.command, cli.train) {
         (Some(Command::Train(args)), _) | (None, Some(args)) => train::train(&args),

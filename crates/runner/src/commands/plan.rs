@@ -1,9 +1,9 @@
 //! `runner plan`: from lists of algorithms, tasks, seeds and values to a manifest.
 
 use super::flags::{NumberList, RunFlags, number_list};
+use crate::base::console::{self, message};
 use crate::base::device;
 use crate::base::failure::{Failure, Outcome, nearest};
-use crate::base::text::print;
 use crate::sweep::manifest;
 use crate::train::run_spec::{RunSpec, check_task};
 use crate::train::settings::{self, Settings, Sources};
@@ -35,8 +35,8 @@ pub struct PlanArgs {
 pub fn plan(args: &PlanArgs) -> Outcome<()> {
     let runs = runs(args)?;
     let text: String = runs.iter().map(|run| manifest::line(run) + "\n").collect();
-    print(&text)?;
-    eprintln!("{} runs planned", runs.len());
+    console::data(text)?;
+    message(format!("{} runs planned", runs.len()));
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! `runner report`: from run folders to tables, figures and a page (`docs/report.md`).
 
+use crate::base::console::{self, message};
 use crate::base::failure::{Failure, Outcome};
 use crate::train::run_folder::check_is_folder;
 use clap::Args;
@@ -77,8 +78,8 @@ pub fn report(args: &ReportArgs) -> Outcome<()> {
     let study = Study::new(runs, options, times);
     let page = output.write(&study)?;
     for line in study.remarks() {
-        eprintln!("{line}");
+        message(line);
     }
-    eprintln!("wrote {} and the tables and figures next to it", page.display());
-    report::write(std::io::stdout(), &report::scores(&study)).map_err(Failure::stdout)
+    message(format!("wrote {} and the tables and figures next to it", page.display()));
+    console::rows(&report::scores(&study))
 }

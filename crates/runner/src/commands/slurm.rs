@@ -1,5 +1,6 @@
 //! `runner slurm`: submits the runs of a manifest as an array job.
 
+use crate::base::console::{self, message};
 use crate::base::failure::Outcome;
 use crate::sweep::manifest;
 use crate::sweep::slurm::{Job, Resources};
@@ -56,14 +57,17 @@ pub fn slurm(args: SlurmArgs) -> Outcome<()> {
         partition: args.partition,
     };
     let Some(job) = Job::new(&args.manifest, &runs, &resources)? else {
-        eprintln!("all {} runs are done or running: nothing to submit", runs.len());
+        message(format!("all {} runs are done or running: nothing to submit", runs.len()));
         return Ok(());
     };
     if args.dry_run {
-        print!("{}", job.script);
-        return Ok(());
+        return console::data(job.script);
     }
     job.submit()?;
-    eprintln!("{} array tasks submitted; their output goes to {}", job.tasks, job.logs.display());
+    message(format!(
+        "{} array tasks submitted; their output goes to {}",
+        job.tasks,
+        job.logs.display()
+    ));
     Ok(())
 }

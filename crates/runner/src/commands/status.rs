@@ -1,7 +1,8 @@
 //! `runner status`: the progress of the runs of a manifest.
 
+use crate::base::console;
 use crate::base::failure::Outcome;
-use crate::base::text::{duration, number, print};
+use crate::base::text::{duration, number};
 use crate::sweep::manifest;
 use crate::train::run_spec::RunSpec;
 use crate::train::run_status::{RunStatus, count};
@@ -39,7 +40,7 @@ struct Entry<'a> {
 pub fn status(args: &StatusArgs) -> Outcome<()> {
     let runs = manifest::read(&args.manifest)?;
     let statuses: Vec<RunStatus> = runs.iter().map(RunStatus::of).collect();
-    print(&if args.json { json(&runs, statuses) } else { table(&runs, &statuses) })
+    console::data(if args.json { json(&runs, statuses) } else { table(&runs, &statuses) })
 }
 
 fn json(runs: &[RunSpec], statuses: Vec<RunStatus>) -> String {

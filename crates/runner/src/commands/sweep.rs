@@ -1,6 +1,7 @@
 //! `runner sweep`: the runs of a manifest on this machine.
 
 use super::flags::{NumberList, number_list};
+use crate::base::console::{self, message};
 use crate::base::failure::{Failure, Outcome};
 use crate::sweep::local::SweepPlan;
 use crate::sweep::manifest;
@@ -35,9 +36,8 @@ pub fn sweep(args: &SweepArgs) -> Outcome<()> {
     if !args.dry_run {
         return plan.run();
     }
-    plan.commands().iter().for_each(|line| println!("{line}"));
-    eprintln!("{}", plan.summary());
-    Ok(())
+    message(plan.summary());
+    plan.commands().iter().try_for_each(|line| console::data(format!("{line}\n")))
 }
 
 /// The indices of the runs, in a manifest of `lines` lines.

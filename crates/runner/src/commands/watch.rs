@@ -1,7 +1,7 @@
 //! `runner watch`: the runs below a folder, live.
 
+use crate::base::console;
 use crate::base::failure::Outcome;
-use crate::base::text::print;
 use crate::watch::{Runs, show, table};
 use clap::Args;
 use std::io::IsTerminal;
@@ -23,7 +23,7 @@ pub fn watch(args: &WatchArgs) -> Outcome<()> {
     let runs = Runs::find(&args.folder)?;
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     if dumb || !std::io::stdout().is_terminal() {
-        return print(&table::text(runs.all()));
+        return console::data(table::text(runs.all()));
     }
     show(runs)
 }

@@ -4,16 +4,16 @@
 //! threads and the allocator's settings belong to a process. Each is `runner run`; the sweep
 //! reads its progress from its folder, as `runner status` does.
 
+use crate::base::console::message;
 use crate::base::device;
 use crate::base::failure::{Failure, Outcome};
-use crate::base::stop::SAME_REQUEST;
+use crate::base::stop::{self, SAME_REQUEST};
 use crate::base::text::duration;
 use crate::sweep::progress::SweepProgress;
 use crate::sweep::worker::{self, Ended, Worker};
 use crate::train::run_spec::RunSpec;
 use crate::train::run_status::{self, RunStatus, State};
 use indicatif::ProgressBar;
-use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::collections::VecDeque;
 use std::path::Path;
@@ -82,7 +82,7 @@ impl<'a> SweepPlan<'a> {
     /// # Errors
     /// A run that failed, or a stop.
     pub fn run(&self) -> Outcome<()> {
-        let signals = Signals::new([SIGINT, SIGTERM])
+        let signals = stop::signals()
             .map_err(|error| Failure::Failed(format!("can't listen to signals: {error}")))?;
         let count = |state: State| self.chosen.iter().filter(|(_, other)| *other == state).count();
         let over = self.chosen.iter().filter(|(_, state)| is_over(*state));
@@ -265,7 +265,7 @@ impl Sweep<'_> {
             let run = &self.plan.runs[*index];
             let log = worker::log(run);
             let log = if log.exists() { format!(" ({})", log.display()) } else { String::new() };
-            eprintln!("failed: index {index}, {}: {reason}{log}", run.label());
+            message(format!("failed: index {index}, {}: {reason}{log}", run.label()));
         }
         let (total, done, failed) = (self.plan.chosen.len(), self.done, self.failed.len());
         let left = total - done - failed - self.elsewhere;
@@ -283,7 +283,7 @@ impl Sweep<'_> {
                 self.elsewhere
             )));
         }
-        eprintln!("{so_far}");
+        message(so_far);
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Progress of a sweep on stderr: bars on a terminal, lines elsewhere.
 
+use crate::base::console::{self, message};
 use crate::base::text::{duration, number};
 use crate::train::run_spec::RunSpec;
 use crate::train::run_status::RunStatus;
@@ -36,8 +37,9 @@ impl SweepProgress {
     /// Prints a line above the bars.
     pub fn say(&self, line: &str) {
         match &self.bars {
-            Some(bars) => bars.all.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            // (`MultiProgress::suspend` would panic if stderr can't be written.)
+            Some(bars) => drop(bars.all.println(line)),
+            None => message(line),
         }
     }
 
@@ -81,7 +83,7 @@ impl SweepProgress {
             }
             None if self.last_line.elapsed() >= LINE_INTERVAL => {
                 self.last_line = Instant::now();
-                eprintln!("{message}");
+                console::message(message);
             }
             None => {}
         }

@@ -2,6 +2,7 @@
 
 mod variants;
 
+use crate::base::console;
 use crate::base::failure::{Failure, Outcome};
 use crate::train::progress::Progress;
 use agent::stream;
@@ -62,7 +63,7 @@ pub fn run(study: &Study) -> Outcome<()> {
         picture.write(&out.join(format!("{name}.png")))?;
         table.finish()?;
     }
-    report::write(std::io::stdout(), &last).map_err(Failure::stdout)
+    console::rows(&last)
 }
 
 /// A variant's rows, and the samples of each.

@@ -12,6 +12,7 @@
 //! A checkpoint is written under another name, synced to the disk and then renamed, so
 //! that it is either complete or not there.
 
+use crate::base::console::message;
 use crate::base::digest::{sha256, sha256_of};
 use crate::base::failure::{Failure, Outcome};
 use crate::train::interval::Interval;
@@ -384,7 +385,7 @@ pub fn load_agent(run: &Path, expected: &Identity, agent: &mut dyn Agent) -> Out
         match loaded {
             Ok(()) => return Ok(step),
             Err(error) => {
-                eprintln!("warning: {error}");
+                message(format!("warning: {error}"));
                 problem.get_or_insert(error);
             }
         }

@@ -21,6 +21,7 @@ use self::rollout::Rollout;
 use self::run_folder::{Existing, RunFolder};
 use self::run_spec::RunSpec;
 use self::training_loop::{Parts, Run};
+use crate::base::console::message;
 use crate::base::failure::{Failure, Outcome};
 use crate::base::stop::Stop;
 use crate::base::{device, versions};
@@ -60,7 +61,7 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
     let record = record(spec, threads, device)?;
     let (folder, existing) = RunFolder::open(spec.folder(), &record, spec.start)?;
     if existing == Existing::Finished {
-        eprintln!("{}: this run is finished", folder.path().display());
+        message(format!("{}: this run is finished", folder.path().display()));
         // The process may have died after marking it as done, before the clean-up.
         let recorded = folder.record()?;
         let kept = recorded.get("train").and_then(|train| train.get("keep_replay")?.as_bool());

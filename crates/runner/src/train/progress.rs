@@ -1,5 +1,6 @@
 //! Progress of a run on stderr: a bar on a terminal, lines elsewhere.
 
+use crate::base::console;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 
@@ -45,8 +46,8 @@ impl Progress {
     pub fn note(&self, step: u64, message: &str) {
         let line = format!("{} step {step}/{}: {message}", self.label, self.steps);
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| console::message(line)),
+            None => console::message(line),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The training loop: one agent, one replay, and environments that step together.
 
+use crate::base::console::message;
 use crate::base::failure::{Failure, Outcome};
 use crate::base::stop::Stop;
 use crate::base::text::bytes;
@@ -154,7 +155,7 @@ impl<'a> Run<'a> {
                     });
                 }
                 Err(error) => {
-                    eprintln!("warning: {error}");
+                    message(format!("warning: {error}"));
                     problem.get_or_insert(error);
                 }
             }

@@ -1,5 +1,6 @@
 //! `runner bench update` and `runner bench act`: what an algorithm costs.
 
+use crate::base::console;
 use crate::base::failure::{Failure, Outcome};
 use crate::base::{device, versions};
 use crate::train;
@@ -255,8 +256,7 @@ fn print<Row: Serialize>(
     line: impl Fn(&Row) -> String,
 ) -> Outcome<()> {
     if !args.json {
-        rows.iter().for_each(|row| println!("{}", line(row)));
-        return Ok(());
+        return rows.iter().try_for_each(|row| console::data(format!("{}\n", line(row))));
     }
     let report = Report {
         processor: versions::processor(),
@@ -267,6 +267,5 @@ fn print<Row: Serialize>(
         rows,
     };
     let text = serde_json::to_string_pretty(&report);
-    println!("{}", text.map_err(|error| Failure::Failed(error.to_string()))?);
-    Ok(())
+    console::data(text.map_err(|error| Failure::Failed(error.to_string()))? + "\n")
 }

@@ -5,6 +5,7 @@
 //! calls of `mj_step` with the same numbers, so the difference is the cost of our own code. They
 //! take turns for several rounds, because a machine's speed drifts.
 
+use crate::base::console;
 use crate::base::failure::{Failure, Outcome};
 use crate::base::versions;
 use clap::Args;
@@ -111,45 +112,45 @@ pub fn env(args: &BenchEnvArgs) -> Outcome<()> {
         let row = measure(task, args, report.threads)?;
         if !args.json {
             if report.tasks.is_empty() {
-                print_head(&report);
+                console::data(head(&report))?;
             }
-            print_row(&row);
+            console::data(line(&row))?;
         }
         report.tasks.push(row);
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report).expect("numbers and words"));
+        let text = serde_json::to_string_pretty(&report).expect("numbers and words");
+        console::data(text + "\n")?;
     }
     Ok(())
 }
 
-fn print_head(Report { machine, envs, threads, rounds, .. }: &Report) {
+/// The lines above the table.
+fn head(Report { machine, envs, threads, rounds, .. }: &Report) -> String {
     let load = machine.load.map_or("unknown".into(), |load| format!("{load:.2}"));
-    println!(
-        "{}, {} logical processors, load {load}, MuJoCo {}",
-        machine.processor, machine.logical_processors, machine.mujoco
-    );
-    println!("environment steps per second, medians of {rounds} rounds; batches of {envs}");
-    println!(
-        "{:26} {:>9} {:>9} {:>7} {:>9} {:>7} {:>9} {:>8}",
-        "", "MuJoCo", "step", "", "batch", "", "batch", ""
-    );
-    println!(
-        "{:26} {:>9} {:>9} {:>7} {:>9} {:>7} {:>9} {:>8}",
-        "task",
-        "alone",
-        "",
-        "share",
-        "1 thread",
-        "share",
-        format!("{threads} thr."),
-        "scaling"
-    );
+    let columns = |words: [&str; 8]| {
+        let [task, rest @ ..] = words;
+        let widths = [9, 9, 7, 9, 7, 9, 8];
+        let rest = rest.iter().zip(widths).map(|(word, width)| format!(" {word:>width$}"));
+        format!("{task:26}{}\n", rest.collect::<String>())
+    };
+    let threads = format!("{threads} thr.");
+    [
+        format!(
+            "{}, {} logical processors, load {load}, MuJoCo {}\n",
+            machine.processor, machine.logical_processors, machine.mujoco
+        ),
+        format!("environment steps per second, medians of {rounds} rounds; batches of {envs}\n"),
+        columns(["", "MuJoCo", "step", "", "batch", "", "batch", ""]),
+        columns(["task", "alone", "", "share", "1 thread", "share", &threads, "scaling"]),
+    ]
+    .concat()
 }
 
-fn print_row(row: &Row) {
-    println!(
-        "{:26} {:>9.0} {:>9.0} {:>6.1}% {:>9.0} {:>6.1}% {:>9.0} {:>7.2}x",
+/// A row of the table.
+fn line(row: &Row) -> String {
+    format!(
+        "{:26} {:>9.0} {:>9.0} {:>6.1}% {:>9.0} {:>6.1}% {:>9.0} {:>7.2}x\n",
         row.env,
         row.limit,
         row.step,
@@ -158,7 +159,7 @@ fn print_row(row: &Row) {
         100.0 * row.batch_1_share,
         row.batch,
         row.scaling
-    );
+    )
 }
 
 fn measure(id: &str, args: &BenchEnvArgs, threads: usize) -> Outcome<Row> {
