@@ -8,6 +8,9 @@ use crate::error::Error;
 use crate::physics::{Simulation, World, instability};
 use crate::registry::{Spec, open};
 
+/// Initial states that [`Env::ends_at_once`] tries.
+const FIRST_STATES: u64 = 10;
+
 /// One of Gymnasium's MuJoCo tasks.
 ///
 /// [`reset`](Self::reset) and [`step`](Self::step) write into the caller's buffers and do not
@@ -80,6 +83,26 @@ impl Env {
         let episode = self.memory.begun(&self.rules.spec)?;
         let world = &mut World::of(&mut self.simulation);
         Ok(self.rules.step(episode, world, action, observation))
+    }
+
+    /// Whether every episode ends at its first step, so that nothing can be learned: the model's
+    /// initial state is then one that the task calls a fall. Tried on ten initial
+    /// states, with the middle of the bounds as action.
+    ///
+    /// # Errors
+    /// Those of [`step`](Self::step).
+    pub fn ends_at_once(&mut self) -> Result<bool, Error> {
+        let Spec { act_low, act_high, obs_dim, .. } = self.spec();
+        let middle = |(low, high): (&f32, &f32)| low + 0.5 * (high - low);
+        let action: Vec<f32> = act_low.iter().zip(act_high).map(middle).collect();
+        let mut observation = vec![0.0; *obs_dim];
+        for seed in 0..FIRST_STATES {
+            self.reset(Some(seed), &mut observation);
+            if !self.step(&action, &mut observation)?.terminated {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Checks that the simulation did not become unstable in this episode.

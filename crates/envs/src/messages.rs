@@ -11,7 +11,7 @@ use crate::ffi::install_log_handler;
 /// Largest number of distinct messages kept; reached only if nothing reads them.
 const CAPACITY: usize = 64;
 
-/// A message of MuJoCo, for example on a deprecated attribute or an unstable step.
+/// A warning or error of MuJoCo, for example on a deprecated attribute or an unstable step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// MuJoCo's text, on one line.
@@ -22,7 +22,7 @@ pub struct Message {
 
 static MESSAGES: Mutex<Vec<Message>> = Mutex::new(Vec::new());
 
-/// All distinct messages since the last call, oldest first. The first 64 are kept.
+/// All distinct warnings and errors since the last call, oldest first. The first 64 are kept.
 pub fn take_messages() -> Vec<Message> {
     std::mem::take(&mut *messages())
 }
@@ -33,6 +33,9 @@ pub(crate) fn capture() {
 }
 
 fn keep(message: &MjLogMessage) {
+    if !matches!(message.level(), MjtLogLevel::mjLOG_WARNING | MjtLogLevel::mjLOG_ERROR) {
+        return; // such as times of compilation
+    }
     let text = one_line(message.subject());
     if message.level() == MjtLogLevel::mjLOG_ERROR {
         // mujoco-rs aborts the process after this call, so the message must be printed here.

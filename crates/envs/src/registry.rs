@@ -26,10 +26,10 @@ pub struct Spec {
     pub obs_dim: usize,
     /// Size of an action.
     pub act_dim: usize,
-    /// Lower bound of every component of an action, from the model's `ctrlrange`.
-    pub act_low: f32,
-    /// Upper bound of every component of an action, from the model's `ctrlrange`.
-    pub act_high: f32,
+    /// Lower bound of each component of an action, from its actuator's `ctrlrange`.
+    pub act_low: Vec<f32>,
+    /// Upper bound of each component of an action, from its actuator's `ctrlrange`.
+    pub act_high: Vec<f32>,
     /// Steps after which an episode is truncated.
     pub max_episode_steps: u32,
     /// The task's own MJCF file, a name within [`models_dir`](crate::models_dir).
@@ -72,8 +72,10 @@ struct Entry {
     frame_skip: u32,
     max_episode_steps: u32,
     obs_dim: usize,
-    /// `[nq, nv, nu, nbody]` of the model, which determine the observation.
-    sizes: [usize; 4],
+    /// `[nq, nv, nu]` of the model, which determine the observation and the action.
+    sizes: [usize; 3],
+    /// `nbody` of the model, if the observation has a part for each body.
+    bodies: Option<usize>,
     version: Version,
     build: fn(&ModelInfo) -> Result<Box<dyn Task>, Error>,
 }
@@ -84,34 +86,36 @@ static TASKS: &[Entry] = {
     #[expect(clippy::too_many_arguments, reason = "a row of the table")]
     const fn entry(
         id: &'static str, model_file: &'static str, version: Version, frame_skip: u32,
-        max_episode_steps: u32, obs_dim: usize, sizes: [usize; 4],
+        max_episode_steps: u32, obs_dim: usize, sizes: [usize; 3], bodies: Option<usize>,
         build: fn(&ModelInfo) -> Result<Box<dyn Task>, Error>,
     ) -> Entry {
-        Entry { id, model_file, frame_skip, max_episode_steps, obs_dim, sizes, version, build }
+        Entry {
+            id, model_file, frame_skip, max_episode_steps, obs_dim, sizes, bodies, version, build,
+        }
     }
     &[
         //    id                    model                  version skip steps obs  nq, nv, nu, nbody
-        entry("Ant-v4",             "ant.xml",             V4, 5, 1000,  27, [15, 14,  8, 14], Ant::build),
-        entry("HalfCheetah-v4",     "half_cheetah.xml",    V4, 5, 1000,  17, [ 9,  9,  6,  8], HalfCheetah::build),
-        entry("Hopper-v4",          "hopper.xml",          V4, 4, 1000,  11, [ 6,  6,  3,  5], Hopper::build),
-        entry("Humanoid-v4",        "humanoid.xml",        V4, 5, 1000, 376, [24, 23, 17, 14], Humanoid::build),
-        entry("HumanoidStandup-v4", "humanoidstandup.xml", V4, 5, 1000, 376, [24, 23, 17, 14], HumanoidStandup::build),
-        entry("Swimmer-v4",         "swimmer.xml",         V4, 4, 1000,   8, [ 5,  5,  2,  4], Swimmer::build),
-        entry("Walker2d-v4",        "walker2d.xml",        V4, 4, 1000,  17, [ 9,  9,  6,  8], Walker2d::build),
-        entry("Ant-v5",             "ant.xml",             V5, 5, 1000, 105, [15, 14,  8, 14], Ant::build),
-        entry("HalfCheetah-v5",     "half_cheetah.xml",    V5, 5, 1000,  17, [ 9,  9,  6,  8], HalfCheetah::build),
-        entry("Hopper-v5",          "hopper.xml",          V5, 4, 1000,  11, [ 6,  6,  3,  5], Hopper::build),
-        entry("Humanoid-v5",        "humanoid.xml",        V5, 5, 1000, 348, [24, 23, 17, 14], Humanoid::build),
-        entry("HumanoidStandup-v5", "humanoidstandup.xml", V5, 5, 1000, 348, [24, 23, 17, 14], HumanoidStandup::build),
-        entry("Swimmer-v5",         "swimmer.xml",         V5, 4, 1000,   8, [ 5,  5,  2,  4], Swimmer::build),
-        entry("Walker2d-v5",        "walker2d_v5.xml",     V5, 4, 1000,  17, [ 9,  9,  6,  8], Walker2d::build),
-        entry("InvertedPendulum-v4",       "inverted_pendulum.xml",        V4, 2, 1000,  4, [ 2,  2, 1,  3], InvertedPendulum::build),
-        entry("InvertedPendulum-v5",       "inverted_pendulum.xml",        V5, 2, 1000,  4, [ 2,  2, 1,  3], InvertedPendulum::build),
-        entry("InvertedDoublePendulum-v4", "inverted_double_pendulum.xml", V4, 5, 1000, 11, [ 3,  3, 1,  4], InvertedDoublePendulum::build),
-        entry("InvertedDoublePendulum-v5", "inverted_double_pendulum.xml", V5, 5, 1000,  9, [ 3,  3, 1,  4], InvertedDoublePendulum::build),
-        entry("Reacher-v4",                "reacher.xml",                  V4, 2,   50, 11, [ 4,  4, 2,  5], Reacher::build),
-        entry("Reacher-v5",                "reacher.xml",                  V5, 2,   50, 10, [ 4,  4, 2,  5], Reacher::build),
-        entry("Pusher-v5",                 "pusher_v5.xml",                V5, 5,  100, 23, [11, 11, 7, 13], Pusher::build),
+        entry("Ant-v4",             "ant.xml",             V4, 5, 1000,  27, [15, 14,  8], None, Ant::build),
+        entry("HalfCheetah-v4",     "half_cheetah.xml",    V4, 5, 1000,  17, [ 9,  9,  6], None, HalfCheetah::build),
+        entry("Hopper-v4",          "hopper.xml",          V4, 4, 1000,  11, [ 6,  6,  3], None, Hopper::build),
+        entry("Humanoid-v4",        "humanoid.xml",        V4, 5, 1000, 376, [24, 23, 17], Some(14), Humanoid::build),
+        entry("HumanoidStandup-v4", "humanoidstandup.xml", V4, 5, 1000, 376, [24, 23, 17], Some(14), HumanoidStandup::build),
+        entry("Swimmer-v4",         "swimmer.xml",         V4, 4, 1000,   8, [ 5,  5,  2], None, Swimmer::build),
+        entry("Walker2d-v4",        "walker2d.xml",        V4, 4, 1000,  17, [ 9,  9,  6], None, Walker2d::build),
+        entry("Ant-v5",             "ant.xml",             V5, 5, 1000, 105, [15, 14,  8], Some(14), Ant::build),
+        entry("HalfCheetah-v5",     "half_cheetah.xml",    V5, 5, 1000,  17, [ 9,  9,  6], None, HalfCheetah::build),
+        entry("Hopper-v5",          "hopper.xml",          V5, 4, 1000,  11, [ 6,  6,  3], None, Hopper::build),
+        entry("Humanoid-v5",        "humanoid.xml",        V5, 5, 1000, 348, [24, 23, 17], Some(14), Humanoid::build),
+        entry("HumanoidStandup-v5", "humanoidstandup.xml", V5, 5, 1000, 348, [24, 23, 17], Some(14), HumanoidStandup::build),
+        entry("Swimmer-v5",         "swimmer.xml",         V5, 4, 1000,   8, [ 5,  5,  2], None, Swimmer::build),
+        entry("Walker2d-v5",        "walker2d_v5.xml",     V5, 4, 1000,  17, [ 9,  9,  6], None, Walker2d::build),
+        entry("InvertedPendulum-v4",       "inverted_pendulum.xml",        V4, 2, 1000,  4, [ 2,  2,  1], None, InvertedPendulum::build),
+        entry("InvertedPendulum-v5",       "inverted_pendulum.xml",        V5, 2, 1000,  4, [ 2,  2,  1], None, InvertedPendulum::build),
+        entry("InvertedDoublePendulum-v4", "inverted_double_pendulum.xml", V4, 5, 1000, 11, [ 3,  3,  1], None, InvertedDoublePendulum::build),
+        entry("InvertedDoublePendulum-v5", "inverted_double_pendulum.xml", V5, 5, 1000,  9, [ 3,  3,  1], None, InvertedDoublePendulum::build),
+        entry("Reacher-v4",                "reacher.xml",                  V4, 2,   50, 11, [ 4,  4,  2], None, Reacher::build),
+        entry("Reacher-v5",                "reacher.xml",                  V5, 2,   50, 10, [ 4,  4,  2], None, Reacher::build),
+        entry("Pusher-v5",                 "pusher_v5.xml",                V5, 5,  100, 23, [11, 11,  7], None, Pusher::build),
     ]
 };
 
@@ -132,25 +136,19 @@ impl Entry {
         let dt = model.opt().timestep * f64::from(self.frame_skip);
         let info = ModelInfo { id: self.id, file, model, version: self.version, dt };
 
-        let names = ["nq (positions)", "nv (velocities)", "nu (actuators)", "nbody (bodies)"];
-        let sizes = [model.nq(), model.nv(), model.nu(), model.nbody()];
-        for ((name, found), expected) in names.into_iter().zip(sizes).zip(self.sizes) {
+        let mut sizes = vec![
+            ("nq (positions)", model.nq(), self.sizes[0]),
+            ("nv (velocities)", model.nv(), self.sizes[1]),
+            ("nu (actuators)", model.nu(), self.sizes[2]),
+        ];
+        sizes.extend(self.bodies.map(|bodies| ("nbody (bodies)", model.nbody(), bodies)));
+        for (name, found, expected) in sizes {
             if found != expected as i64 {
                 return Err(info.misfit(name, &found.to_string(), &expected.to_string()));
             }
         }
-
-        // Gymnasium rounds the bounds to `f32` too.
-        let mut bounds = model.actuator_ctrlrange().iter().map(|range| range.map(|x| x as f32));
-        let [act_low, act_high] = bounds.next().expect("every task has an actuator");
-        if let Some([low, high]) = bounds.find(|&other| other != [act_low, act_high]) {
-            return Err(info.misfit(
-                "one actuator's ctrlrange",
-                &format!("[{low}, {high}]"),
-                &format!("the first one's, [{act_low}, {act_high}]"),
-            ));
-        }
-
+        let bounds = (0..self.sizes[2]).map(|i| info.bounds(i)).collect::<Result<Vec<_>, _>>()?;
+        let (act_low, act_high) = bounds.into_iter().unzip();
         let spec = Spec {
             id: self.id,
             obs_dim: self.obs_dim,

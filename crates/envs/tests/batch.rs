@@ -7,8 +7,7 @@ use envs::{Batch, BatchStep, Env, Error, Spec, check_model, ids};
 /// An action of environment `i` within the bounds that varies from step to step.
 fn wave(spec: &Spec, i: usize, t: usize) -> impl Iterator<Item = f32> {
     let phase = move |k: usize| (t as f32 * (0.7 + 0.1 * i as f32) + k as f32).sin();
-    let high = spec.act_high;
-    (0..spec.act_dim).map(move |k| high * phase(k))
+    spec.act_high.clone().into_iter().enumerate().map(move |(k, high)| high * phase(k))
 }
 
 /// All results of a batch at one step, row by row.

@@ -14,7 +14,7 @@ fn make(id: &str) -> (Env, Vec<f64>) {
 /// An action within the bounds that varies from step to step.
 fn wave(spec: &Spec, t: u32) -> Vec<f32> {
     let phase = |i: usize| (t as f32 * 0.7 + i as f32).sin();
-    (0..spec.act_dim).map(|i| spec.act_high * phase(i)).collect()
+    (0..spec.act_dim).map(|i| spec.act_high[i] * phase(i)).collect()
 }
 
 /// Steps with [`wave`], resetting when episodes end; returns all results as bits.
@@ -60,7 +60,8 @@ fn every_task_steps_within_its_spec() {
         let step = env.step(&wave(env.spec(), 0), &mut observation).unwrap();
         assert!(observation.iter().all(|x| x.is_finite()) && step.reward.is_finite(), "{id}");
         let spec = env.spec();
-        assert_eq!((spec.id, spec.act_low), (id, -spec.act_high));
+        let opposite: Vec<f32> = spec.act_high.iter().map(|high| -high).collect();
+        assert_eq!((spec.id, &spec.act_low), (id, &opposite));
     }
 }
 
@@ -206,16 +207,71 @@ fn a_users_model_that_does_not_fit_is_refused_with_the_difference() {
     let message = refusal("Hopper-v4", walker);
     assert!(message.contains("nq (positions) is 9, expected 6"), "{message}");
 
-    let uneven = altered("hopper.xml", "ctrlrange=\"-1.0 1.0\"", "ctrlrange=\"-2 2\"");
-    let message = refusal("Hopper-v4", uneven);
-    assert!(
-        message.contains("ctrlrange is [-1, 1], expected the first one's, [-2, 2]"),
-        "{message}"
-    );
-
     let nameless = altered("ant.xml", "name=\"torso\"", "name=\"trunk\"");
     let message = refusal("Ant-v4", nameless);
     assert!(message.contains("body 'torso' is missing"), "{message}");
+}
+
+#[test]
+fn actions_that_can_do_nothing_are_refused_with_the_actuator_and_its_range() {
+    let from = "ctrllimited=\"true\" ctrlrange=\"-1.0 1.0\" gear=\"200.0\" joint=\"thigh_joint\"";
+    // MuJoCo itself refuses some of these ranges for controls that it is to limit.
+    for (attributes, found) in [
+        ("ctrllimited=\"false\" ctrlrange=\"1 1\"", "[1, 1]"),
+        ("ctrllimited=\"false\" ctrlrange=\"-1e39 1e39\"", "[-1"),
+        ("ctrllimited=\"true\" ctrlrange=\"-3e38 3e38\"", "[-3"),
+        ("ctrllimited=\"true\" ctrlrange=\"1 1.00000001\"", "[1, 1.00000001]"),
+        ("ctrllimited=\"false\"", "missing"),
+    ] {
+        let to = format!("{attributes} name=\"thigh\" joint=\"thigh_joint\"");
+        let (_folder, file) = altered("hopper.xml", from, &to);
+        let text = fs::read_to_string(&file).unwrap();
+        let bare = "ctrllimited=\"true\" ctrlrange=\"-.4 .4\"";
+        fs::write(&file, text.replace(bare, "")).unwrap();
+        for refusal in [
+            Env::make_with_model("Hopper-v4", &file).err().expect(attributes),
+            envs::Batch::make_with_model("Hopper-v4", &file, 2, 1).err().expect(attributes),
+        ] {
+            let message = refusal.to_string();
+            assert!(matches!(refusal, Error::ModelSize { .. }), "{message}");
+            let expected = format!("the ctrlrange of actuator 'thigh' is {found}");
+            assert!(message.contains(&expected), "{message}");
+            assert_eq!(message.lines().count(), 1, "{message}");
+        }
+    }
+}
+
+#[test]
+fn each_actuator_has_its_own_range_as_in_gymnasium() {
+    let (_folder, file) = altered("hopper.xml", "ctrlrange=\"-1.0 1.0\"", "ctrlrange=\"-2 3\"");
+    let env = Env::make_with_model("Hopper-v4", &file).unwrap();
+    assert_eq!(env.spec().act_low, [-2.0, -1.0, -1.0]);
+    assert_eq!(env.spec().act_high, [3.0, 1.0, 1.0]);
+}
+
+#[test]
+fn bodies_are_counted_only_where_the_task_observes_them() {
+    let more = "<worldbody><body name=\"wall\" pos=\"9 9 9\"><geom size=\".1\"/></body>";
+    for (id, model) in [("Hopper-v4", "hopper.xml"), ("Ant-v4", "ant.xml")] {
+        let (_folder, file) = altered(model, "<worldbody>", more);
+        let mut env = Env::make_with_model(id, &file).unwrap();
+        env.reset(Some(0), &mut vec![0.0; env.spec().obs_dim]);
+        run(&mut env, 0..50);
+    }
+    for (id, model) in [("Ant-v5", "ant.xml"), ("Humanoid-v5", "humanoid.xml")] {
+        let (_folder, file) = altered(model, "<worldbody>", more);
+        let refusal = Env::make_with_model(id, &file).err().expect(id).to_string();
+        assert!(refusal.contains("nbody (bodies) is 15, expected 14"), "{refusal}");
+    }
+}
+
+#[test]
+fn a_model_whose_episodes_end_at_their_first_step_is_known() {
+    let (_folder, file) = altered("hopper.xml", "ref=\"1.25\"", "ref=\"0.3\"");
+    let (_upright, whole) = altered("hopper.xml", "x", "x");
+    let ends = |file| Env::make_with_model("Hopper-v4", file).unwrap().ends_at_once().unwrap();
+    assert!(ends(&file));
+    assert!(!ends(&whole));
 }
 
 #[test]

@@ -22,8 +22,8 @@ const SEED: u64 = 20260731;
 /// Random actions; every second block of 50 is three times as large as the bounds.
 fn draw_actions(spec: &Spec, seed: u64, steps: usize) -> Array2<f32> {
     let mut random = Generator::new(seed);
-    let high = f64::from(spec.act_high);
-    Array2::from_shape_fn((steps, spec.act_dim), |(t, _)| {
+    Array2::from_shape_fn((steps, spec.act_dim), |(t, i)| {
+        let high = f64::from(spec.act_high[i]);
         let wide = if t / 50 % 2 == 1 { 3.0 } else { 1.0 };
         (random.uniform(-1.0, 1.0) * wide * high) as f32
     })

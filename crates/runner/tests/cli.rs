@@ -161,6 +161,29 @@ fn a_model_of_the_users_is_trained_on_if_it_fits_and_named_if_not() {
 }
 
 #[test]
+fn a_model_that_cannot_be_trained_on_is_refused_or_remarked_on_before_training() {
+    let out = tempfile::tempdir().unwrap();
+    let model = out.path().join("mine.xml");
+    let results = out.path().join("results");
+    let text = fs::read_to_string(envs::models_dir().join("hopper.xml")).unwrap();
+    let attempt = |from: &str, to: &str| {
+        assert!(text.contains(from));
+        fs::write(&model, text.replace(from, to)).unwrap();
+        train(&results, "Hopper-v4", 1, &["--model", model.to_str().unwrap()])
+    };
+    let refusal = attempt("ctrlrange=\"-1.0 1.0\"", "ctrlrange=\"-3e38 3e38\"");
+    refused(&refusal, 2, &["mine.xml", "ctrlrange of actuator 0", "two numbers of f32"]);
+    assert!(!results.exists(), "a folder was made");
+
+    let fallen = attempt("ref=\"1.25\"", "ref=\"0.3\"");
+    assert!(fallen.status.success(), "{}", stderr(&fallen));
+    let remarks = stderr(&fallen);
+    let remarks: Vec<&str> = remarks.lines().filter(|line| line.contains("warning")).collect();
+    assert_eq!(remarks.len(), 1, "{remarks:?}");
+    assert!(remarks[0].contains("every episode of Hopper-v4 ends at its first step"));
+}
+
+#[test]
 fn a_recorded_configuration_repeats_its_run() {
     let out = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let sets = ["--set", "objective.lambda=0.7", "--set", "critic.kind=layernorm"];

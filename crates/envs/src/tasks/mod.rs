@@ -95,6 +95,27 @@ impl ModelInfo<'_> {
         body.ok_or_else(|| self.misfit(&format!("body '{name}'"), "missing", "present"))
     }
 
+    /// Lower and upper bound of an actuator's control, rounded to `f32` as Gymnasium does.
+    ///
+    /// # Errors
+    /// [`Error::ModelSize`] if an action within them is not a number, or changes nothing.
+    pub fn bounds(&self, actuator: usize) -> Result<(f32, f32), Error> {
+        let range = self.model.actuator_ctrlrange()[actuator];
+        let [low, high] = range.map(|bound| bound as f32);
+        if low < high && (high - low).is_finite() {
+            return Ok((low, high));
+        }
+        let name = self.model.id_to_name(MjtObjBase::mjOBJ_ACTUATOR, actuator);
+        let name = name.map_or(format!("actuator {actuator}"), |name| format!("actuator '{name}'"));
+        // MuJoCo's default.
+        let found = match range {
+            [0.0, 0.0] => "missing".into(),
+            [low, high] => format!("[{low}, {high}]"),
+        };
+        let expected = "two numbers of f32, the lower one first";
+        Err(self.misfit(&format!("the ctrlrange of {name}"), &found, expected))
+    }
+
     /// The error that `what` is `found` in the model instead of `expected`.
     pub fn misfit(&self, what: &str, found: &str, expected: &str) -> Error {
         Error::ModelSize {

@@ -107,23 +107,25 @@ pub fn make_envs(env: &str, model: Option<&Path>, count: usize, threads: usize) 
     })
 }
 
-/// Maps actions from [-1, 1] to a task's bounds.
-#[derive(Clone, Copy)]
+/// Maps actions from [-1, 1] to the bounds of a task, which each component has its own of.
+#[derive(Clone)]
 pub struct ActionScale {
-    low: f32,
-    high: f32,
+    low: Vec<f32>,
+    high: Vec<f32>,
 }
 
 impl ActionScale {
     /// The map to the bounds of a task.
     pub fn of(spec: &envs::Spec) -> Self {
-        Self { low: spec.act_low, high: spec.act_high }
+        Self { low: spec.act_low.clone(), high: spec.act_high.clone() }
     }
 
-    /// Scales an action in place.
-    pub fn apply(self, action: &mut [f32]) {
-        for a in action {
-            *a = self.low + 0.5 * (*a + 1.0) * (self.high - self.low);
+    /// Scales actions (n, act_dim) in place.
+    pub fn apply(&self, actions: &mut [f32]) {
+        for action in actions.chunks_exact_mut(self.low.len()) {
+            for ((a, low), high) in action.iter_mut().zip(&self.low).zip(&self.high) {
+                *a = low + 0.5 * (*a + 1.0) * (high - low);
+            }
         }
     }
 }

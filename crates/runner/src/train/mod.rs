@@ -26,7 +26,8 @@ use crate::base::failure::{Failure, Outcome};
 use crate::base::stop::Stop;
 use crate::base::{device, versions};
 use agent::{Agent, AgentConfig, stream};
-use envs::Spec;
+use envs::{Env, Spec};
+use std::path::Path;
 use tch::Device;
 use toml_edit::{DocumentMut, InlineTable, Item, Table, value};
 
@@ -52,6 +53,9 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
     let model = spec.model.as_deref();
     let threads = spec.threads.map_or_else(device::processors, usize::from);
     let envs = make_envs(env, model, settings.train.envs, threads)?;
+    if let Some(model) = model {
+        remark_on(env, model)?;
+    }
     let device = device::available(&spec.device)?;
     // A third of a second, before a run of hours that depends on these files.
     versions::check_libraries().map_err(Failure::Failed)?;
@@ -91,6 +95,21 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
     let checkpoints = run.run_to_end()?;
     folder.done()?;
     checkpoints.finish(settings.train.keep_replay)
+}
+
+/// Prints what MuJoCo says about a model of the user's, and whether it can be learned on.
+fn remark_on(env: &str, model: &Path) -> Outcome<()> {
+    for message in envs::take_messages() {
+        eprintln!("warning: {}: MuJoCo: {}", model.display(), message.text);
+    }
+    if Env::make_with_model(env, model)?.ends_at_once()? {
+        eprintln!(
+            "warning: {}: every episode of {env} ends at its first step: the model's initial \
+             state is one that the task calls terminal",
+            model.display()
+        );
+    }
+    Ok(())
 }
 
 /// An entry of `run.resumed`: the step, and the parts of the record that may have changed.

@@ -10,6 +10,7 @@ use replay::{Cursor, Replay};
 /// Environments that step together, each with its own episode.
 pub struct Rollout {
     envs: Batch,
+    scale: ActionScale,
     /// Observations (n, obs_dim), as the simulator gives them.
     obs: Vec<f64>,
     /// The same in the precision of the replay and the networks.
@@ -43,6 +44,7 @@ impl Rollout {
             episodes: vec![(0.0, 0); n],
             discounted: vec![0.0; n],
             gamma,
+            scale: ActionScale::of(envs.spec()),
             steps: vec![BatchStep::default(); n],
             envs,
         }
@@ -86,7 +88,7 @@ impl Rollout {
     pub fn step(&mut self, at: u64, actions: &[f32], replay: &mut Replay) -> Outcome<Stepped> {
         let (obs_dim, act_dim) = (self.spec().obs_dim, self.spec().act_dim);
         let mut controls = actions.to_vec();
-        ActionScale::of(self.spec()).apply(&mut controls);
+        self.scale.apply(&mut controls);
         self.envs.step(&controls, &mut self.steps, &mut self.obs)?;
         self.round();
         let mut stepped = Stepped { ended: Vec::new(), largest_reward: 0.0, returns: Vec::new() };

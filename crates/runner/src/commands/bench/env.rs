@@ -214,8 +214,11 @@ fn measure(id: &str, args: &BenchEnvArgs, threads: usize) -> Outcome<Row> {
 fn random_actions(spec: &Spec, seed: u64, rows: usize) -> Vec<f32> {
     // Not the stream that the same seed gives the environment.
     let mut random = Generator::new(u64::MAX - seed);
-    let (low, high) = (f64::from(spec.act_low), f64::from(spec.act_high));
-    (0..rows * spec.act_dim).map(|_| random.uniform(low, high) as f32).collect()
+    let mut action = |i: usize| {
+        let (low, high) = (spec.act_low[i], spec.act_high[i]);
+        random.uniform(f64::from(low), f64::from(high)) as f32
+    };
+    (0..rows * spec.act_dim).map(|at| action(at % spec.act_dim)).collect()
 }
 
 /// A batch with what it is to play.
