@@ -237,6 +237,17 @@ impl Batch {
         }
     }
 
+    /// Ends the episode of environment `index`, for example because it diverged: its next step
+    /// resets it.
+    ///
+    /// # Panics
+    /// If there is no such environment.
+    pub fn end_episode(&mut self, index: usize) {
+        if let Some(episode) = &mut self.memories[index].episode {
+            episode.over = true;
+        }
+    }
+
     /// [`Env::save_state`](crate::Env::save_state) of environment `index`. An
     /// [`Env`](crate::Env) can load it, and the other way round.
     ///

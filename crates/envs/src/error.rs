@@ -103,8 +103,7 @@ pub enum Error {
 
     /// The simulation became unstable; see [`Env::check`](crate::Env::check).
     #[error(
-        "{task}: the simulation diverged within step {step} of the episode or before \
-         ({warning}); reset, or use smaller actions"
+        "{task}: the simulation diverged within step {step} of the episode or before ({warning})"
     )]
     Diverged {
         /// The task's id.

@@ -345,6 +345,56 @@ fn a_run_that_leaves_the_finite_numbers_stops_with_the_step_and_the_quantity() {
 }
 
 #[test]
+fn a_simulation_that_diverges_stops_the_run_until_a_setting_ends_such_episodes() {
+    let out = tempfile::tempdir().unwrap();
+    let model = out.path().join("strong.xml");
+    let text = fs::read_to_string(envs::models_dir().join("hopper.xml")).unwrap();
+    fs::write(&model, text.replace("gear=\"200.0\"", "gear=\"1e8\"")).unwrap();
+    let attempt = |seed, more: &[&str]| {
+        let shared = ["--algo", "sac", "--model", model.to_str().unwrap()];
+        let often = ["--set", "train.eval_interval=100"];
+        train(out.path(), "Hopper-v4", seed, &[&shared[..], &often, more].concat())
+    };
+    let last = |output: &Output| stderr(output).lines().last().unwrap().to_string();
+    let run = |seed| out.path().join(format!("sac/Hopper-v4/seed-{seed}"));
+    let setting = ["--set", "train.end_diverged_episodes=true"];
+
+    let stopped = attempt(1, &[]);
+    assert_eq!(stopped.status.code(), Some(1));
+    for words in ["error: training step ", "simulation diverged", setting[1]] {
+        assert!(last(&stopped).contains(words), "{}", last(&stopped));
+    }
+    assert_eq!(last(&attempt(1, &[])), last(&stopped), "resuming is exact");
+
+    // The run goes on with the setting, as one that had it from the beginning.
+    let resumed = attempt(1, &setting);
+    assert!(resumed.status.success(), "{}", stderr(&resumed));
+    for remark in ["the episode ends without that step", "episodes of the evaluation; they are"] {
+        assert!(stderr(&resumed).contains(remark), "{}", stderr(&resumed));
+    }
+    let config = fs::read_to_string(run(1).join("config.toml")).unwrap();
+    assert!(config.contains("\nend_diverged_episodes = true"), "the record repeats the run");
+    assert!(attempt(1, &[&setting[..], &["--name", "whole"]].concat()).status.success());
+    let whole = out.path().join("sac-whole/Hopper-v4/seed-1");
+    assert!(repeatable(&run(1)) == repeatable(&whole));
+
+    let (rows, _, _) = repeatable(&whole);
+    let diverged: f64 = rows.iter().map(|row| metric(row, "diverged").unwrap()).sum();
+    let episodes = rows.last().unwrap().episodes;
+    assert!(diverged > 10.0 && episodes > 0, "{diverged} of {episodes}");
+
+    // What went on without an error can't go on with one.
+    assert!(attempt(2, &setting).status.success());
+    refused(&attempt(2, &[]), 2, &["train.end_diverged_episodes = true"]);
+
+    let mut eval = runner();
+    eval.args(["eval", "--stochastic", "--episodes", "50", "--run"]).arg(&whole);
+    let eval = eval.output().unwrap();
+    assert!(eval.status.success(), "{}", stderr(&eval));
+    assert!(stderr(&eval).starts_with("warning: the simulation diverged in "), "{}", stderr(&eval));
+}
+
+#[test]
 fn values_that_explode_stop_the_run_before_they_are_infinite() {
     let out = tempfile::tempdir().unwrap();
     let mut command = runner();

@@ -75,7 +75,11 @@ pub fn eval(args: &EvalArgs) -> Outcome<()> {
     };
     let begun = std::time::Instant::now();
     let never = Stop::default();
-    let episodes = evaluator.run(agent.as_ref(), mode, &never)?.expect("no stop is requested");
-    let row = EvalRow::summarise(step, mode_name(mode), &episodes, begun.elapsed().as_secs_f64());
+    let found = evaluator.run(agent.as_ref(), mode, &never)?.expect("no stop is requested");
+    if let Some(remark) = found.remark() {
+        console::message(format!("warning: {remark}"));
+    }
+    let row =
+        EvalRow::summarise(step, mode_name(mode), &found.episodes, begun.elapsed().as_secs_f64());
     console::rows(&[row])
 }

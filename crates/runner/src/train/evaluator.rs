@@ -3,7 +3,7 @@
 use crate::base::failure::Outcome;
 use crate::base::stop::Stop;
 use agent::{ActMode, Agent, Random, stream};
-use envs::{Batch, BatchStep};
+use envs::{Batch, BatchStep, Spec};
 use networks::tensor_from;
 use rand::RngExt;
 use std::path::Path;
@@ -15,6 +15,28 @@ pub struct Evaluator {
     seeds: Vec<u64>,
     seed: u64,
     device: Device,
+}
+
+/// What an evaluation found.
+pub struct Evaluation {
+    /// Return and length of each episode.
+    pub episodes: Vec<(f64, u32)>,
+    /// The number of them whose simulation diverged; they have the return and length of the
+    /// step before.
+    pub diverged: usize,
+}
+
+impl Evaluation {
+    /// A remark on the episodes that diverged, if any did.
+    pub fn remark(&self) -> Option<String> {
+        let (diverged, all) = (self.diverged, self.episodes.len());
+        (diverged > 0).then(|| {
+            format!(
+                "the simulation diverged in {diverged} of {all} episodes of the evaluation; they \
+                 are scored as they stood before"
+            )
+        })
+    }
 }
 
 impl Evaluator {
@@ -42,21 +64,21 @@ impl Evaluator {
     }
 
     /// The task.
-    pub fn spec(&self) -> &envs::Spec {
+    pub fn spec(&self) -> &Spec {
         self.envs.spec()
     }
 
-    /// Plays one episode on every environment. Returns (return, length) of each, or
-    /// nothing if a stop was requested before all were over.
+    /// Plays one episode on every environment. Returns nothing if a stop was requested before
+    /// all were over.
     ///
     /// # Errors
-    /// A simulation that diverged.
+    /// MuJoCo failed.
     pub fn run(
         &mut self,
         agent: &dyn Agent,
         mode: ActMode,
         stop: &Stop,
-    ) -> Outcome<Option<Vec<(f64, u32)>>> {
+    ) -> Outcome<Option<Evaluation>> {
         let mut rng: Random = stream(self.seed, "evaluation noise");
         let (n, spec) = (self.envs.len(), self.envs.spec().clone());
         let scale = ActionScale::of(&spec);
@@ -65,6 +87,7 @@ impl Evaluator {
         let mut steps = vec![BatchStep::default(); n];
         let mut totals = vec![(0.0f64, 0u32); n];
         let mut alive = vec![true; n];
+        let mut diverged = 0;
         self.envs.reset(Some(&self.seeds), &mut obs)?;
         // Environments step together: one network call serves all whose episode is not over.
         while alive.contains(&true) {
@@ -86,13 +109,35 @@ impl Evaluator {
             }
             self.envs.step_active(&alive, &actions, &mut steps, &mut obs)?;
             for i in rows {
-                self.envs.check(i)?;
+                if divergence(&self.envs, i, steps[i].reward, &obs).is_some() {
+                    diverged += 1;
+                    alive[i] = false;
+                    continue;
+                }
                 totals[i].0 += steps[i].reward;
                 totals[i].1 += 1;
                 alive[i] = !(steps[i].terminated || steps[i].truncated);
             }
         }
-        Ok(Some(totals))
+        Ok(Some(Evaluation { episodes: totals, diverged }))
+    }
+}
+
+/// What is wrong with the last step of environment `index`, if its simulation diverged. MuJoCo
+/// finds that at the beginning of its next step only, so numbers that `f32` can't hold count too.
+/// `obs` are the observations (n, obs_dim).
+pub fn divergence(envs: &Batch, index: usize, reward: f64, obs: &[f64]) -> Option<String> {
+    let Spec { id, obs_dim, .. } = envs.spec();
+    let finite = |x: f64| (x as f32).is_finite();
+    match envs.check(index) {
+        Err(error) => Some(error.to_string()),
+        Ok(()) if !finite(reward) => {
+            Some(format!("{id}: the simulation diverged (the reward is {reward})"))
+        }
+        Ok(()) => {
+            let wrong = obs[index * obs_dim..][..*obs_dim].iter().find(|x| !finite(**x))?;
+            Some(format!("{id}: the simulation diverged (an observation has {wrong})"))
+        }
     }
 }
 
@@ -116,7 +161,7 @@ pub struct ActionScale {
 
 impl ActionScale {
     /// The map to the bounds of a task.
-    pub fn of(spec: &envs::Spec) -> Self {
+    pub fn of(spec: &Spec) -> Self {
         Self { low: spec.act_low.clone(), high: spec.act_high.clone() }
     }
 

@@ -3,6 +3,9 @@
 use report::{METRICS, TrainRow};
 use serde::{Deserialize, Serialize};
 
+/// The column of the episodes that ended because their simulation diverged.
+const DIVERGED: &str = "diverged";
+
 /// Sums since the row before.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,8 +23,19 @@ impl Interval {
     pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let mut all = METRICS.to_vec();
         all.extend(names.into_iter().filter(|name| !METRICS.contains(name)));
+        all.push(DIVERGED);
         let metrics = all.into_iter().map(|name| (name.to_string(), 0.0, 0)).collect();
         Self { returns: Vec::new(), metrics, since: (0, 0.0) }
+    }
+
+    /// Whether the rows of `before` have the same columns as these. (Those of a run that an
+    /// earlier version began do not count diverged episodes.)
+    pub fn continues(&self, before: &Self) -> bool {
+        let (mut now, before) = (self.names(), before.names());
+        if !before.contains(&DIVERGED) {
+            now.retain(|name| *name != DIVERGED);
+        }
+        now == before
     }
 
     /// The names of the metrics, in their order.
@@ -44,12 +58,25 @@ impl Interval {
         self.returns.push((total, length));
     }
 
+    /// Counts an episode whose simulation diverged. Returns whether it is the first since the row
+    /// before.
+    pub fn diverged(&mut self) -> bool {
+        match self.metrics.iter_mut().find(|(name, ..)| name == DIVERGED) {
+            Some((_, sum, _)) => {
+                *sum += 1.0;
+                *sum == 1.0
+            }
+            None => true,
+        }
+    }
+
     /// The row of this interval; the next one begins empty.
     pub fn row(&mut self, step: u64, updates: u64, episodes: u64, wall_s: f64) -> TrainRow {
         let mean = |sum: f64, count: u64| (count > 0).then(|| sum / count as f64);
         let ended = self.returns.len() as u64;
         let lengths = self.returns.iter().map(|(_, length)| f64::from(*length));
         let (step_before, wall_before) = self.since;
+        let value = |name: &str, sum, n| if name == DIVERGED { Some(sum) } else { mean(sum, n) };
         let metrics = self.metrics.iter();
         let row = TrainRow {
             step,
@@ -57,7 +84,7 @@ impl Interval {
             episodes,
             return_mean: mean(self.returns.iter().map(|(total, _)| total).sum(), ended),
             length_mean: mean(lengths.sum(), ended),
-            metrics: metrics.map(|(name, sum, n)| (name.clone(), mean(*sum, *n))).collect(),
+            metrics: metrics.map(|(name, sum, n)| (name.clone(), value(name, *sum, *n))).collect(),
             steps_per_s: (step - step_before) as f64 / (wall_s - wall_before).max(1e-9),
             wall_s,
         };
@@ -65,5 +92,26 @@ impl Interval {
         self.metrics.iter_mut().for_each(|(_, sum, count)| (*sum, *count) = (0.0, 0));
         self.since = (step, wall_s);
         row
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_counts_what_diverged_since_the_one_before_unless_an_earlier_version_began_the_run() {
+        let mut interval = Interval::new(["own"]);
+        let count = |row: TrainRow| row.metrics.last().cloned();
+        assert!(interval.diverged() && !interval.diverged(), "the first is told from the others");
+        assert_eq!(count(interval.row(1, 0, 0, 1.0)), Some((DIVERGED.to_string(), Some(2.0))));
+        assert_eq!(count(interval.row(2, 0, 0, 2.0)), Some((DIVERGED.to_string(), Some(0.0))));
+
+        let mut earlier = interval.clone();
+        earlier.metrics.pop();
+        assert!(interval.continues(&interval) && interval.continues(&earlier));
+        assert!(!Interval::new(["other"]).continues(&earlier));
+        earlier.diverged();
+        assert_eq!(count(earlier.row(3, 0, 0, 3.0)), Some(("own".to_string(), None)));
     }
 }

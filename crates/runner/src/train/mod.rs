@@ -79,7 +79,7 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
         evaluator: Evaluator::new(env, model, episodes, threads, *seed, device)?,
         agent: make_agent(settings.algorithm.as_ref(), envs.spec(), *seed, device),
         metrics: metric_names(settings.algorithm.as_ref(), envs.spec()),
-        rollout: Rollout::new(envs, settings.gamma()),
+        rollout: Rollout::new(envs, settings.gamma(), settings.train.end_diverged_episodes),
         gamma: settings.gamma(),
         device,
         stop,

@@ -2,7 +2,7 @@
 
 use crate::base::failure::{Failure, Outcome};
 use crate::train::checkpoint::EnvironmentState;
-use crate::train::evaluator::ActionScale;
+use crate::train::evaluator::{ActionScale, divergence};
 use envs::{Batch, BatchStep, Spec};
 use ndarray::aview1;
 use replay::{Cursor, Replay};
@@ -20,23 +20,29 @@ pub struct Rollout {
     /// Running discounted return of each episode, G = gamma G + r.
     discounted: Vec<f64>,
     gamma: f64,
+    /// Whether training goes on without an episode that diverged.
+    end_diverged: bool,
     /// Results of the last step.
     steps: Vec<BatchStep>,
 }
 
 /// What a step of all environments gave, other than transitions.
+#[derive(Default)]
 pub struct Stepped {
     /// Return and length of each episode that ended.
     pub ended: Vec<(f64, u32)>,
+    /// What diverged, for each episode that ended by it. They are not among `ended`.
+    pub diverged: Vec<String>,
     /// The largest absolute value of a reward.
     pub largest_reward: f64,
-    /// The running discounted return of each environment's episode.
+    /// The running discounted return of each environment's episode that did not diverge.
     pub returns: Vec<f64>,
 }
 
 impl Rollout {
-    /// Environments that are still to be reset or loaded, and the discount of their returns.
-    pub fn new(envs: Batch, gamma: f64) -> Self {
+    /// Environments that are still to be reset or loaded, the discount of their returns, and
+    /// whether an episode that diverges only ends, instead of being an error.
+    pub fn new(envs: Batch, gamma: f64, end_diverged: bool) -> Self {
         let (n, obs_dim) = (envs.len(), envs.spec().obs_dim);
         Self {
             obs: vec![0.0; n * obs_dim],
@@ -44,6 +50,7 @@ impl Rollout {
             episodes: vec![(0.0, 0); n],
             discounted: vec![0.0; n],
             gamma,
+            end_diverged,
             scale: ActionScale::of(envs.spec()),
             steps: vec![BatchStep::default(); n],
             envs,
@@ -81,21 +88,39 @@ impl Rollout {
     }
 
     /// One step of every environment into the replay, with actions (n, act_dim) in [-1, 1].
-    /// Environments whose episode ends are reset at once.
+    /// Environments whose episode ends are reset at once. The transition of a step that diverged
+    /// is not part of the replay, nor of any statistic.
     ///
     /// # Errors
-    /// A simulation diverged; the message names the training step `at`.
+    /// A simulation diverged and that is not only to end its episode, or MuJoCo failed; the
+    /// message names the training step `at`.
     pub fn step(&mut self, at: u64, actions: &[f32], replay: &mut Replay) -> Outcome<Stepped> {
         let (obs_dim, act_dim) = (self.spec().obs_dim, self.spec().act_dim);
         let mut controls = actions.to_vec();
         self.scale.apply(&mut controls);
-        self.envs.step(&controls, &mut self.steps, &mut self.obs)?;
+        let at_step = |what: String| Failure::Failed(format!("training step {at}: {what}"));
+        let stepping = self.envs.step(&controls, &mut self.steps, &mut self.obs);
+        stepping.map_err(|error| at_step(error.to_string()))?;
         self.round();
-        let mut stepped = Stepped { ended: Vec::new(), largest_reward: 0.0, returns: Vec::new() };
+        let mut stepped = Stepped::default();
         let mut over = vec![false; self.count()];
-        for (i, step) in self.steps.iter().enumerate() {
-            let at_step = |error| Failure::Failed(format!("training step {at}: {error}"));
-            self.envs.check(i).map_err(at_step)?;
+        for i in 0..self.count() {
+            let step = self.steps[i];
+            if let Some(what) = divergence(&self.envs, i, step.reward, &self.obs) {
+                if !self.end_diverged {
+                    return Err(at_step(format!(
+                        "{what}; a resumed run gets here again: `--set \
+                         train.end_diverged_episodes=true` with the same command ends such \
+                         episodes and trains on"
+                    )));
+                }
+                stepped.diverged.push(what);
+                self.envs.end_episode(i);
+                self.episodes[i] = (0.0, 0);
+                self.discounted[i] = 0.0;
+                over[i] = true;
+                continue;
+            }
             let action = aview1(&actions[i * act_dim..][..act_dim]);
             let next = aview1(&self.obs_f32[i * obs_dim..][..obs_dim]);
             replay.push(i, action, step.reward as f32, next, step.terminated);

@@ -12,6 +12,8 @@ pub const RECORD: &str = "config.toml";
 pub const DONE: &str = "DONE";
 /// The replay's file, which an unfinished run has, and a finished one if it was to keep it.
 const REPLAY: &str = "checkpoint/replay.bin";
+/// The key of `[train]` that lets training go on when a simulation diverges.
+const END_DIVERGED: &str = "end_diverged_episodes";
 /// The key of the number of steps.
 const STEPS: &str = "train.steps";
 
@@ -125,8 +127,16 @@ impl RunFolder {
     /// it is its beginning.
     fn check_record(&self, record: &DocumentMut, existing: Existing) -> Outcome<Existing> {
         let what = if existing == Existing::Finished { "a finished run" } else { "a run" };
-        match relation(&self.path, &self.record()?, record) {
-            Relation::Same => Ok(existing),
+        let old = self.record()?;
+        match relation(&self.path, &old, record) {
+            Relation::Same => {
+                if existing == Existing::Unfinished && ends_diverged(record) && !ends_diverged(&old)
+                {
+                    // So that the record repeats the run.
+                    self.change(&[END_DIVERGED], record)?;
+                }
+                Ok(existing)
+            }
             Relation::Beginning => self.lengthen(record),
             Relation::Other(why) => Err(Failure::Usage(format!(
                 "{} holds {what} {why}; --restart begins again and keeps the old run as \
@@ -144,12 +154,17 @@ impl RunFolder {
         if done.exists() {
             fs::remove_file(&done).map_err(|error| Failure::file(&done, "delete", error))?;
         }
-        let mut longer = self.record()?;
-        for key in ["steps", "keep_replay"] {
-            longer["train"][key] = record["train"][key].clone();
-        }
-        self.write(RECORD, &longer.to_string())?;
+        self.change(&["steps", "keep_replay", END_DIVERGED], record)?;
         Ok(Existing::Unfinished)
+    }
+
+    /// Gives keys of `[train]` in the run's record the values that they have in `record`.
+    fn change(&self, keys: &[&str], record: &DocumentMut) -> Outcome<()> {
+        let mut changed = self.record()?;
+        for key in keys {
+            changed["train"][key] = record["train"][key].clone();
+        }
+        self.write(RECORD, &changed.to_string())
     }
 
     /// The folder.
@@ -207,6 +222,12 @@ impl RunFolder {
     }
 }
 
+/// Whether training goes on when a simulation diverges. (Records of earlier versions lack it.)
+fn ends_diverged(record: &DocumentMut) -> bool {
+    let value = record.get("train").and_then(|train| train.get(END_DIVERGED)?.as_bool());
+    value == Some(true)
+}
+
 /// How the run in a folder, with the record `old`, relates to the one with the record `new`.
 pub fn relation(folder: &Path, old: &DocumentMut, new: &DocumentMut) -> Relation {
     let Some((key, from, to)) = difference(old, new) else { return Relation::Same };
@@ -259,6 +280,13 @@ fn difference(old: &DocumentMut, new: &DocumentMut) -> Option<(String, String, S
             // Event files repeat the CSV files, and a kept replay changes nothing: a run may be
             // resumed with or without them.
             if section == "train" && ["tensorboard", "keep_replay"].contains(&key.as_str()) {
+                continue;
+            }
+            // A run that has come so far did not diverge, so it is the same with this key on.
+            if section == "train"
+                && key == END_DIVERGED
+                && (ends_diverged(new) || !ends_diverged(old))
+            {
                 continue;
             }
             if section == "run" && !SHAPING.contains(&key.as_str()) {

@@ -37,6 +37,9 @@ pub struct TrainConfig {
     pub keep_replay: bool,
     /// Whether to keep a copy of the replay on the device.
     pub replay_on_device: bool,
+    /// Whether an episode whose simulation diverges ends without its last transition, instead of
+    /// ending training.
+    pub end_diverged_episodes: bool,
     /// Environment steps between evaluations.
     pub eval_interval: u64,
     /// Episodes of an evaluation.

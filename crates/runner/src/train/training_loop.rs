@@ -265,6 +265,12 @@ impl<'a> Run<'a> {
         if warm {
             self.counters.due += n as f64 * config.updates_per_step;
         }
+        if self.counters.due >= 1.0 && self.replay.is_empty() {
+            return Err(Failure::Failed(format!(
+                "the simulation diverged in every step so far, {step} of them: nothing can be \
+                 learned with this model"
+            )));
+        }
         while self.counters.due >= 1.0 {
             self.counters.due -= 1.0;
             self.counters.updates += 1;
@@ -301,6 +307,13 @@ impl<'a> Run<'a> {
         self.parts.agent.observe_returns(&stepped.returns);
         let largest = &mut self.counters.largest_reward;
         *largest = largest.max(stepped.largest_reward);
+        for what in stepped.diverged {
+            // Further ones are only counted, in train.csv.
+            if self.interval.diverged() {
+                let ends = "the episode ends without that step";
+                self.progress.note(step, &format!("warning: {what}; {ends}"));
+            }
+        }
         for (total, length) in stepped.ended {
             self.counters.episodes += 1;
             self.interval.episode(total, length);
@@ -373,11 +386,14 @@ impl<'a> Run<'a> {
         let mut rows = Vec::new();
         let Parts { config, evaluator, agent, stop, .. } = &mut self.parts;
         for mode in config.modes().map_err(Failure::Usage)? {
-            let Some(episodes) = evaluator.run(agent.as_ref(), mode, stop)? else {
+            let Some(found) = evaluator.run(agent.as_ref(), mode, stop)? else {
                 return Ok(false);
             };
+            if let Some(remark) = found.remark() {
+                self.progress.note(step, &format!("warning: {remark}"));
+            }
             let wall_s = self.clock.wall_s();
-            rows.push(EvalRow::summarise(step, mode_name(mode), &episodes, wall_s));
+            rows.push(EvalRow::summarise(step, mode_name(mode), &found.episodes, wall_s));
         }
         rows.iter().try_for_each(|row| self.logs.eval(row))?;
         let shown: Vec<String> =
@@ -440,7 +456,7 @@ fn load(
         return Err(at(&format!("damaged: {} updates are due", state.counters.due)));
     }
     let names = Interval::new(parts.metrics.iter().copied());
-    if state.interval.names() != names.names() {
+    if !names.continues(&state.interval) {
         return Err(at(&format!(
             "metrics {}, this version has {}: continue with the version that began the run, or \
              begin again with --restart",
