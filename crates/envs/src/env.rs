@@ -31,10 +31,10 @@ impl Env {
         Self::build(id, None)
     }
 
-    /// Makes the task with the user's own MJCF file.
+    /// Makes the task with the user's own MJCF file, or MJB file (a compiled model).
     ///
     /// # Errors
-    /// Those of [`make`](Self::make); [`Error::Model`] if MuJoCo rejects the file;
+    /// Those of [`make`](Self::make); [`Error::UnreadableModel`]; [`Error::Model`] if MuJoCo rejects the file;
     /// [`Error::ModelSize`] if its sizes, bodies or control ranges do not fit the task.
     pub fn make_with_model(id: &str, model: &Path) -> Result<Self, Error> {
         Self::build(id, Some(model))

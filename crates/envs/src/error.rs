@@ -15,9 +15,18 @@ pub enum Error {
         nearest: &'static str,
     },
 
-    /// A model file is missing or cannot be read.
+    /// The file of a task's own model is missing or cannot be read.
     #[error("cannot read {}: {cause}; run `scripts/just setup` to fetch the models", file.display())]
     MissingModel {
+        /// The file.
+        file: PathBuf,
+        /// The operating system's reason.
+        cause: std::io::Error,
+    },
+
+    /// A file of the user's is missing or cannot be read.
+    #[error("cannot read the model {}: {cause}", file.display())]
+    UnreadableModel {
         /// The file.
         file: PathBuf,
         /// The operating system's reason.

@@ -41,5 +41,5 @@ pub use episode::Step;
 pub use error::Error;
 pub use limit::{Limit, play};
 pub use messages::{Message, take_messages};
-pub use models::{check_model, models_dir, mujoco_version};
+pub use models::{check_model, compile, models_dir, mujoco_version};
 pub use registry::{Spec, ids};

@@ -1,7 +1,7 @@
 //! Finds, checks and loads the MJCF files; checks the MuJoCo version.
 
 use std::env;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use mujoco_rs::wrappers::mj_model::MjModel;
@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::error::Error;
 use crate::ffi::xml_error;
 use crate::messages::{capture, one_line};
+use crate::registry::open;
 
 /// The MuJoCo version whose results the crate reproduces.
 const MUJOCO_VERSION: &str = "3.17.0";
@@ -62,15 +63,34 @@ pub fn mujoco_version() -> String {
     mujoco_rs::mujoco_version().to_owned()
 }
 
-/// Loads an MJCF file with MuJoCo.
+/// The model of a task, its own or the user's, as MuJoCo compiled it: the bytes of an MJB file,
+/// with everything that the MJCF file includes and every mesh and texture. They can be loaded as
+/// a model of the user's, and give the same simulation to the bit.
+///
+/// # Errors
+/// Those of [`Env::make_with_model`](crate::Env::make_with_model).
+pub fn compile(id: &str, model: Option<&Path>) -> Result<Vec<u8>, Error> {
+    let (_, model) = open(id, model)?;
+    let mut bytes = vec![0; model.size()];
+    model.save_to_buffer(&mut bytes).expect("the buffer has the model's size");
+    Ok(bytes)
+}
+
+/// Loads an MJCF file with MuJoCo, or an MJB file, which holds a compiled model.
 pub(crate) fn load(path: &Path) -> Result<MjModel, Error> {
     let found = mujoco_version();
     if found != MUJOCO_VERSION {
         return Err(Error::MujocoVersion { found, expected: MUJOCO_VERSION });
     }
     // MuJoCo's message does not distinguish a missing file from a malformed one.
-    fs::metadata(path).map_err(|cause| Error::MissingModel { file: path.to_owned(), cause })?;
+    File::open(path).map_err(|cause| Error::UnreadableModel { file: path.to_owned(), cause })?;
     capture();
+    if path.extension().is_some_and(|extension| extension == "mjb") {
+        return MjModel::from_mjb(path).map_err(|cause| Error::Model {
+            file: path.to_owned(),
+            message: one_line(&cause.to_string()),
+        });
+    }
     MjModel::from_xml(path).map_err(|cause| Error::Model {
         file: path.to_owned(),
         message: one_line(&xml_error(path).unwrap_or_else(|| cause.to_string())),

@@ -266,6 +266,41 @@ fn bodies_are_counted_only_where_the_task_observes_them() {
 }
 
 #[test]
+fn a_compiled_model_needs_no_other_file_and_gives_the_same_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = fs::read_to_string(check_model("half_cheetah.xml").unwrap()).unwrap();
+    let (start, end) = (whole.find("<actuator>").unwrap(), whole.find("</actuator>").unwrap());
+    let end = end + "</actuator>".len();
+    let part = folder.path().join("actuators.xml");
+    fs::write(&part, format!("<mujoco>{}</mujoco>", &whole[start..end])).unwrap();
+    let file = folder.path().join("main.xml");
+    let include = "<include file=\"actuators.xml\"/>";
+    fs::write(&file, format!("{}{include}{}", &whole[..start], &whole[end..])).unwrap();
+
+    let bytes = envs::compile("HalfCheetah-v4", Some(&file)).unwrap();
+    assert!(bytes == envs::compile("HalfCheetah-v4", Some(&file)).unwrap(), "it is compiled alike");
+    let copy = folder.path().join("copy.mjb");
+    fs::write(&copy, &bytes).unwrap();
+    assert!(bytes == envs::compile("HalfCheetah-v4", Some(&copy)).unwrap(), "a copy of the copy");
+    let text = fs::read_to_string(&part).unwrap();
+    fs::write(&part, text.replacen("gear=\"120\"", "gear=\"12\"", 1)).unwrap();
+    assert!(bytes != envs::compile("HalfCheetah-v4", Some(&file)).unwrap(), "an include counts");
+
+    fs::remove_file(&part).unwrap();
+    let (mut pinned, mut observation) = make("HalfCheetah-v4");
+    let mut copied = Env::make_with_model("HalfCheetah-v4", &copy).unwrap();
+    pinned.reset(Some(3), &mut observation);
+    copied.reset(Some(3), &mut observation);
+    assert!(run(&mut pinned, 0..200) == run(&mut copied, 0..200));
+
+    for damaged in [&bytes[..100], &bytes[..bytes.len() / 2], b"not a model"] {
+        fs::write(&copy, damaged).unwrap();
+        let refusal = Env::make_with_model("HalfCheetah-v4", &copy).err().expect("it is damaged");
+        assert!(matches!(refusal, Error::Model { .. }), "{refusal}");
+    }
+}
+
+#[test]
 fn a_model_whose_episodes_end_at_their_first_step_is_known() {
     let (_folder, file) = altered("hopper.xml", "ref=\"1.25\"", "ref=\"0.3\"");
     let (_upright, whole) = altered("hopper.xml", "x", "x");
@@ -290,7 +325,8 @@ fn a_model_that_does_not_parse_shows_mujocos_message_with_the_line() {
         assert_eq!(message.lines().count(), 1, "{message}");
     }
     let missing = Env::make_with_model("Hopper-v4", "nowhere/mine.xml".as_ref()).err().unwrap();
-    assert!(matches!(missing, Error::MissingModel { .. }), "{missing}");
+    assert!(matches!(missing, Error::UnreadableModel { .. }), "{missing}");
+    assert!(!missing.to_string().contains("setup"), "{missing}");
 }
 
 #[test]

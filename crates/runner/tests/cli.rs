@@ -161,6 +161,75 @@ fn a_model_of_the_users_is_trained_on_if_it_fits_and_named_if_not() {
 }
 
 #[test]
+fn a_run_keeps_its_model_and_is_evaluated_repeated_and_resumed_on_no_other() {
+    let out = tempfile::tempdir().unwrap();
+    let (main, part) = (out.path().join("main.xml"), out.path().join("actuators.xml"));
+    let whole = fs::read_to_string(envs::models_dir().join("hopper.xml")).unwrap();
+    let (start, end) = whole.split_once("<actuator>").unwrap();
+    let (actuators, end) = end.split_once("</actuator>").unwrap();
+    let include = |gear: &str| {
+        let text = format!("<mujoco><actuator>{actuators}</actuator></mujoco>");
+        fs::write(&part, text.replace("gear=\"200.0\"", gear)).unwrap();
+    };
+    fs::write(&main, format!("{start}<include file=\"actuators.xml\"/>{end}")).unwrap();
+    include("gear=\"150\"");
+    let own = ["--model", main.to_str().unwrap()];
+    assert!(train(out.path(), "Hopper-v4", 1, &own).status.success());
+    let run = folder(out.path(), "Hopper-v4", 1);
+    let logged = repeatable(&run);
+
+    // A file that the model includes has changed.
+    include("gear=\"15\"");
+    refused(&train(out.path(), "Hopper-v4", 1, &own), 2, &["holds a finished run", "model_sha256"]);
+
+    // Neither the user's files nor the run's first place are needed.
+    fs::remove_file(&main).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let copy = elsewhere.path().join("copy");
+    fs::rename(&run, &copy).unwrap();
+    let evaluate = |more: &[&str]| {
+        let mut eval = runner();
+        eval.args(["eval", "--episodes", "2", "--run"]).arg(&copy).args(more).output().unwrap()
+    };
+    let mut evaluation = evaluate(&[]);
+    assert!(evaluation.status.success(), "{}", stderr(&evaluation));
+    let printed = elsewhere.path().join("printed.csv");
+    fs::write(&printed, &evaluation.stdout).unwrap();
+    let mut row: Vec<EvalRow> = report::read(&printed).unwrap();
+    row[0].wall_s = 0.0;
+    assert_eq!(row, logged.1);
+
+    let again = tempfile::tempdir().unwrap();
+    let config = copy.join("config.toml");
+    let repeat = || train(again.path(), "Hopper-v4", 1, &["--config", config.to_str().unwrap()]);
+    let repeated = repeat();
+    assert!(repeated.status.success(), "{}", stderr(&repeated));
+    assert!(repeatable(&folder(again.path(), "Hopper-v4", 1)) == logged);
+
+    // Another model may be asked for, and is remarked on.
+    let pinned = envs::models_dir().join("hopper.xml");
+    evaluation = evaluate(&["--model", pinned.to_str().unwrap()]);
+    assert!(evaluation.status.success() && stderr(&evaluation).contains("is not the model that"));
+    evaluation = evaluate(&["--model", copy.join("model.mjb").to_str().unwrap()]);
+    assert!(evaluation.status.success() && evaluation.stderr.is_empty());
+
+    let gone = train(again.path(), "Hopper-v4", 1, &own);
+    refused(&gone, 2, &["main.xml: no such file", "model.mjb"]);
+    let gone = train(again.path(), "Hopper-v4", 2, &own);
+    refused(&gone, 2, &["cannot read the model", "main.xml"]);
+    assert!(!stderr(&gone).contains("setup"), "our models are no substitute");
+
+    // A copy that is not the run's model is of no use.
+    let mut bytes = fs::read(copy.join("model.mjb")).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(copy.join("model.mjb"), bytes).unwrap();
+    refused(&evaluate(&[]), 2, &["model.mjb was altered", "--model"]);
+    refused(&repeat(), 2, &["model.mjb was altered"]);
+    fs::remove_file(copy.join("model.mjb")).unwrap();
+    refused(&evaluate(&[]), 2, &["model.mjb: missing", "main.xml", "--model"]);
+}
+
+#[test]
 fn a_model_that_cannot_be_trained_on_is_refused_or_remarked_on_before_training() {
     let out = tempfile::tempdir().unwrap();
     let model = out.path().join("mine.xml");

@@ -6,11 +6,12 @@ use crate::base::failure::{Failure, Outcome};
 use crate::base::stop::Stop;
 use crate::train::checkpoint::{self, Identity};
 use crate::train::evaluator::{Evaluator, mode_name};
+use crate::train::run_model::{Recorded, compiled};
 use crate::train::{self, settings};
 use agent::ActMode;
 use clap::Args;
 use report::EvalRow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use toml_edit::DocumentMut;
 
 #[derive(Args)]
@@ -33,6 +34,9 @@ pub struct EvalArgs {
     /// With the noise of the policy's head.
     #[arg(long)]
     stochastic: bool,
+    /// A model of your own instead of the run's: an MJCF file, or a run's model.mjb.
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
     /// Device of the networks: cpu, cuda or cuda:INDEX.
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -55,7 +59,18 @@ pub fn eval(args: &EvalArgs) -> Outcome<()> {
         item.and_then(|item| item.as_str()).ok_or_else(|| damaged(&format!("run.{key} is missing")))
     };
     let (algo, env) = (word("algo")?, word("env")?);
-    let model = record.get("run").and_then(|run| run.get("model")?.as_str()).map(Path::new);
+    let recorded = Recorded::of(&record);
+    let model = match &args.model {
+        None => recorded.find(&args.run)?,
+        Some(model) => {
+            let (_, sum) = compiled(env, Some(model))?;
+            if recorded.sha256.is_some_and(|trained| trained != sum) {
+                let other = "is not the model that the run was trained on";
+                console::message(format!("warning: {} {other}", model.display()));
+            }
+            Some(model.clone())
+        }
+    };
     let number = |table: &str, key: &str| record.get(table)?.get(key)?.as_integer();
     let run_seed = number("run", "seed").ok_or_else(|| damaged("run.seed is missing"))? as u64;
     let settings = settings::of_run(algo, &record, &origin)?;
@@ -63,7 +78,8 @@ pub fn eval(args: &EvalArgs) -> Outcome<()> {
     let device = device::available(&args.device)?;
     device::use_threads(1);
     let seed = args.seed.unwrap_or(run_seed);
-    let mut evaluator = Evaluator::new(env, model, args.episodes as usize, 1, seed, device)?;
+    let mut evaluator =
+        Evaluator::new(env, model.as_deref(), args.episodes as usize, 1, seed, device)?;
     let spec = evaluator.spec().clone();
     let mut agent = train::make_agent(settings.algorithm.as_ref(), &spec, run_seed, device);
     let identity = Identity::new(algo, env, run_seed);

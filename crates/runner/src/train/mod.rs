@@ -9,6 +9,7 @@ pub mod progress;
 pub mod registry;
 mod rollout;
 pub mod run_folder;
+pub mod run_model;
 pub mod run_spec;
 pub mod run_status;
 pub mod settings;
@@ -19,6 +20,7 @@ use self::evaluator::{Evaluator, make_envs};
 use self::registry::metric_names;
 use self::rollout::Rollout;
 use self::run_folder::{Existing, RunFolder};
+use self::run_model::{MODEL, Recorded};
 use self::run_spec::RunSpec;
 use self::training_loop::{Parts, Run};
 use crate::base::console::message;
@@ -51,6 +53,16 @@ pub fn make_agent(
 pub fn run(spec: &RunSpec) -> Outcome<()> {
     let RunSpec { settings, env, seed, .. } = spec;
     let model = spec.model.as_deref();
+    if let Some(file) = model
+        && !file.exists()
+        && spec.folder().join(MODEL).exists()
+    {
+        return Err(Failure::Usage(format!(
+            "--model {}: no such file; the run has its own copy: --model {}",
+            file.display(),
+            spec.folder().join(MODEL).display()
+        )));
+    }
     let threads = spec.threads.map_or_else(device::processors, usize::from);
     let envs = make_envs(env, model, settings.train.envs, threads)?;
     if let Some(model) = model {
@@ -62,7 +74,9 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
     device::use_threads(threads);
     let stop = Stop::on_signals()
         .map_err(|error| Failure::Failed(format!("can't listen for signals: {error}")))?;
-    let record = record(spec, threads, device)?;
+    let mut record = record(spec, threads, device)?;
+    let (model_bytes, model_sum) = run_model::compiled(env, model)?;
+    record["run"]["model_sha256"] = value(&model_sum);
     let (folder, existing) = RunFolder::open(spec.folder(), &record, spec.start)?;
     if existing == Existing::Finished {
         message(format!("{}: this run is finished", folder.path().display()));
@@ -70,6 +84,12 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
         let recorded = folder.record()?;
         let kept = recorded.get("train").and_then(|train| train.get("keep_replay")?.as_bool());
         return Checkpoints::open(folder.path())?.finish(kept == Some(true));
+    }
+    // A run of an earlier version has no copy of its model, and its record no such checksum.
+    let recorded = folder.record()?;
+    let known = Recorded::of(&recorded).sha256 == Some(model_sum.as_str());
+    if known && !folder.path().join(MODEL).exists() {
+        folder.write(MODEL, model_bytes)?;
     }
     let episodes = settings.train.eval_episodes;
     let parts = Parts {
@@ -99,15 +119,15 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
 
 /// Prints what MuJoCo says about a model of the user's, and whether it can be learned on.
 fn remark_on(env: &str, model: &Path) -> Outcome<()> {
-    for message in envs::take_messages() {
-        eprintln!("warning: {}: MuJoCo: {}", model.display(), message.text);
+    for warning in envs::take_messages() {
+        message(format!("warning: {}: MuJoCo: {}", model.display(), warning.text));
     }
     if Env::make_with_model(env, model)?.ends_at_once()? {
-        eprintln!(
+        message(format!(
             "warning: {}: every episode of {env} ends at its first step: the model's initial \
              state is one that the task calls terminal",
             model.display()
-        );
+        ));
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! The specification of a run: from flags, or from a line of a manifest.
 
 use crate::base::device;
-use crate::base::digest::sha256_of;
 use crate::base::failure::{Failure, Outcome, unknown};
 use crate::train::run_folder::{RunFolder, StartMode};
+use crate::train::run_model::compiled;
 use crate::train::settings::Settings;
 use std::path::PathBuf;
 use toml_edit::{DocumentMut, Item, Table, value};
@@ -79,10 +79,10 @@ impl RunSpec {
         run["seed"] = value(self.seed as i64);
         run["device"] = value(&self.device);
         if let Some(model) = &self.model {
+            let (_, sum) = compiled(&self.env, Some(model))?;
             let fail = |error| Failure::file(model, "read", error);
-            let absolute = model.canonicalize().map_err(fail)?;
-            run["model_sha256"] = value(sha256_of(&absolute).map_err(fail)?);
-            run["model"] = value(absolute.display().to_string());
+            run["model_sha256"] = value(sum);
+            run["model"] = value(model.canonicalize().map_err(fail)?.display().to_string());
         }
         let mut document = DocumentMut::new();
         document.insert("run", Item::Table(run));
