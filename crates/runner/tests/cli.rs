@@ -230,6 +230,38 @@ fn a_run_keeps_its_model_and_is_evaluated_repeated_and_resumed_on_no_other() {
 }
 
 #[test]
+fn a_planned_run_has_the_model_that_it_was_planned_with() {
+    let out = tempfile::tempdir().unwrap();
+    let model = out.path().join("mine.xml");
+    let text = fs::read_to_string(envs::models_dir().join("hopper.xml")).unwrap();
+    let write = |gear: &str| fs::write(&model, text.replace("gear=\"200.0\"", gear)).unwrap();
+    write("gear=\"150\"");
+    let mut plan = runner();
+    plan.current_dir(out.path()).args(["plan", "--envs", "Hopper-v4", "--seeds", "1,2"]);
+    plan.args(["--steps", "300", "--out", "planned", "--model", "mine.xml"]);
+    let planned = plan.args(SMALL).output().unwrap();
+    assert!(planned.status.success(), "{}", stderr(&planned));
+    let manifest = out.path().join("sweep.jsonl");
+    fs::write(&manifest, &planned.stdout).unwrap();
+    let run = |index: &str| {
+        let mut run = runner();
+        run.current_dir(out.path()).args(["run", "--index", index, "--manifest"]);
+        run.arg(&manifest).output().unwrap()
+    };
+    assert!(run("0").status.success());
+    let own = ["--model", model.to_str().unwrap()];
+    assert!(train(out.path(), "Hopper-v4", 1, &own).status.success());
+    let of = |results: &str| folder(&out.path().join(results), "Hopper-v4", 1);
+    assert!(repeatable(&of("planned")) == repeatable(&of("")));
+
+    write("gear=\"15\"");
+    refused(&run("1"), 2, &["mine.xml", "changed since the run was planned"]);
+    let status = runner().current_dir(out.path()).arg("status").arg(&manifest).output().unwrap();
+    let table = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(table.contains("done"), "{table}{}", stderr(&status));
+}
+
+#[test]
 fn a_model_that_cannot_be_trained_on_is_refused_or_remarked_on_before_training() {
     let out = tempfile::tempdir().unwrap();
     let model = out.path().join("mine.xml");

@@ -1,9 +1,12 @@
 //! Flags and values that several commands share.
 
+use crate::base::failure::Outcome;
+use crate::train::run_model::Recorded;
 use crate::train::run_spec::RunSpec;
 use crate::train::settings::{Settings, Sources};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use toml_edit::DocumentMut;
 
 /// Flags shared by `train` and `plan`.
 #[derive(Args)]
@@ -22,6 +25,10 @@ pub struct RunFlags {
     /// Preset of hyperparameters.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub preset: String,
+    /// A MJCF file of your own instead of the task's, or the model.mjb of a run; its sizes must
+    /// match. (With --config RUN/config.toml: the model of that run, if it was not the task's.)
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
     /// TOML file with settings that override the preset's (such as a run's config.toml).
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -54,6 +61,18 @@ impl RunFlags {
         }
     }
 
+    /// The model of the user's for a task: the one given, or that of the run whose record
+    /// `--config` is.
+    ///
+    /// # Errors
+    /// That run's model is not known any more.
+    pub fn model(&self, env: &str) -> Outcome<Option<PathBuf>> {
+        match (&self.model, &self.config) {
+            (None, Some(config)) => model_of(config, env),
+            _ => Ok(self.model.clone()),
+        }
+    }
+
     /// A run with these flags and settings that were resolved from them.
     pub fn spec(&self, algo: &str, env: &str, seed: u64, settings: Settings) -> RunSpec {
         RunSpec {
@@ -65,6 +84,20 @@ impl RunFlags {
             ..RunSpec::new(algo, env, seed, settings)
         }
     }
+}
+
+/// The model of the user's that a run was trained on, if `config` is the record of a run of the
+/// same task: settings alone do not repeat it.
+fn model_of(config: &Path, env: &str) -> Outcome<Option<PathBuf>> {
+    // That the file can't be read is found where its settings are.
+    let text = std::fs::read_to_string(config).unwrap_or_default();
+    let record: DocumentMut = text.parse().unwrap_or_default();
+    let same_task = record.get("run").and_then(|run| run.get("env")?.as_str()) == Some(env);
+    let recorded = Recorded::of(&record);
+    if !same_task || recorded.file.is_none() {
+        return Ok(None);
+    }
+    recorded.find(config.parent().unwrap_or(Path::new(".")))
 }
 
 /// A list of numbers, such as seeds, in their order and each once.

@@ -5,6 +5,7 @@ use crate::base::console::{self, message};
 use crate::base::device;
 use crate::base::failure::{Failure, Outcome, nearest};
 use crate::sweep::manifest;
+use crate::train::run_model::compiled;
 use crate::train::run_spec::{RunSpec, check_task};
 use crate::train::settings::{self, Settings, Sources};
 use clap::Args;
@@ -87,7 +88,15 @@ fn run(args: &PlanArgs, seed: u64, algo: &str, env: &str, point: &[Choice]) -> O
         other => other,
     })?;
     let name = name(args.flags.name.as_deref(), point, &settings);
-    RunSpec { name, ..args.flags.spec(algo, env, seed, settings) }.checked()
+    let model = args.flags.model(env)?;
+    let model_sha256 = model.as_ref().map(|model| compiled(env, Some(model))).transpose()?;
+    RunSpec {
+        name,
+        model: model.map(|model| model.canonicalize().unwrap_or(model)),
+        model_sha256: model_sha256.map(|(_, sum)| sum),
+        ..args.flags.spec(algo, env, seed, settings)
+    }
+    .checked()
 }
 
 /// Reads `KEY=V1,V2`.

@@ -3,12 +3,9 @@
 use super::flags::RunFlags;
 use crate::base::failure::Outcome;
 use crate::train::run_folder::StartMode;
-use crate::train::run_model::Recorded;
 use crate::train::run_spec::{RunSpec, check_task};
 use crate::train::settings::{self, Sources};
 use clap::Args;
-use std::path::{Path, PathBuf};
-use toml_edit::DocumentMut;
 
 // The group makes these flags mean `train` when no command is given; clap leaves out the
 // flags of flattened structs, so they are listed here.
@@ -30,10 +27,6 @@ pub struct TrainArgs {
     /// Environments that step in parallel (short for --set train.envs=N).
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     envs: Option<u64>,
-    /// A MJCF file of your own instead of the task's, or the model.mjb of a run; its sizes must
-    /// match. (With --config RUN/config.toml: the model of that run, if it was not the task's.)
-    #[arg(long, value_name = "FILE")]
-    model: Option<PathBuf>,
     /// Resume a stopped run, and refuse to begin one. Without it, the same command
     /// begins a run or resumes it, depending on what its folder holds.
     #[arg(long, conflicts_with = "restart")]
@@ -57,12 +50,8 @@ impl TrainArgs {
         check_task(&self.env)?;
         let sources = Sources { envs: self.envs, ..self.flags.sources(&self.algo, &self.env) };
         let settings = settings::resolve(&sources)?;
-        let model = match (&self.model, &self.flags.config) {
-            (None, Some(config)) => model_of(config, &self.env)?,
-            _ => self.model.clone(),
-        };
         let spec = RunSpec {
-            model,
+            model: self.flags.model(&self.env)?,
             start: match (self.resume, self.restart) {
                 (true, _) => StartMode::Resume,
                 (_, true) => StartMode::Restart,
@@ -72,18 +61,4 @@ impl TrainArgs {
         };
         spec.checked()
     }
-}
-
-/// The model of the user's that a run was trained on, if `config` is the record of a run of the
-/// same task: settings alone do not repeat it.
-fn model_of(config: &Path, env: &str) -> Outcome<Option<PathBuf>> {
-    // That the file can't be read is found where its settings are.
-    let text = std::fs::read_to_string(config).unwrap_or_default();
-    let record: DocumentMut = text.parse().unwrap_or_default();
-    let same_task = record.get("run").and_then(|run| run.get("env")?.as_str()) == Some(env);
-    let recorded = Recorded::of(&record);
-    if !same_task || recorded.file.is_none() {
-        return Ok(None);
-    }
-    recorded.find(config.parent().unwrap_or(Path::new(".")))
 }

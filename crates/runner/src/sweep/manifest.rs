@@ -27,6 +27,9 @@ struct Line {
     device: String,
     threads: Option<u16>,
     out: PathBuf,
+    /// A model of the user's, and the SHA-256 of the model as compiled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model: Option<(PathBuf, String)>,
     /// Every key of the algorithm: `section.key` is `{"section": {"key": value}}`.
     settings: Map<String, Value>,
 }
@@ -43,6 +46,7 @@ pub fn line(run: &RunSpec) -> String {
         device: run.device.clone(),
         threads: run.threads,
         out: run.out.clone(),
+        model: run.model.clone().zip(run.model_sha256.clone()),
         settings: as_json(&run.settings),
     };
     serde_json::to_string(&line).expect("numbers and words")
@@ -154,7 +158,10 @@ fn spec(text: &str) -> Result<RunSpec, String> {
     let document = toml_edit::ser::to_document(&line.settings)
         .map_err(|error| format!("settings: {error}"))?;
     let settings = settings::of_run(&line.algo, &document, "settings").map_err(plain)?;
+    let (model, model_sha256) = line.model.unzip();
     let run = RunSpec {
+        model,
+        model_sha256,
         name: line.name,
         preset: line.preset,
         device: line.device,

@@ -76,6 +76,13 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
         .map_err(|error| Failure::Failed(format!("can't listen for signals: {error}")))?;
     let mut record = record(spec, threads, device)?;
     let (model_bytes, model_sum) = run_model::compiled(env, model)?;
+    if spec.model_sha256.as_ref().is_some_and(|planned| *planned != model_sum) {
+        return Err(Failure::Usage(format!(
+            "{}: the model, or a file that it is made of, changed since the run was planned; plan \
+             it again, or bring the file back",
+            model.unwrap_or(Path::new("")).display()
+        )));
+    }
     record["run"]["model_sha256"] = value(&model_sum);
     let (folder, existing) = RunFolder::open(spec.folder(), &record, spec.start)?;
     if existing == Existing::Finished {

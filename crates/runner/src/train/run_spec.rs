@@ -28,6 +28,8 @@ pub struct RunSpec {
     pub out: PathBuf,
     /// A MJCF file of the user's instead of the task's.
     pub model: Option<PathBuf>,
+    /// The SHA-256 that this model had, compiled, when the run was planned.
+    pub model_sha256: Option<String>,
     /// How to start if the folder already holds a run.
     pub start: StartMode,
     /// All settings.
@@ -47,6 +49,7 @@ impl RunSpec {
             threads: None,
             out: "results".into(),
             model: None,
+            model_sha256: None,
             start: StartMode::BeginOrResume,
             settings,
         }
@@ -79,10 +82,13 @@ impl RunSpec {
         run["seed"] = value(self.seed as i64);
         run["device"] = value(&self.device);
         if let Some(model) = &self.model {
-            let (_, sum) = compiled(&self.env, Some(model))?;
-            let fail = |error| Failure::file(model, "read", error);
+            let sum = match &self.model_sha256 {
+                Some(planned) => planned.clone(),
+                None => compiled(&self.env, Some(model))?.1,
+            };
             run["model_sha256"] = value(sum);
-            run["model"] = value(model.canonicalize().map_err(fail)?.display().to_string());
+            let absolute = model.canonicalize().unwrap_or_else(|_| model.clone());
+            run["model"] = value(absolute.display().to_string());
         }
         let mut document = DocumentMut::new();
         document.insert("run", Item::Table(run));
