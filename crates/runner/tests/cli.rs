@@ -403,23 +403,25 @@ fn an_output_folder_that_cannot_be_made_is_one_line() {
 
 #[test]
 fn a_disk_without_room_for_the_replay_is_found_before_training() {
-    // A limit on the size of files simulates the full disk: the reservation fails
+    // Humanoid's replay is the first file that is larger than this. A limit on the size of files simulates the full disk: the reservation fails
     // in the same place. The signal that comes with it is ignored, as a full
     // disk sends none.
     let out = tempfile::tempdir().unwrap();
-    let script = "trap '' XFSZ; ulimit -f 12; exec \"$0\" \"$@\"";
+    let script = "trap '' XFSZ; ulimit -f 700; exec \"$0\" \"$@\"";
     let mut command = Command::new("bash");
     command.args(["-c", script, env!("CARGO_BIN_EXE_runner")]);
-    command.args(["--env", "Hopper-v4", "--seed", "1", "--steps", "300", "--out"]).arg(out.path());
+    command
+        .args(["--env", "Humanoid-v4", "--seed", "1", "--steps", "300", "--out"])
+        .arg(out.path());
     let output = command.args(SMALL).output().unwrap();
     refused(&output, 1, &["replay.bin", "can't reserve the replay's space"]);
-    let run = folder(out.path(), "Hopper-v4", 1);
+    let run = folder(out.path(), "Humanoid-v4", 1);
     assert!(
         !run.join("checkpoint/replay.bin").exists(),
         "half a file takes the room that is short"
     );
     // The same command begins where there is room.
-    assert!(train(out.path(), "Hopper-v4", 1, &[]).status.success());
+    assert!(train(out.path(), "Humanoid-v4", 1, &[]).status.success());
 }
 
 #[test]
