@@ -281,7 +281,7 @@ fn an_invalid_batch_size_is_refused() {
     assert!(matches!(refusal, Error::UnknownTask { .. }), "{refusal}");
     let file = "nowhere/mine.xml".as_ref();
     let missing = Batch::make_with_model("Hopper-v4", file, 2, 1).err().unwrap();
-    assert!(matches!(missing, Error::MissingModel { .. }), "{missing}");
+    assert!(matches!(missing, Error::UnreadableModel { .. }), "{missing}");
 }
 
 #[test]
