@@ -29,6 +29,7 @@ TRAIN_TAGS = {
     "train/length_mean": "length_mean",
     "train/episodes": "episodes",
     "train/updates": "updates",
+    "train/diverged": "diverged",
     "loss/critic_loss": "critic_loss",
     "loss/actor_loss": "actor_loss",
     "loss/mirror_loss": "mirror_loss",

@@ -152,6 +152,7 @@ fn tag(name: &str) -> String {
     let group = match name {
         _ if name.ends_with("_loss") => "loss",
         _ if name.starts_with("q_") => "critic",
+        "diverged" => "train",
         _ => "policy",
     };
     format!("{group}/{name}")
