@@ -2,7 +2,8 @@
 //! `policy.smfp` and computes actions from it, without dependencies, threads or the standard
 //! library (only `alloc`).
 //!
-//! The same file and input give the same bits on every processor: sums have a fixed order, a
+//! The same file and input are to give the same bits on every processor (tested: x86-64 with AVX2
+//! and without): sums have a fixed order, a
 //! product and a sum are never fused, and `exp` is the crate's own. Only the payload of a NaN is
 //! not promised. A NaN in the input is passed on.
 
