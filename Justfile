@@ -85,6 +85,7 @@ test: setup
     cargo test --workspace
     python3 scripts/parity.py --quick
     python3 scripts/check_tensorboard.py
+    scripts/test_bundle.sh
 
 # Run a sweep under a real Slurm with a time limit and a preemption (installs Slurm; needs root)
 test-slurm: build

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# A bundle is unpacked elsewhere, finds everything it needs there, and trains; a damaged piece is
+# refused before anything is written.
+#
+#     scripts/test_bundle.sh [RUNNER]
+set -euo pipefail
+runner=$(realpath "${1:-target/debug/runner}")
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# Fast rather than small.
+XZ_OPT=-0 scripts/bundle.sh --program "$runner" --out "$work/bundle" --piece-mib 40 > /dev/null
+[ "$(find "$work/bundle" -size +40M | wc -l)" = 0 ] || { echo "FAILED: a piece is too large"; exit 1; }
+
+mkdir "$work/other"
+(
+    cd "$work/other"
+    sh ../bundle/unpack.sh smfp
+    alone="env -i HOME=$work PATH=/usr/bin:/bin"
+    $alone smfp/runner doctor > doctor.txt
+    if grep -q "$OLDPWD/third_party" doctor.txt; then
+        echo "FAILED: the bundle uses the clone's libraries"
+        exit 1
+    fi
+    $alone smfp/runner --env Hopper-v4 --seed 0 --steps 1200 --threads 1 --set train.warmup_steps=1000 \
+        --set train.eval_interval=1200 --set train.eval_episodes=1 --out runs > /dev/null 2>&1
+    [ -s runs/smfp/Hopper-v4/seed-0/eval.csv ]
+)
+
+printf x | dd of="$work/bundle/smfp.tar.xz.01" bs=1 seek=1000 conv=notrunc status=none
+if sh "$work/bundle/unpack.sh" "$work/damaged" 2> "$work/error"; then
+    echo "FAILED: a damaged piece was unpacked"
+    exit 1
+fi
+grep -q "smfp.tar.xz.01" "$work/error" && [ -z "$(ls -A "$work/damaged")" ]
+echo "a bundle is unpacked elsewhere and trains, a damaged piece is refused"
