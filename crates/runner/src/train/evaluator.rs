@@ -68,8 +68,8 @@ impl Evaluator {
         self.envs.spec()
     }
 
-    /// Plays one episode on every environment. Returns nothing if a stop was requested before
-    /// all were over.
+    /// Plays one episode on every environment with an agent. Returns nothing if a stop was
+    /// requested before all were over.
     ///
     /// # Errors
     /// MuJoCo failed.
@@ -79,9 +79,35 @@ impl Evaluator {
         mode: ActMode,
         stop: &Stop,
     ) -> Outcome<Option<Evaluation>> {
-        let mut rng: Random = stream(self.seed, "evaluation noise");
+        let mut rng = self.noise();
+        let (obs_dim, device) = (self.spec().obs_dim, self.device);
+        let scale = ActionScale::of(self.spec());
+        let act = |obs: &[f32]| {
+            let shape = [(obs.len() / obs_dim) as i64, obs_dim as i64];
+            let actions = agent.act(&tensor_from(obs, &shape, device), mode, &mut rng);
+            let mut actions = to_rows(&actions);
+            scale.apply(&mut actions);
+            actions
+        };
+        self.play(act, stop)
+    }
+
+    /// The stream that a policy draws its noise from in an evaluation.
+    pub fn noise(&self) -> Random {
+        stream(self.seed, "evaluation noise")
+    }
+
+    /// As [`run`](Self::run) with any policy: observations (n, obs_dim) to actions (n, act_dim) in the task's
+    /// units, for the n environments whose episode is not over.
+    ///
+    /// # Errors
+    /// MuJoCo failed.
+    pub fn play(
+        &mut self,
+        mut act: impl FnMut(&[f32]) -> Vec<f32>,
+        stop: &Stop,
+    ) -> Outcome<Option<Evaluation>> {
         let (n, spec) = (self.envs.len(), self.envs.spec().clone());
-        let scale = ActionScale::of(&spec);
         let mut obs = vec![0.0f64; n * spec.obs_dim];
         let mut actions = vec![0.0f32; n * spec.act_dim];
         let mut steps = vec![BatchStep::default(); n];
@@ -100,11 +126,7 @@ impl Evaluator {
                 .flat_map(|i| &obs[i * spec.obs_dim..][..spec.obs_dim])
                 .map(|x| *x as f32)
                 .collect();
-            let shape = [rows.len() as i64, spec.obs_dim as i64];
-            let chosen = agent.act(&tensor_from(&seen, &shape, self.device), mode, &mut rng);
-            let mut chosen = to_rows(&chosen);
-            scale.apply(&mut chosen);
-            for (i, action) in rows.iter().zip(chosen.chunks_exact(spec.act_dim)) {
+            for (i, action) in rows.iter().zip(act(&seen).chunks_exact(spec.act_dim)) {
                 actions[i * spec.act_dim..][..spec.act_dim].copy_from_slice(action);
             }
             self.envs.step_active(&alive, &actions, &mut steps, &mut obs)?;

@@ -12,6 +12,7 @@ pub mod run_folder;
 pub mod run_model;
 pub mod run_spec;
 pub mod run_status;
+pub mod saved_run;
 pub mod settings;
 mod training_loop;
 
