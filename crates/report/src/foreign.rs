@@ -205,6 +205,9 @@ fn begin(algorithm: &str, task: &str, seed: &str, origin: Origin, point: Point) 
         asked: None,
         // Nothing else is known of published runs.
         finished: true,
+        failed: None,
+        updates: None,
+        remarks: Vec::new(),
         settings: Vec::new(),
     }
 }

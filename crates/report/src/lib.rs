@@ -4,6 +4,7 @@
 //! compared (`study`, `aggregate`) and displayed (`tables`, `figures`, `page`).
 
 mod aggregate;
+mod differences;
 mod events;
 mod figures;
 mod foreign;
@@ -26,7 +27,7 @@ pub use foreign::{read_action_times, read_mapping};
 pub use output::Output;
 pub use place::{Place, places};
 pub use problem::Problem;
-pub use run::{Origin, Point, Run, read_folder};
+pub use run::{Origin, Point, Run, read_folders};
 pub use scatter::{Panel, Row, Scatter};
 pub use study::{ActionTime, Cell, CurvePoint, Options, Reaching, Study, Task};
 pub use tables::{ScoreRow, scores};

@@ -1,7 +1,10 @@
-//! Finds run folders: `<algorithm>/<task>/seed-<n>/`.
+//! Finds run folders: `<algorithm>/<task>/seed-<n>/`, at any depth.
 
 use crate::Problem;
 use std::path::{Path, PathBuf};
+
+/// A folder this far below the one that was named is not looked at: links may form a ring.
+const DEEPEST: usize = 12;
 
 /// A run's folder, with the algorithm, task and seed in its path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,23 +29,49 @@ impl Place {
     }
 }
 
-/// Run folders `levels` below a folder (3 for a results folder, 2 for an algorithm's),
-/// sorted by name and numerically by seed.
+/// All folders at or below `root` whose path ends in `<algorithm>/<task>/seed-<n>`, sorted by name and
+/// numerically by seed. Their own subfolders are not searched.
 ///
 /// # Errors
 /// A folder can't be read.
-pub fn places(root: &Path, levels: usize) -> Result<Vec<Place>, Problem> {
-    let mut level = vec![root.to_path_buf()];
-    for _ in 0..levels {
+pub fn places(root: &Path) -> Result<Vec<Place>, Problem> {
+    // The path of a run names it, so "." must become a whole path.
+    let whole = root
+        .canonicalize()
+        .map_err(|error| Problem::system(root, "read this folder", error))?;
+    let place = |folder: &Path| {
+        // As the user wrote it, where that is enough.
+        Place::of(root.join(folder.strip_prefix(&whole).ok()?)).or_else(|| Place::of(folder.into()))
+    };
+    let mut places = Vec::new();
+    let mut level = vec![whole.clone()];
+    for _ in 0..DEEPEST {
         let mut below = Vec::new();
-        for path in &level {
-            folders(path, &mut below)?;
+        for folder in level {
+            match place(&folder) {
+                Some(place) => places.push(place),
+                None => folders(&folder, &mut below)?,
+            }
         }
         level = below;
     }
-    let mut places: Vec<Place> = level.into_iter().filter_map(Place::of).collect();
     places.sort();
     Ok(places)
+}
+
+/// Below `root`, the first folder with a file of that name, whatever the folder is called.
+pub fn folder_with(root: &Path, name: &str) -> Option<PathBuf> {
+    let mut level = vec![root.to_path_buf()];
+    for _ in 0..DEEPEST {
+        level.sort();
+        if let Some(found) = level.iter().find(|folder| folder.join(name).is_file()) {
+            return Some(found.clone());
+        }
+        let mut below = Vec::new();
+        level.iter().for_each(|folder| _ = folders(folder, &mut below));
+        level = below;
+    }
+    None
 }
 
 /// Appends the subfolders of a folder.
@@ -56,4 +85,31 @@ fn folders(path: &Path, found: &mut Vec<PathBuf>) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::create_dir_all;
+
+    #[test]
+    fn runs_are_found_at_any_depth_and_in_their_own_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let run = root.path().join("2026/may/sac/Hopper-v4/seed-10");
+        create_dir_all(run.join("checkpoint/sac/Hopper-v4/seed-3")).unwrap();
+        create_dir_all(root.path().join("sac/Hopper-v4/seed-9")).unwrap();
+        let found = places(root.path()).unwrap();
+        let seeds: Vec<u64> = found.iter().map(|place| place.seed).collect();
+        assert_eq!(seeds, [9, 10], "and not what lies within a run");
+        assert_eq!(places(&run).unwrap()[0].algorithm, "sac");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_ring_of_links_ends() {
+        let root = tempfile::tempdir().unwrap();
+        create_dir_all(root.path().join("sac/Hopper-v4/seed-0")).unwrap();
+        std::os::unix::fs::symlink(root.path(), root.path().join("again")).unwrap();
+        assert!(places(root.path()).unwrap().len() > 1);
+    }
 }

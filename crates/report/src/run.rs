@@ -1,8 +1,10 @@
 //! A run as used by a report, and reading it from its folder.
 
+use crate::place::folder_with;
 use crate::{EvalRow, Place, Problem, Tail, TrainRow, places};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use toml_edit::{DocumentMut, Item};
 
 /// An evaluation: one candidate and no head noise.
@@ -50,6 +52,12 @@ pub struct Run {
     pub asked: Option<u64>,
     /// Whether it reached the requested steps.
     pub finished: bool,
+    /// Why its last attempt failed, if it did.
+    pub failed: Option<String>,
+    /// Gradient steps so far, if known.
+    pub updates: Option<u64>,
+    /// What had to be left out on reading it.
+    pub remarks: Vec<String>,
     /// All settings: `section.key`, and the value as TOML.
     pub settings: Vec<(String, String)>,
 }
@@ -78,16 +86,61 @@ impl Run {
     }
 }
 
-/// All runs below a folder, `<algorithm>/<task>/seed-<n>/`, sorted by name and numerically
-/// by seed.
+/// All runs at or below some folders, `.../<algorithm>/<task>/seed-<n>/`, sorted by name and numerically
+/// by seed. Where two folders have a run of the same algorithm, task and seed, the algorithm's name begins
+/// with the folder of results that it is in: `old/sac` and `new/sac`.
 ///
 /// # Errors
-/// A file of a run is invalid.
-pub fn read_folder(root: &Path) -> Result<Vec<Run>, Problem> {
-    let mut places = places(root, 3)?;
-    let holds = |place: &Place, name: &str| place.folder.join(name).is_file();
-    places.retain(|place| holds(place, "config.toml") || holds(place, "eval.csv"));
+/// A file of a run is invalid, or there is no run.
+pub fn read_folders(roots: &[PathBuf]) -> Result<Vec<Run>, Problem> {
+    let mut found = BTreeSet::new();
+    for root in roots {
+        let holds = |place: &Place, name: &str| place.folder.join(name).is_file();
+        let mut here = places(root)?;
+        here.retain(|place| holds(place, "config.toml") || holds(place, "eval.csv"));
+        if here.is_empty() {
+            let root_name = root.display();
+            let elsewhere = ["eval.csv", "config.toml"].iter().find_map(|name| {
+                let folder = folder_with(root, name)?;
+                Some(format!("; {} has a file {name}, but is not called so", folder.display()))
+            });
+            return Err(Problem::Input(format!(
+                "{root_name}: no runs found; expected {root_name}/ALGORITHM/TASK/seed-N/eval.csv{}",
+                elsewhere.unwrap_or_default()
+            )));
+        }
+        found.extend(here);
+    }
+    let mut places: Vec<Place> = found.into_iter().collect();
+    tell_apart(&mut places);
+    places.sort();
     places.iter().map(read_run).collect()
+}
+
+/// Puts the folder of results before the name of an algorithm that several folders have with the same
+/// task and seed.
+fn tell_apart(places: &mut [Place]) {
+    let results = |place: &Place| {
+        let whole = place.folder.canonicalize().unwrap_or_else(|_| place.folder.clone());
+        whole.ancestors().nth(3).map(Path::to_path_buf).unwrap_or_default()
+    };
+    let mut seen = BTreeSet::new();
+    let twice: BTreeSet<String> = places
+        .iter()
+        .filter(|place| !seen.insert((&place.algorithm, &place.task, place.seed)))
+        .map(|place| place.algorithm.clone())
+        .collect();
+    let folders: Vec<PathBuf> = places.iter().map(results).collect();
+    let common = folders.iter().skip(1).fold(folders.first().cloned(), |common, folder| {
+        common?.ancestors().find(|above| folder.starts_with(above)).map(Path::to_path_buf)
+    });
+    for (place, folder) in places.iter_mut().zip(&folders) {
+        if twice.contains(&place.algorithm) {
+            let within = common.as_deref().and_then(|common| folder.strip_prefix(common).ok());
+            let named = within.unwrap_or(folder).join(&place.algorithm);
+            place.algorithm = named.display().to_string();
+        }
+    }
 }
 
 fn read_run(place: &Place) -> Result<Run, Problem> {
@@ -105,6 +158,7 @@ fn read_run(place: &Place) -> Result<Run, Problem> {
     let last = points.last().map_or(0, |point: &Point| point.step);
     let reached = train.last().map_or(last, |row| row.step.max(last));
     let done = folder.join("DONE").is_file();
+    let failed = text(&folder.join("FAILED"))?.filter(|_| !done);
     Ok(Run {
         algorithm: place.algorithm.clone(),
         task: place.task.clone(),
@@ -115,6 +169,9 @@ fn read_run(place: &Place) -> Result<Run, Problem> {
         reached,
         asked,
         finished: done || asked.is_some_and(|asked| reached >= asked),
+        failed: failed.map(|reason| reason.trim().to_string()),
+        updates: train.last().map(|row| row.updates),
+        remarks: Vec::new(),
         settings,
     })
 }
@@ -204,6 +261,9 @@ mod tests {
             reached: 0,
             asked: None,
             finished: false,
+            failed: None,
+            updates: None,
+            remarks: vec![],
             settings: vec![],
         }
     }

@@ -2,6 +2,7 @@
 //! figures and page only display it.
 
 use crate::aggregate::{Aggregate, aggregate};
+use crate::differences::differences;
 use crate::run::{Origin, Point, Run};
 use crate::statistics::{
     CURVE_REPETITIONS, Estimate, Interval, REPETITIONS, estimate, mean, mean_of_tasks, median,
@@ -57,6 +58,13 @@ pub struct Task {
     pub threshold: Option<f64>,
     /// One cell for every algorithm with runs on this task.
     pub cells: Vec<Cell>,
+}
+
+impl Task {
+    /// Whether any algorithm was evaluated.
+    pub fn has_curves(&self) -> bool {
+        self.cells.iter().any(|cell| !cell.curve.is_empty())
+    }
 }
 
 /// One algorithm on one task.
@@ -150,7 +158,9 @@ impl Study {
         let line = |(task, cell): (&Task, &Cell)| {
             format!("{}, {}: {}", task.name, cell.algorithm, cell.remarks.join("; "))
         };
-        noted.map(line).collect()
+        let empty = self.tasks.iter().filter(|task| !task.has_curves());
+        let empty = empty.map(|task| format!("{}: no evaluation yet, so it is not drawn", task.name));
+        noted.map(line).chain(empty).collect()
     }
 }
 
@@ -302,7 +312,9 @@ fn remarks(runs: &[&Run], on_task: &[&Run], horizon: u64) -> Vec<String> {
     let mut all = Vec::new();
     for run in runs {
         let (seed, at) = (&run.seed, thousands(run.reached));
-        if !run.finished {
+        if let Some(reason) = &run.failed {
+            all.push(format!("seed {seed}: failed at step {at}: {reason}"));
+        } else if !run.finished {
             let of = run.asked.map(|asked| format!(" of {}", thousands(asked))).unwrap_or_default();
             all.push(format!("seed {seed}: stopped at step {at}{of} (or is still running)"));
         } else if run.at(horizon).is_none() && !run.points.is_empty() {
@@ -311,7 +323,12 @@ fn remarks(runs: &[&Run], on_task: &[&Run], horizon: u64) -> Vec<String> {
         if run.points.is_empty() {
             all.push(format!("seed {seed}: no evaluation yet"));
         }
+        if run.finished && run.updates == Some(0) {
+            all.push(format!("seed {seed}: made no update: its actions were never learned"));
+        }
+        all.extend(run.remarks.iter().map(|remark| format!("seed {seed}: {remark}")));
     }
+    all.extend(differences(runs));
     let ours = |runs: &[&Run]| -> BTreeSet<u64> {
         let folders = runs.iter().filter(|run| run.origin == Origin::Folder);
         folders.filter_map(|run| run.seed.parse().ok()).collect()

@@ -25,6 +25,9 @@ fn run(algorithm: &str, task: &str, seed: u64, scores: &[f64]) -> Run {
         reached: 10 * scores.len() as u64,
         asked: Some(10 * scores.len() as u64),
         finished: true,
+        failed: None,
+        updates: None,
+        remarks: Vec::new(),
         settings: vec![("train.steps".into(), (10 * scores.len()).to_string())],
     }
 }
@@ -254,4 +257,18 @@ fn names_cannot_become_markup_or_paths_and_the_page_makes_no_requests() {
     assert!(svg.contains("&lt;/script&gt;") && !svg.contains("<img"), "{svg}");
     let table = fs::read_to_string(out.join("report.md")).unwrap();
     assert!(table.contains("a\\|b"));
+}
+
+#[test]
+fn ten_algorithms_have_marks_along_long_lines_since_colours_repeat() {
+    let scores: Vec<f64> = (0..100).map(f64::from).collect();
+    let marks = |algorithms: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = (0..algorithms).map(|i| run(&format!("a{i}"), "Ant", 0, &scores)).collect();
+        Output::look(&folder.path().join("r")).unwrap().write(&study(runs)).unwrap();
+        let text = fs::read_to_string(folder.path().join("r/curves.svg")).unwrap();
+        text.matches("<polygon").count()
+    };
+    assert_eq!(marks(8), 8, "one of the legend for each");
+    assert_eq!(marks(10), 10 + 10 * 12);
 }

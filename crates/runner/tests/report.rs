@@ -176,7 +176,7 @@ fn a_report_has_curves_of_others_and_times_of_actions_too() {
     assert!(times.contains("smfp,ours,1,"), "{times}");
 
     fs::write(&mapping, entry.replace("Theirs", "sac")).unwrap();
-    refused(&report(&runs, &more), &["others.toml", "'sac' is also a folder"]);
+    refused(&report(&runs, &more), &["others.toml", "'sac' is also the name of an algorithm"]);
     fs::write(&mapping, entry.replace("\"two\"", "\"three\"")).unwrap();
     refused(&report(&runs, &more), &["others.csv", "'three'", "all: step, one, two"]);
 }
@@ -207,4 +207,80 @@ fn wrong_input_is_refused_in_one_line_and_nothing_is_written() {
     let out = ["--out", thesis.to_str().unwrap()];
     refused(&report(folder.path(), &out), &["thesis", "--out"]);
     assert_eq!(fs::read_to_string(thesis.join("index.html")).unwrap(), "mine");
+}
+
+#[test]
+fn several_folders_at_any_depth_make_one_report_and_equal_runs_keep_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for sweep in ["may/old", "june/a/new"] {
+        copy("sac/Hopper-v4/seed-0", &root.join(sweep).join("sac/Hopper-v4/seed-0"));
+    }
+    copy("td3/Hopper-v4/seed-0", &root.join("june/a/new/td3/Hopper-v4/seed-0"));
+    let june = root.join("june");
+    refused(&report(&root.join("may"), &[june.to_str().unwrap()]), &["--out DIR"]);
+    let out = root.join("out");
+    let more = [june.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let output = report(&root.join("may"), &more);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let names = data(&out.join("index.html"))["algorithms"].clone();
+    assert_eq!(names, serde_json::json!(["june/a/new/sac", "may/old/sac", "td3"]));
+}
+
+#[test]
+fn runs_that_lie_elsewhere_below_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    copy("sac/Hopper-v4/seed-0", &folder.path().join("sac/Hopper-v4/first"));
+    refused(&report(folder.path(), &[]), &["no runs found", "sac/Hopper-v4/first has a file eval.csv"]);
+}
+
+#[test]
+fn what_the_runs_of_an_algorithm_differ_in_is_named_but_not_what_only_watches() {
+    let folder = tempfile::tempdir().unwrap();
+    let seed = |n: u32| folder.path().join(format!("sac/Hopper-v4/seed-{n}"));
+    for n in 0..3 {
+        copy("sac/Hopper-v4/seed-0", &seed(n));
+    }
+    let edit = |n: u32, from: &str, to: &str| {
+        let path = seed(n).join("config.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from));
+        fs::write(path, text.replace(from, to)).unwrap();
+    };
+    edit(1, "log_interval = 1000", "log_interval = 500");
+    edit(1, "processor = ", "processor = \"another\" # ");
+    let said = |output: Output| String::from_utf8(output.stderr).unwrap();
+    assert!(!said(report(folder.path(), &[])).contains("differ"));
+    edit(1, "gamma = 0.99", "gamma = 0.5");
+    let expected = "Hopper-v4, sac: the runs differ in critic.gamma (0.99: seed 0, 2; 0.5: seed 1)";
+    assert!(said(report(folder.path(), &[])).contains(expected));
+    let page = fs::read_to_string(folder.path().join("report/report.md")).unwrap();
+    assert!(page.contains("the runs differ in critic.gamma"));
+}
+
+#[test]
+fn failed_runs_runs_without_updates_and_tasks_without_evaluations_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path);
+    copy("sac/Hopper-v4/seed-0", &at("sac/Hopper-v4/seed-0"));
+    copy("sac/Hopper-v4/seed-0", &at("sac/Hopper-v4/seed-1"));
+    fs::write(at("sac/Hopper-v4/seed-1/FAILED"), "the critic's loss is NaN at step 7\n").unwrap();
+    // No row with an update, and no evaluation.
+    copy("sac/Hopper-v4/seed-0", &at("sac/Ant-v4/seed-0"));
+    let rows = fs::read_to_string(at("sac/Ant-v4/seed-0/train.csv")).unwrap();
+    let warm: Vec<&str> = rows.lines().take(4).collect();
+    fs::write(at("sac/Ant-v4/seed-0/train.csv"), warm.join("\n") + "\n").unwrap();
+    fs::write(at("sac/Ant-v4/seed-0/DONE"), "").unwrap();
+    fs::remove_file(at("sac/Ant-v4/seed-0/eval.csv")).unwrap();
+    let output = report(folder.path(), &[]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    for words in [
+        "seed 1: failed at step 30,000: the critic's loss is NaN at step 7",
+        "Ant-v4, sac: seed 0: no evaluation yet; seed 0: made no update",
+        "Ant-v4: no evaluation yet, so it is not drawn",
+    ] {
+        assert!(text.contains(words), "'{words}' is not in: {text}");
+    }
+    let figure = fs::read_to_string(folder.path().join("report/curves.svg")).unwrap();
+    assert!(figure.contains("Hopper-v4") && !figure.contains("Ant-v4"));
 }

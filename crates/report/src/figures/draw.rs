@@ -16,6 +16,8 @@ const INK: RGBColor = RGBColor(40, 40, 40);
 const GRID: RGBColor = RGBColor(226, 226, 226);
 /// Marks are drawn at every evaluation if there are at most this many.
 const MOST_MARKS: usize = 40;
+/// Marks of a longer line, where lines share colours.
+const MARKS_OF_LONG_LINES: usize = 12;
 
 /// Result of drawing.
 pub type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
@@ -142,12 +144,11 @@ impl Lines {
         for line in &self.lines {
             chart.draw_series(line.bands())?;
         }
+        let alike = self.lines.iter().any(|line| line.place >= PALETTE.len());
         for line in &self.lines {
             chart.draw_series(line.strokes(scale))?;
-            if line.points.len() <= MOST_MARKS {
-                for (x, y) in &line.points {
-                    area.draw(&mark(pixel(area, &chart, (*x, y.value)), line.place, scale))?;
-                }
+            for (x, y) in line.marked(alike) {
+                area.draw(&mark(pixel(area, &chart, (*x, y.value)), line.place, scale))?;
             }
         }
         Ok(())
@@ -155,6 +156,17 @@ impl Lines {
 }
 
 impl Line {
+    /// The points that have a mark: all of a short line, none of a long one unless lines share colours,
+    /// which only the marks' shapes then tell apart.
+    fn marked(&self, alike: bool) -> impl Iterator<Item = &(f64, Estimate)> {
+        let (every, most) = match self.points.len() {
+            few if few <= MOST_MARKS => (1, few),
+            many if alike => (many.div_ceil(MARKS_OF_LONG_LINES), MARKS_OF_LONG_LINES),
+            _ => (1, 0),
+        };
+        self.points.iter().step_by(every).take(most)
+    }
+
     /// The band of intervals, between consecutive points that have one.
     fn bands(&self) -> Vec<Polygon<(f64, f64)>> {
         let style = PALETTE[self.place % PALETTE.len()].0.mix(0.16).filled();

@@ -38,11 +38,11 @@ pub fn figures(study: &Study) -> Vec<Figure> {
     let mut all = vec![Figure {
         name: "curves".into(),
         content: Content::Charts(
-            study.tasks.iter().map(chart).collect(),
+            study.tasks.iter().filter(|task| task.has_curves()).map(chart).collect(),
             names(study.algorithms.iter().collect()),
         ),
     }];
-    for task in study.tasks.iter().filter(|_| study.tasks.len() > 1) {
+    for task in study.tasks.iter().filter(|task| study.tasks.len() > 1 && task.has_curves()) {
         let content = Content::Charts(vec![chart(task)], of_task(task));
         all.push(Figure { name: format!("curves-{}", file_name(&task.name)), content });
     }

@@ -174,8 +174,11 @@ function lineChart({ label, series, xName, yName, xFormat = short, tipHead }) {
         picture.append(
           svg("path", { ...line, d: path(points.slice(Math.max(0, whole - 1))), "stroke-dasharray": "5 4" }),
         );
-      if (points.length <= 40)
-        for (const p of points)
+      // Lines that share a colour are told apart by the shapes of their marks.
+      const alike = series.some((line) => line.place >= data.palette.light.length);
+      const every = points.length <= 40 ? 1 : alike ? Math.ceil(points.length / 12) : 0;
+      for (const [i, p] of points.entries())
+        if (every && i % every === 0)
           picture.append(svg("path", { d: shape(place, X(p.x), Y(p.y), 3.2), fill: colour(place) }));
       for (const end of ends) {
         const [x, y] = [X(end.x), Y(end.y)];

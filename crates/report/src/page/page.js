@@ -125,7 +125,12 @@ function words() {
 
 function render() {
   tip.hidden = true;
-  at("curves").replaceChildren(...tasksShown().map(curveCard));
+  const drawn = (task) => task.cells.some((cell) => cell.curve.length);
+  const empty = tasksShown().filter((task) => !drawn(task));
+  at("curves").replaceChildren(
+    ...tasksShown().filter(drawn).map(curveCard),
+    ...empty.map((task) => el("p", { class: "quiet" }, `${task.name}: no evaluation yet`)),
+  );
   at("aggregate").replaceChildren(...aggregateCards());
   at("scores").replaceChildren(...scoreTables());
   at("time").replaceChildren(...timeTables());

@@ -9,10 +9,10 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 pub struct ReportArgs {
-    /// Folder of runs: DIR/ALGORITHM/TASK/seed-N.
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
-    /// Folder for the report (default: DIR/report).
+    /// Folders of runs, at any depth: .../ALGORITHM/TASK/seed-N.
+    #[arg(value_name = "DIR", required = true)]
+    folders: Vec<PathBuf>,
+    /// Folder for the report (default: DIR/report, if there is one DIR).
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Step to compare at (default: the furthest that more than half of a task's algorithms reach).
@@ -44,30 +44,32 @@ fn finite(text: &str) -> Result<f64, String> {
 /// # Errors
 /// No runs, a file with something else in it, a folder for the report that holds other files.
 pub fn report(args: &ReportArgs) -> Outcome<()> {
-    let folder = &args.folder;
-    check_is_folder(folder)?;
-    let output = Output::look(args.out.as_ref().unwrap_or(&folder.join("report")))?;
-    let mut runs = report::read_folder(folder)?;
+    for folder in &args.folders {
+        check_is_folder(folder)?;
+    }
+    let out = match (&args.out, args.folders.as_slice()) {
+        (Some(out), _) => out.clone(),
+        (None, [only]) => only.join("report"),
+        (None, _) => {
+            return Err(Failure::Usage(
+                "several folders of runs: name the report's folder with --out DIR".into(),
+            ));
+        }
+    };
+    let output = Output::look(&out)?;
+    let mut runs = report::read_folders(&args.folders)?;
     for mapping in &args.curves {
         for run in report::read_mapping(mapping)? {
             let same = |known: &report::Run| known.origin == report::Origin::Folder;
             if runs.iter().any(|known| same(known) && known.algorithm == run.algorithm) {
                 return Err(Failure::Usage(format!(
-                    "{}: '{}' is also a folder of {}; give the algorithm another name",
+                    "{}: '{}' is also the name of an algorithm with runs; give it another name",
                     mapping.display(),
-                    run.algorithm,
-                    folder.display()
+                    run.algorithm
                 )));
             }
             runs.push(run);
         }
-    }
-    if runs.is_empty() {
-        return Err(Failure::Usage(format!(
-            "{}: no runs found; expected {}/ALGORITHM/TASK/seed-N/eval.csv",
-            folder.display(),
-            folder.display()
-        )));
     }
     let times = match &args.act_times {
         Some(path) => report::read_action_times(path)?,

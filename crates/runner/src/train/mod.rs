@@ -112,6 +112,14 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
         device,
         stop,
     };
+    let (steps, warmup_steps) = (settings.train.steps, settings.train.warmup_steps);
+    if steps.saturating_sub(warmup_steps) as f64 * settings.train.updates_per_step < 1.0 {
+        message(format!(
+            "warning: {}: no update will be made: train.steps is {steps}, and the first comes after \
+             train.warmup_steps, {warmup_steps}",
+            spec.label()
+        ));
+    }
     let run = match existing {
         Existing::Unfinished => {
             let run = Run::resume(parts)?;

@@ -9,16 +9,11 @@ use report::{Place, places};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Most levels from the folder down to a run's folder: those of a folder of results.
-const MOST_LEVELS: usize = 3;
-
 /// All runs below a folder, those that are running first.
 pub struct Runs {
     /// The folder as it was given.
     pub folder: PathBuf,
     root: PathBuf,
-    /// Levels from the root down to a run's folder.
-    levels: usize,
     all: Vec<WatchedRun>,
     /// Why the folder could not be read the last time, if it could not.
     problem: Option<String>,
@@ -31,17 +26,14 @@ impl Runs {
     /// There is no such folder, it can't be read, or there is no run.
     pub fn find(folder: &Path) -> Outcome<Self> {
         check_is_folder(folder)?;
-        // The path of a run names it, so "." must become a whole path.
         let root = folder
             .canonicalize()
             .map_err(|error| Failure::file(folder, "read this folder", error))?;
-        for levels in 0..=MOST_LEVELS {
-            if places(&root, levels)?.iter().any(holds_a_run) {
-                let (folder, all) = (folder.into(), Vec::new());
-                let mut runs = Self { folder, root, levels, all, problem: None };
-                runs.update();
-                return Ok(runs);
-            }
+        if places(&root)?.iter().any(holds_a_run) {
+            let (folder, all) = (folder.into(), Vec::new());
+            let mut runs = Self { folder, root, all, problem: None };
+            runs.update();
+            return Ok(runs);
         }
         let folder = folder.display();
         Err(Failure::Usage(format!(
@@ -71,7 +63,7 @@ impl Runs {
 
     /// Adds new runs and drops those whose folders are gone. Returns whether there were any.
     fn find_new(&mut self) -> bool {
-        let found = match places(&self.root, self.levels) {
+        let found = match places(&self.root) {
             Ok(found) => found,
             Err(problem) => {
                 let problem = Some(problem.to_string());
