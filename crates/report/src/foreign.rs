@@ -1,9 +1,9 @@
-//! Published curves, from CSV tables of any layout: a mapping file describes the columns
-//! (example in `docs/report.md`).
+//! Published curves, from tables of any layout: a mapping file describes the columns
+//! (examples in `docs/report.md`).
 
 use crate::run::{self, Origin, Point, Run};
+use crate::table::{Layout, Table};
 use crate::{ActionTime, Problem};
-use csv::StringRecord;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,8 +24,8 @@ struct Entry {
     file: PathBuf,
     algorithm: Name,
     task: Name,
-    /// Column of the environment steps.
-    step: String,
+    /// Column of the environment steps, or of numbers of steps that add up to them.
+    step: Steps,
     /// Unit of that column in steps, such as 1e6.
     #[serde(default = "one")]
     step_scale: f64,
@@ -38,8 +38,15 @@ struct Entry {
     returns: Vec<String>,
     /// The column of a mean over runs that are not in the table.
     mean: Option<String>,
-    /// Column of the seconds since the run began.
+    /// Column of the seconds since the run began, or of the clock (Unix time).
     wall_s: Option<String>,
+    /// How the file is read, if it is text.
+    #[serde(default = "comma")]
+    separator: String,
+    #[serde(default = "point")]
+    decimal: char,
+    #[serde(default = "yes")]
+    header: bool,
     /// Maps names of algorithms and tasks in the table to names in the report.
     #[serde(default)]
     rename: BTreeMap<String, String>,
@@ -53,9 +60,32 @@ enum Name {
     In { column: String },
 }
 
+/// The column of steps, or of lengths whose sum so far is the step.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a column's name or { sum = \"...\" }")]
+enum Steps {
+    At(String),
+    Sum { sum: String },
+}
+
 fn one() -> f64 {
     1.0
 }
+
+fn comma() -> String {
+    Layout::default().separator
+}
+
+fn point() -> char {
+    Layout::default().decimal
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Seconds above this are the time of day, not of a run: three years.
+const LONGEST_RUN: f64 = 1e8;
 
 /// Reads the runs that a mapping file names.
 ///
@@ -72,6 +102,7 @@ pub fn read_mapping(path: &Path) -> Result<Vec<Run>, Problem> {
     for (entry, number) in mapping.curves.iter().zip(1..) {
         let at = |what: &str| Problem::input(path, format!("curves {number}: {what}"));
         entry.check().map_err(at)?;
+        entry.layout().check().map_err(|what| at(&what))?;
         let table = path.with_file_name("").join(&entry.file);
         runs.extend(read_table(&table, entry)?);
     }
@@ -93,6 +124,11 @@ impl Entry {
         Ok(())
     }
 
+    fn layout(&self) -> Layout {
+        let (separator, decimal, header) = (self.separator.clone(), self.decimal, self.header);
+        Layout { separator, decimal, header }
+    }
+
     /// The columns of returns, and whether they are runs or published means.
     fn form(&self) -> (Vec<&str>, Origin) {
         match (&self.score, &self.mean) {
@@ -104,57 +140,64 @@ impl Entry {
 }
 
 fn read_table(path: &Path, entry: &Entry) -> Result<Vec<Run>, Problem> {
-    let fail = |error: csv::Error| Problem::csv(path, &error);
-    let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_path(path).map_err(fail)?;
-    let header = reader.headers().map_err(fail)?.clone();
-    let place = |name: &str| {
-        header.iter().position(|known| known.trim() == name).ok_or_else(|| {
-            let all: Vec<&str> = header.iter().collect();
-            Problem::input(path, format!("there is no column '{name}' (all: {})", all.join(", ")))
-        })
-    };
+    let table = Table::read(path, &entry.layout())?;
+    let place = |name: &str| table.column(path, name);
     let optional = |name: &Option<String>| name.as_deref().map(place).transpose();
     let named = |name: &Name| match name {
         Name::Is(_) => Ok(None),
         Name::In { column } => place(column).map(Some),
     };
     let (algorithm, task) = (named(&entry.algorithm)?, named(&entry.task)?);
-    let (step, wall, seed) =
-        (place(&entry.step)?, optional(&entry.wall_s)?, optional(&entry.seed)?);
+    let (wall, seed) = (optional(&entry.wall_s)?, optional(&entry.seed)?);
+    let (step, sums) = match &entry.step {
+        Steps::At(column) => (place(column)?, false),
+        Steps::Sum { sum } => (place(sum)?, true),
+    };
     let (columns, origin) = entry.form();
     let scores = columns.iter().map(|name| place(name)).collect::<Result<Vec<_>, _>>()?;
     let mut runs: Vec<Run> = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(fail)?;
-        let wall_s = wall.map(|at| number(path, &record, &header, at)).transpose()?.flatten();
-        let Some(at) = number(path, &record, &header, step)? else { continue };
-        if at.is_nan() || at < 0.0 {
-            let row = record.position().map_or(0, csv::Position::line);
-            let what = format!("row {row}: step {at}, expected a number of at least 0");
+    let mut sum: BTreeMap<[String; 3], f64> = BTreeMap::new();
+    let mut left_out: BTreeMap<[String; 3], usize> = BTreeMap::new();
+    for row in 0..table.len() {
+        let wall_s = wall.map(|at| table.number(path, row, at)).transpose()?.flatten();
+        let Some(steps) = table.number(path, row, step)? else { continue };
+        if steps.is_nan() || steps < 0.0 {
+            let what =
+                format!("row {}: step {steps}, expected a number of at least 0", table.line(row));
             return Err(Problem::input(path, what));
         }
         let name = |name: &Name, at: Option<usize>| match (name, at) {
-            (Name::Is(name), _) => name.clone(),
-            (Name::In { .. }, at) => {
-                let found = at.and_then(|at| record.get(at)).unwrap_or_default().trim();
+            (Name::In { .. }, Some(at)) => {
+                let found = table.text(row, at);
                 entry.rename.get(found).cloned().unwrap_or_else(|| found.to_string())
             }
+            (Name::Is(name) | Name::In { column: name }, _) => name.clone(),
         };
         let (algorithm, task) = (name(&entry.algorithm, algorithm), name(&entry.task, task));
         for (column, label) in scores.iter().zip(&columns) {
-            let Some(score) = number(path, &record, &header, *column)? else { continue };
             let label = match (seed, origin) {
-                (Some(at), _) => record.get(at).unwrap_or_default().trim(),
+                (Some(at), _) => table.text(row, at),
                 (None, Origin::PublishedMean) => "mean",
                 (None, _) => label,
             };
-            let point = Point { step: (at * entry.step_scale).round() as u64, score, wall_s };
-            let same = |run: &&mut Run| {
-                run.algorithm == algorithm && run.task == task && run.seed == label
+            let key = [algorithm.clone(), task.clone(), label.to_string()];
+            let at = if sums {
+                let so_far = sum.entry(key.clone()).or_default();
+                *so_far += steps;
+                *so_far
+            } else {
+                steps
             };
+            let Some(score) = table.number(path, row, *column)? else { continue };
+            if score.is_nan() {
+                *left_out.entry(key).or_default() += 1;
+                continue;
+            }
+            let point = Point { step: (at * entry.step_scale).round() as u64, score, wall_s };
+            let same = |run: &&mut Run| [&run.algorithm, &run.task, &run.seed] == key.each_ref();
             match runs.iter_mut().find(same) {
                 Some(run) => run.points.push(point),
-                None => runs.push(begin(&algorithm, &task, label, origin, point)),
+                None => runs.push(begin(key, origin, point)),
             }
         }
     }
@@ -162,11 +205,18 @@ fn read_table(path: &Path, entry: &Entry) -> Result<Vec<Run>, Problem> {
         return Err(Problem::input(path, "no row has both a step and a return"));
     }
     for run in &mut runs {
+        let key = [run.algorithm.clone(), run.task.clone(), run.seed.clone()];
+        if let Some(rows) = left_out.get(&key) {
+            let word = if *rows == 1 { "row" } else { "rows" };
+            run.remarks.push(format!("{rows} {word} left out, where the return is NaN"));
+        }
+        since_the_first(run);
         run.points.sort_by_key(|point| point.step);
         run.reached = run.last_step();
         run::check(path, &run.points).map_err(|problem| match problem {
             Problem::Input(what) => Problem::Input(format!(
-                "{what} ({} on {}, '{}'); set `seed` to the column that identifies the run",
+                "{what} ({} on {}, '{}'); set `seed` to the column that identifies the run, or \
+                 `step = {{ sum = \"...\" }}` if steps are an episode's",
                 run.algorithm, run.task, run.seed
             )),
             other => other,
@@ -175,29 +225,23 @@ fn read_table(path: &Path, entry: &Entry) -> Result<Vec<Run>, Problem> {
     Ok(runs)
 }
 
-/// A field as a number; `None` if it is empty.
-fn number(
-    path: &Path,
-    record: &StringRecord,
-    header: &StringRecord,
-    at: usize,
-) -> Result<Option<f64>, Problem> {
-    let field = record.get(at).unwrap_or_default().trim();
-    if field.is_empty() {
-        return Ok(None);
+/// Counts times of the clock from the run's first.
+fn since_the_first(run: &mut Run) {
+    let times = run.points.iter().filter_map(|point| point.wall_s);
+    let first = times.fold(f64::INFINITY, f64::min);
+    if first > LONGEST_RUN && first.is_finite() {
+        for point in &mut run.points {
+            point.wall_s = point.wall_s.map(|time| time - first);
+        }
+        run.remarks.push("times are counted from its first row, as they are of the clock".into());
     }
-    field.parse().map(Some).map_err(|_| {
-        let row = record.position().map_or(0, csv::Position::line);
-        let column = header.get(at).unwrap_or_default();
-        Problem::input(path, format!("row {row}: {column} is '{field}', expected a number"))
-    })
 }
 
-fn begin(algorithm: &str, task: &str, seed: &str, origin: Origin, point: Point) -> Run {
+fn begin([algorithm, task, seed]: [String; 3], origin: Origin, point: Point) -> Run {
     Run {
-        algorithm: algorithm.to_string(),
-        task: task.to_string(),
-        seed: seed.to_string(),
+        algorithm,
+        task,
+        seed,
         origin,
         points: vec![point],
         uniform: None,

@@ -16,6 +16,7 @@ mod run;
 mod scatter;
 pub mod statistics;
 mod study;
+mod table;
 mod tables;
 mod tail;
 mod toys;

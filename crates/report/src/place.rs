@@ -36,9 +36,8 @@ impl Place {
 /// A folder can't be read.
 pub fn places(root: &Path) -> Result<Vec<Place>, Problem> {
     // The path of a run names it, so "." must become a whole path.
-    let whole = root
-        .canonicalize()
-        .map_err(|error| Problem::system(root, "read this folder", error))?;
+    let whole =
+        root.canonicalize().map_err(|error| Problem::system(root, "read this folder", error))?;
     let place = |folder: &Path| {
         // As the user wrote it, where that is enough.
         Place::of(root.join(folder.strip_prefix(&whole).ok()?)).or_else(|| Place::of(folder.into()))

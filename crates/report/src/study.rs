@@ -159,7 +159,8 @@ impl Study {
             format!("{}, {}: {}", task.name, cell.algorithm, cell.remarks.join("; "))
         };
         let empty = self.tasks.iter().filter(|task| !task.has_curves());
-        let empty = empty.map(|task| format!("{}: no evaluation yet, so it is not drawn", task.name));
+        let empty =
+            empty.map(|task| format!("{}: no evaluation yet, so it is not drawn", task.name));
         noted.map(line).chain(empty).collect()
     }
 }
@@ -307,7 +308,10 @@ fn reaching(runs: &[&Run], least: f64) -> Reaching {
 /// Remarks on missing or incomplete runs.
 fn remarks(runs: &[&Run], on_task: &[&Run], horizon: u64) -> Vec<String> {
     if runs.iter().any(|run| run.origin == Origin::PublishedMean) {
-        return vec!["a published mean without single runs: drawn, but in no statistic".into()];
+        let mut all =
+            vec!["a published mean without single runs: drawn, but in no statistic".into()];
+        all.extend(runs.iter().flat_map(|run| run.remarks.iter().cloned()));
+        return all;
     }
     let mut all = Vec::new();
     for run in runs {

@@ -231,7 +231,10 @@ fn several_folders_at_any_depth_make_one_report_and_equal_runs_keep_apart() {
 fn runs_that_lie_elsewhere_below_are_named() {
     let folder = tempfile::tempdir().unwrap();
     copy("sac/Hopper-v4/seed-0", &folder.path().join("sac/Hopper-v4/first"));
-    refused(&report(folder.path(), &[]), &["no runs found", "sac/Hopper-v4/first has a file eval.csv"]);
+    refused(
+        &report(folder.path(), &[]),
+        &["no runs found", "sac/Hopper-v4/first has a file eval.csv"],
+    );
 }
 
 #[test]
