@@ -30,14 +30,18 @@ fn sac_cases() -> Vec<(String, Sac, Recording)> {
 
 #[test]
 fn one_update_of_sac_equals_the_recording_of_an_independent_implementation() {
-    let mut failures = Vec::new();
-    for (case, mut agent, recording) in sac_cases() {
-        let noise =
-            SacNoise { next: recording.get("noise.next"), actor: recording.find("noise.actor") };
-        let metrics = agent.update_with(&recording.batch(), &noise);
-        failures.extend(recording.differences(&case, &agent, &metrics));
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    testing::in_every_form(|| {
+        let mut failures = Vec::new();
+        for (case, mut agent, recording) in sac_cases() {
+            let noise = SacNoise {
+                next: recording.get("noise.next"),
+                actor: recording.find("noise.actor"),
+            };
+            let metrics = agent.update_with(&recording.batch(), &noise);
+            failures.extend(recording.differences(&case, &agent, &metrics));
+        }
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
+    });
 }
 
 #[test]
@@ -51,17 +55,19 @@ fn sacs_actor_steps_where_the_recording_says_that_it_is_due() {
 
 #[test]
 fn one_update_of_td3_equals_the_recording_of_an_independent_implementation() {
-    let mut failures = Vec::new();
-    for (case, config, recording) in cases::<Td3Config>("td3", td3::PRESETS) {
-        config.validate().unwrap_or_else(|error| panic!("{case}: {error}"));
-        let (obs_dim, act_dim) = recording.dimensions();
-        let mut rng = stream(0, "recorded");
-        let mut agent = Td3::new(&config, obs_dim, act_dim, Device::Cpu, &mut rng);
-        recording.start(&case, &mut agent);
-        let noise = Td3Noise { next: recording.get("noise.next") };
-        let due = agent.actor_due();
-        let metrics = agent.update_with(&recording.batch(), due, &noise);
-        failures.extend(recording.differences(&case, &agent, &metrics));
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    testing::in_every_form(|| {
+        let mut failures = Vec::new();
+        for (case, config, recording) in cases::<Td3Config>("td3", td3::PRESETS) {
+            config.validate().unwrap_or_else(|error| panic!("{case}: {error}"));
+            let (obs_dim, act_dim) = recording.dimensions();
+            let mut rng = stream(0, "recorded");
+            let mut agent = Td3::new(&config, obs_dim, act_dim, Device::Cpu, &mut rng);
+            recording.start(&case, &mut agent);
+            let noise = Td3Noise { next: recording.get("noise.next") };
+            let due = agent.actor_due();
+            let metrics = agent.update_with(&recording.batch(), due, &noise);
+            failures.extend(recording.differences(&case, &agent, &metrics));
+        }
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
+    });
 }

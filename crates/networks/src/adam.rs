@@ -1,11 +1,11 @@
 //! Adam on one flat parameter vector.
 
 use crate::counter::Counter;
+use crate::instructions::kernel;
 use crate::op::{Op, run};
 use crate::params::{Params, StateError, load_state};
 use crate::pool;
 use crate::storage::{values, values_mut};
-use multiversion::multiversion;
 use tch::Tensor;
 
 /// Settings of [`Adam`]; epsilon is PyTorch's 1e-8.
@@ -140,13 +140,14 @@ struct Constants {
     size: f32,
 }
 
-#[multiversion(targets("x86_64+avx2+fma"))]
-fn step_part(p: &mut [f32], g: &[f32], mean: &mut [f32], square: &mut [f32], c: &Constants) {
-    let moments = mean.iter_mut().zip(square.iter_mut());
-    for ((p, g), (mean, square)) in p.iter_mut().zip(g).zip(moments) {
-        *mean += (g - *mean) * c.mean_rate;
-        *square += (g * g - *square) * c.square_rate;
-        *p -= c.size * *mean / (square.sqrt() * c.square_correction + EPSILON as f32);
+kernel! {
+    fn step_part(p: &mut [f32], g: &[f32], mean: &mut [f32], square: &mut [f32], c: &Constants) {
+        let moments = mean.iter_mut().zip(square.iter_mut());
+        for ((p, g), (mean, square)) in p.iter_mut().zip(g).zip(moments) {
+            *mean += (g - *mean) * c.mean_rate;
+            *square += (g * g - *square) * c.square_rate;
+            *p -= c.size * *mean / (square.sqrt() * c.square_correction + EPSILON as f32);
+        }
     }
 }
 

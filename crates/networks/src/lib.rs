@@ -17,6 +17,7 @@ mod counter;
 mod cpu;
 mod critic;
 mod gaussian;
+mod instructions;
 mod layout;
 mod mlp;
 mod node;
@@ -37,6 +38,7 @@ pub use critic::{CriticKind, CriticPass, Critics, CriticsConfig};
 pub use gaussian::{
     gaussian_log_density, squashed_action, squashed_gaussian, squashed_log_prob, tanh_log_slope,
 };
+pub use instructions::Instructions;
 pub use layout::{Activation, Linear};
 pub use mlp::Mlp;
 pub use norm::{BatchNorm, LayerNorm, NormMode, Renorm};

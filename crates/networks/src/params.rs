@@ -1,9 +1,9 @@
 //! The numbers of one network, as one flat vector.
 
+use crate::instructions::kernel;
 use crate::op::{Op, run};
 use crate::pool;
 use crate::storage::values_mut;
-use multiversion::multiversion;
 use rand::{Rng, RngExt};
 use tch::{Device, Kind, Tensor};
 
@@ -232,17 +232,18 @@ impl Op for UnitRows<'_> {
 /// Rows are divided by at least this, so that zeros stay zeros.
 const SHORTEST: f64 = 1e-12;
 
-#[multiversion(targets("x86_64+avx2+fma"))]
-fn unit_rows(matrix: &mut [f32], columns: usize) {
-    for row in matrix.chunks_exact_mut(columns) {
-        let (blocks, rest) = row.as_chunks::<16>();
-        let mut squares = [0.0f32; 16];
-        for block in blocks {
-            squares.iter_mut().zip(block).for_each(|(sum, x)| *sum += x * x);
+kernel! {
+    fn unit_rows(matrix: &mut [f32], columns: usize) {
+        for row in matrix.chunks_exact_mut(columns) {
+            let (blocks, rest) = row.as_chunks::<16>();
+            let mut squares = [0.0f32; 16];
+            for block in blocks {
+                squares.iter_mut().zip(block).for_each(|(sum, x)| *sum += x * x);
+            }
+            let rest: f32 = rest.iter().map(|x| x * x).sum();
+            let length = (squares.iter().sum::<f32>() + rest).sqrt().max(SHORTEST as f32);
+            row.iter_mut().for_each(|x| *x /= length);
         }
-        let rest: f32 = rest.iter().map(|x| x * x).sum();
-        let length = (squares.iter().sum::<f32>() + rest).sqrt().max(SHORTEST as f32);
-        row.iter_mut().for_each(|x| *x /= length);
     }
 }
 

@@ -28,7 +28,9 @@ fn every_task_trains_from_the_command_line_and_its_checkpoint_evaluates_to_what_
             assert!(value.is_some_and(f64::is_finite), "{env}: {name} is {value:?}");
         }
         let config = fs::read_to_string(run.join("config.toml")).unwrap();
-        for key in ["command", "commit", "processor", "mujoco", "libtorch", "sigma_target"] {
+        for key in
+            ["command", "commit", "processor", "instructions", "mujoco", "libtorch", "sigma_target"]
+        {
             assert!(config.contains(&format!("{key} = ")), "{env}: no {key} in config.toml");
         }
 
@@ -370,6 +372,15 @@ fn cuda_that_is_not_there_is_an_error_and_never_a_silent_fall_back() {
     let output = train(out.path(), "Hopper-v4", 1, &["--device", "cuda"]);
     refused(&output, 2, &["--device cuda", "--device cpu"]);
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn instructions_can_be_chosen_and_an_unknown_name_is_one_line() {
+    let doctor =
+        |name: &str| runner().env("SMFP_INSTRUCTIONS", name).arg("doctor").output().unwrap();
+    let text = String::from_utf8(doctor("portable").stdout).unwrap();
+    assert!(text.contains("instructions: portable (the processor has portable"), "{text}");
+    refused(&doctor("sse9"), 2, &["SMFP_INSTRUCTIONS: 'sse9'", "avx512, avx2 or portable"]);
 }
 
 #[test]

@@ -31,18 +31,20 @@ fn noise(recording: &Recording) -> UpdateNoise {
 
 #[test]
 fn one_update_equals_the_recording_of_an_independent_implementation() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let mut failures = Vec::new();
-    for (case, config, recording) in
-        testing::cases::<SmfpConfig>(&folder, "cases.toml", "", smfp::PRESETS)
-    {
-        config.validate().unwrap_or_else(|error| panic!("{case}: {error}"));
-        let (obs_dim, act_dim) = recording.dimensions();
-        let mut rng = stream(0, "recorded");
-        let mut agent = Smfp::new(&config, obs_dim, act_dim, Device::Cpu, &mut rng);
-        recording.start(&case, &mut agent);
-        let measured = agent.update_with(&recording.batch(), &noise(&recording));
-        failures.extend(recording.differences(&case, &agent, &measured));
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    testing::in_every_form(|| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let mut failures = Vec::new();
+        for (case, config, recording) in
+            testing::cases::<SmfpConfig>(&folder, "cases.toml", "", smfp::PRESETS)
+        {
+            config.validate().unwrap_or_else(|error| panic!("{case}: {error}"));
+            let (obs_dim, act_dim) = recording.dimensions();
+            let mut rng = stream(0, "recorded");
+            let mut agent = Smfp::new(&config, obs_dim, act_dim, Device::Cpu, &mut rng);
+            recording.start(&case, &mut agent);
+            let measured = agent.update_with(&recording.batch(), &noise(&recording));
+            failures.extend(recording.differences(&case, &agent, &measured));
+        }
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
+    });
 }

@@ -2,9 +2,11 @@
 //! independent implementations (`scripts/recording.py`).
 
 use agent::{Agent, Batch, Metrics};
+use networks::Instructions;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use tch::{Kind, Tensor};
 use toml_edit::{DocumentMut, Table};
 
@@ -39,6 +41,21 @@ fn layered<'a, C: DeserializeOwned>(
         config[section][name] = value.clone();
     }
     agent::presets::read(config).unwrap()
+}
+
+/// Runs a test in every form of the CPU kernels that this processor has, the one that is
+/// used without a setting last. Tests of a process that do so take turns.
+///
+/// # Panics
+/// As the test does.
+pub fn in_every_form(test: impl Fn()) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    for form in Instructions::available() {
+        println!("instructions: {form}");
+        form.set().unwrap_or_else(|error| panic!("{error}"));
+        test();
+    }
 }
 
 /// The recorded cases of the file `folder/name`. Each has a name, a configuration (the preset

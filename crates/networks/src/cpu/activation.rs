@@ -1,8 +1,7 @@
-//! Activations with their slopes, compiled for AVX2 too and dispatched at run time
-//! (`multiversion`).
+//! Activations with their slopes.
 
+use crate::instructions::kernel;
 use crate::layout::Activation;
-use multiversion::multiversion;
 
 /// e^x to 2 units in the last place, for x in [-87, 88]; beyond, the value there.
 ///
@@ -54,14 +53,15 @@ pub(super) fn tanh(x: f32) -> (f32, f32) {
     (y, 1.0 - y * y)
 }
 
-/// y <- f(y); `slope`, where it is not empty, gets f'(y). (The slope of ReLU needs
-/// no memory: it is the sign of its value.)
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn activate(y: &mut [f32], activation: Activation, slope: &mut [f32]) {
-    match activation {
-        // (`max` would turn NaN into 0.)
-        Activation::Relu => y.iter_mut().for_each(|y| *y = if *y <= 0.0 { 0.0 } else { *y }),
-        Activation::Mish => smooth(y, slope, mish),
+kernel! {
+    /// y <- f(y); `slope`, where it is not empty, gets f'(y). (The slope of ReLU needs
+    /// no memory: it is the sign of its value.)
+    pub(super) fn activate(y: &mut [f32], activation: Activation, slope: &mut [f32]) {
+        match activation {
+            // (`max` would turn NaN into 0.)
+            Activation::Relu => y.iter_mut().for_each(|y| *y = if *y <= 0.0 { 0.0 } else { *y }),
+            Activation::Mish => smooth(y, slope, mish),
+        }
     }
 }
 
@@ -74,21 +74,22 @@ fn smooth(y: &mut [f32], slope: &mut [f32], f: impl Fn(f32) -> (f32, f32)) {
     }
 }
 
-/// The backward pass: d <- d f', from the activation's values (ReLU) or slopes
-/// (others).
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn activate_backward(d: &mut [f32], activated: &[f32], slope: &[f32]) {
-    if slope.is_empty() {
-        for (d, y) in d.iter_mut().zip(activated) {
-            // All ones where y > 0, from the sign of -y's bits as an integer: a
-            // comparison would become a conditional store, which is slow on
-            // some processors. (Values of ReLU are never -0.)
-            let keep = (y.to_bits() as i32).wrapping_neg() >> 31;
-            *d = f32::from_bits(d.to_bits() & keep as u32);
-        }
-    } else {
-        for (d, slope) in d.iter_mut().zip(slope) {
-            *d *= slope;
+kernel! {
+    /// The backward pass: d <- d f', from the activation's values (ReLU) or slopes
+    /// (others).
+    pub(super) fn activate_backward(d: &mut [f32], activated: &[f32], slope: &[f32]) {
+        if slope.is_empty() {
+            for (d, y) in d.iter_mut().zip(activated) {
+                // All ones where y > 0, from the sign of -y's bits as an integer: a
+                // comparison would become a conditional store, which is slow on
+                // some processors. (Values of ReLU are never -0.)
+                let keep = (y.to_bits() as i32).wrapping_neg() >> 31;
+                *d = f32::from_bits(d.to_bits() & keep as u32);
+            }
+        } else {
+            for (d, slope) in d.iter_mut().zip(slope) {
+                *d *= slope;
+            }
         }
     }
 }

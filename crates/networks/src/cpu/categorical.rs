@@ -1,9 +1,9 @@
-//! Loops of categorical values, compiled for AVX2 too and dispatched at run time;
+//! Loops of categorical values;
 //! [`crate::categorical`] says what they compute. A row has one number for each bin.
 
 use super::activation::exp;
 use super::lanes::{LANES, Lane};
-use multiversion::multiversion;
+use crate::instructions::kernel;
 
 /// What the bins are: their values, and the largest of them.
 #[derive(Clone, Copy)]
@@ -55,29 +55,31 @@ fn softmax(p: &mut [f32], logits: &[f32]) -> f32 {
     max + sum.ln()
 }
 
-/// The mean of each row's distribution, from logits (rows, bins).
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(crate) fn means(out: &mut [f32], logits: &[f32], bins: &[f32]) {
-    let mut p = vec![0.0; bins.len()];
-    for (out, logits) in out.iter_mut().zip(logits.chunks_exact(bins.len())) {
-        softmax(&mut p, logits);
-        *out = dot(&p, bins);
+kernel! {
+    /// The mean of each row's distribution, from logits (rows, bins).
+    pub(crate) fn means(out: &mut [f32], logits: &[f32], bins: &[f32]) {
+        let mut p = vec![0.0; bins.len()];
+        for (out, logits) in out.iter_mut().zip(logits.chunks_exact(bins.len())) {
+            softmax(&mut p, logits);
+            *out = dot(&p, bins);
+        }
     }
 }
 
-/// From the gradient at the means to that at the logits: d_k = p_k (z_k - mean) d.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(crate) fn means_backward(out: &mut [f32], logits: &[f32], d_means: &[f32], bins: &[f32]) {
-    let rows = out.chunks_exact_mut(bins.len()).zip(logits.chunks_exact(bins.len()));
-    for ((out, logits), d) in rows.zip(d_means) {
-        if *d == 0.0 {
-            // Of a minimum over an ensemble that is every member but one.
-            out.fill(0.0);
-            continue;
+kernel! {
+    /// From the gradient at the means to that at the logits: d_k = p_k (z_k - mean) d.
+    pub(crate) fn means_backward(out: &mut [f32], logits: &[f32], d_means: &[f32], bins: &[f32]) {
+        let rows = out.chunks_exact_mut(bins.len()).zip(logits.chunks_exact(bins.len()));
+        for ((out, logits), d) in rows.zip(d_means) {
+            if *d == 0.0 {
+                // Of a minimum over an ensemble that is every member but one.
+                out.fill(0.0);
+                continue;
+            }
+            softmax(out, logits);
+            let mean = dot(out, bins);
+            out.iter_mut().zip(bins).for_each(|(p, z)| *p *= (z - mean) * d);
         }
-        softmax(out, logits);
-        let mean = dot(out, bins);
-        out.iter_mut().zip(bins).for_each(|(p, z)| *p *= (z - mean) * d);
     }
 }
 
@@ -96,46 +98,47 @@ pub(crate) struct Rows<'a> {
     pub share: f32,
 }
 
-/// The sum over members and rows of cross-entropies, and that of the means.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(crate) fn cross_entropy(rows: Rows, bins: Bins) -> (f64, f64) {
-    let Rows { logits, next, mut d_logits, reward, discount, bonus, share } = rows;
-    let n = bins.values.len();
-    let (per_unit, highest) = (bins.per_unit(), bins.highest);
-    let [mut p, mut smallest, mut at, mut label] = [(); 4].map(|()| vec![0.0f32; n]);
-    let (mut loss, mut mean_sum) = (0.0, 0.0);
-    for (row, (reward, discount)) in reward.iter().zip(discount).enumerate() {
-        let of_row = row * n..(row + 1) * n;
-        let mut least = f32::INFINITY;
-        for (member, next) in next.iter().enumerate() {
-            softmax(&mut p, &next[of_row.clone()]);
-            let mean = dot(&p, bins.values);
-            if member == 0 || mean < least {
-                least = mean;
-                smallest.copy_from_slice(&p);
+kernel! {
+    /// The sum over members and rows of cross-entropies, and that of the means.
+    pub(crate) fn cross_entropy(rows: Rows, bins: Bins) -> (f64, f64) {
+        let Rows { logits, next, mut d_logits, reward, discount, bonus, share } = rows;
+        let n = bins.values.len();
+        let (per_unit, highest) = (bins.per_unit(), bins.highest);
+        let [mut p, mut smallest, mut at, mut label] = [(); 4].map(|()| vec![0.0f32; n]);
+        let (mut loss, mut mean_sum) = (0.0, 0.0);
+        for (row, (reward, discount)) in reward.iter().zip(discount).enumerate() {
+            let of_row = row * n..(row + 1) * n;
+            let mut least = f32::INFINITY;
+            for (member, next) in next.iter().enumerate() {
+                softmax(&mut p, &next[of_row.clone()]);
+                let mean = dot(&p, bins.values);
+                if member == 0 || mean < least {
+                    least = mean;
+                    smallest.copy_from_slice(&p);
+                }
+            }
+            let bonus = bonus.map_or(0.0, |bonus| bonus[row]);
+            for (at, z) in at.iter_mut().zip(bins.values) {
+                let y = reward + discount * (z + bonus);
+                *at = (y.clamp(-highest, highest) + highest) * per_unit;
+            }
+            label.fill(0.0);
+            for (p, at) in smallest.iter().zip(&at) {
+                // (NaN is bin 0, and the label then.)
+                let below = (*at as usize).min(n - 2);
+                let above = (at - below as f32) * p;
+                label[below] += p - above;
+                label[below + 1] += above;
+            }
+            for (logits, d) in logits.iter().zip(&mut d_logits) {
+                let (logits, d) = (&logits[of_row.clone()], &mut d[of_row.clone()]);
+                let log_sum = softmax(d, logits);
+                mean_sum += f64::from(dot(d, bins.values));
+                // The label's numbers add up to 1.
+                loss += f64::from(log_sum - dot(&label, logits));
+                d.iter_mut().zip(&label).for_each(|(d, label)| *d = (*d - label) * share);
             }
         }
-        let bonus = bonus.map_or(0.0, |bonus| bonus[row]);
-        for (at, z) in at.iter_mut().zip(bins.values) {
-            let y = reward + discount * (z + bonus);
-            *at = (y.clamp(-highest, highest) + highest) * per_unit;
-        }
-        label.fill(0.0);
-        for (p, at) in smallest.iter().zip(&at) {
-            // (NaN is bin 0, and the label then.)
-            let below = (*at as usize).min(n - 2);
-            let above = (at - below as f32) * p;
-            label[below] += p - above;
-            label[below + 1] += above;
-        }
-        for (logits, d) in logits.iter().zip(&mut d_logits) {
-            let (logits, d) = (&logits[of_row.clone()], &mut d[of_row.clone()]);
-            let log_sum = softmax(d, logits);
-            mean_sum += f64::from(dot(d, bins.values));
-            // The label's numbers add up to 1.
-            loss += f64::from(log_sum - dot(&label, logits));
-            d.iter_mut().zip(&label).for_each(|(d, label)| *d = (*d - label) * share);
-        }
+        (loss, mean_sum)
     }
-    (loss, mean_sum)
 }

@@ -1,9 +1,9 @@
-//! Loops of the squashed Gaussian, compiled for AVX2 too and dispatched at run time;
+//! Loops of the squashed Gaussian;
 //! [`crate::squashed_gaussian`] says what they compute. Every slice has a number for each
 //! coordinate of each action.
 
 use super::activation::{exp, tanh};
-use multiversion::multiversion;
+use crate::instructions::kernel;
 use std::f32::consts::LN_2;
 
 /// log(2 pi) / 2.
@@ -25,47 +25,50 @@ fn log_1p(e: f32) -> f32 {
     2.0 * z * p
 }
 
-/// `mean` becomes the action, and `log_std` (clamped to `range`) the coordinate's part
-/// of the log density.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(crate) fn squash(mean: &mut [f32], log_std: &mut [f32], noise: &[f32], range: (f32, f32)) {
-    for ((mean, log_std), noise) in mean.iter_mut().zip(log_std).zip(noise) {
-        let clamped = log_std.clamp(range.0, range.1);
-        let x = *mean + exp(clamped) * noise;
-        *mean = tanh(x).0;
-        // log |d tanh(x) / dx| = 2 (log 2 - |x| - log(1 + exp(-2 |x|))).
-        let log_slope = 2.0 * (LN_2 - x.abs() - log_1p(exp(-2.0 * x.abs())));
-        *log_std = -0.5 * noise * noise - clamped - HALF_LOG_TWO_PI - log_slope;
+kernel! {
+    /// `mean` becomes the action, and `log_std` (clamped to `range`) the coordinate's part
+    /// of the log density.
+    pub(crate) fn squash(mean: &mut [f32], log_std: &mut [f32], noise: &[f32], range: (f32, f32)) {
+        for ((mean, log_std), noise) in mean.iter_mut().zip(log_std).zip(noise) {
+            let clamped = log_std.clamp(range.0, range.1);
+            let x = *mean + exp(clamped) * noise;
+            *mean = tanh(x).0;
+            // log |d tanh(x) / dx| = 2 (log 2 - |x| - log(1 + exp(-2 |x|))).
+            let log_slope = 2.0 * (LN_2 - x.abs() - log_1p(exp(-2.0 * x.abs())));
+            *log_std = -0.5 * noise * noise - clamped - HALF_LOG_TWO_PI - log_slope;
+        }
     }
 }
 
-/// `mean` becomes the action: the same bits as [`squash`]'s, without the density.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(crate) fn squash_action(mean: &mut [f32], log_std: &[f32], noise: &[f32], range: (f32, f32)) {
-    for ((mean, log_std), noise) in mean.iter_mut().zip(log_std).zip(noise) {
-        *mean = tanh(*mean + exp(log_std.clamp(range.0, range.1)) * noise).0;
+kernel! {
+    /// `mean` becomes the action: the same bits as [`squash`]'s, without the density.
+    pub(crate) fn squash_action(mean: &mut [f32], log_std: &[f32], noise: &[f32], range: (f32, f32)) {
+        for ((mean, log_std), noise) in mean.iter_mut().zip(log_std).zip(noise) {
+            *mean = tanh(*mean + exp(log_std.clamp(range.0, range.1)) * noise).0;
+        }
     }
 }
 
-/// The backward pass: gradients at action and log density become those at mean and log
-/// sigma.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(crate) fn squash_backward(
-    d_action: &mut [f32],
-    d_log_prob: &mut [f32],
-    action: &[f32],
-    log_std: &[f32],
-    noise: &[f32],
-    range: (f32, f32),
-) {
-    let gradients = d_action.iter_mut().zip(d_log_prob.iter_mut());
-    for (((d, d_log), action), (log_std, noise)) in
-        gradients.zip(action).zip(log_std.iter().zip(noise))
-    {
-        // The log slope's derivative is -2 tanh(x).
-        let d_x = *d * (1.0 - action * action) + *d_log * 2.0 * action;
-        let inside = if *log_std >= range.0 && *log_std <= range.1 { 1.0 } else { 0.0 };
-        *d = d_x;
-        *d_log = (d_x * exp(*log_std) * noise - *d_log) * inside;
+kernel! {
+    /// The backward pass: gradients at action and log density become those at mean and log
+    /// sigma.
+    pub(crate) fn squash_backward(
+        d_action: &mut [f32],
+        d_log_prob: &mut [f32],
+        action: &[f32],
+        log_std: &[f32],
+        noise: &[f32],
+        range: (f32, f32),
+    ) {
+        let gradients = d_action.iter_mut().zip(d_log_prob.iter_mut());
+        for (((d, d_log), action), (log_std, noise)) in
+            gradients.zip(action).zip(log_std.iter().zip(noise))
+        {
+            // The log slope's derivative is -2 tanh(x).
+            let d_x = *d * (1.0 - action * action) + *d_log * 2.0 * action;
+            let inside = if *log_std >= range.0 && *log_std <= range.1 { 1.0 } else { 0.0 };
+            *d = d_x;
+            *d_log = (d_x * exp(*log_std) * noise - *d_log) * inside;
+        }
     }
 }

@@ -10,6 +10,7 @@
 //! The last panel of a matrix is padded. Padding rows start as zeros, and so do their
 //! gradients; sums over rows either add those zeros or leave them out.
 
+use crate::instructions::Instructions;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -174,7 +175,7 @@ fn transpose(to: Rows<&mut [f32]>, from: Rows<&[f32]>, rows: usize, columns: usi
     assert!(from.first.len() >= (rows - 1) * from.stride + columns);
     assert!(to.first.len() >= (columns - 1) * to.stride + rows);
     #[cfg(target_arch = "x86_64")]
-    if rows == LANES && columns == LANES && is_x86_feature_detected!("avx2") {
+    if rows == LANES && columns == LANES && Instructions::in_use() >= Instructions::Avx2 {
         let from = Rows { first: from.first.as_ptr(), stride: from.stride };
         let to = Rows { first: to.first.as_mut_ptr(), stride: to.stride };
         // SAFETY: the processor has AVX2, and 16 rows of 16 numbers are there.

@@ -16,6 +16,7 @@ mod categorical;
 mod forward;
 mod gaussian;
 mod lanes;
+mod line;
 mod norm;
 mod product;
 mod view;

@@ -3,8 +3,8 @@
 //! Sums over rows are taken lane by lane, and the lanes added up at the end.
 
 use super::lanes::{LANES, Lane, Panels, last_panel};
+use crate::instructions::kernel;
 use crate::norm::{BATCH_EPSILON, LAYER_EPSILON, NormMode};
-use multiversion::multiversion;
 use std::ops::Range;
 
 /// Sums over rows: 16 partial ones for each column.
@@ -31,12 +31,13 @@ pub(super) fn totals(sums: &[Lane]) -> Vec<f32> {
     sums.iter().map(total).collect()
 }
 
-/// Adds the rows of a panel (or other sums) to sums.
-#[multiversion(targets("x86_64+avx2+fma"))]
-pub(super) fn add_rows(sums: &mut [Lane], panel: &[Lane]) {
-    for (sum, x) in sums.iter_mut().zip(panel) {
-        for l in 0..LANES {
-            sum[l] += x[l];
+kernel! {
+    /// Adds the rows of a panel (or other sums) to sums.
+    pub(super) fn add_rows(sums: &mut [Lane], panel: &[Lane]) {
+        for (sum, x) in sums.iter_mut().zip(panel) {
+            for l in 0..LANES {
+                sum[l] += x[l];
+            }
         }
     }
 }
@@ -74,61 +75,63 @@ impl LayerNormView<'_> {
     }
 }
 
-#[multiversion(targets("x86_64+avx2+fma"))]
-fn layer_norm(
-    y: &mut [Lane],
-    weight: &[f32],
-    shift: &[f32],
-    xhat: &mut [Lane],
-    inverse_std: &mut Lane,
-) {
-    let share = 1.0 / weight.len() as f32;
-    let (mut mean, mut variance) = ([0.0; LANES], [0.0; LANES]);
-    for y in y.iter() {
-        for l in 0..LANES {
-            mean[l] += y[l];
+kernel! {
+    fn layer_norm(
+        y: &mut [Lane],
+        weight: &[f32],
+        shift: &[f32],
+        xhat: &mut [Lane],
+        inverse_std: &mut Lane,
+    ) {
+        let share = 1.0 / weight.len() as f32;
+        let (mut mean, mut variance) = ([0.0; LANES], [0.0; LANES]);
+        for y in y.iter() {
+            for l in 0..LANES {
+                mean[l] += y[l];
+            }
         }
-    }
-    mean.iter_mut().for_each(|mean| *mean *= share);
-    for y in y.iter() {
-        for l in 0..LANES {
-            variance[l] += (y[l] - mean[l]) * (y[l] - mean[l]);
+        mean.iter_mut().for_each(|mean| *mean *= share);
+        for y in y.iter() {
+            for l in 0..LANES {
+                variance[l] += (y[l] - mean[l]) * (y[l] - mean[l]);
+            }
         }
-    }
-    for l in 0..LANES {
-        inverse_std[l] = 1.0 / (variance[l] * share + LAYER_EPSILON as f32).sqrt();
-    }
-    for ((y, xhat), (w, b)) in y.iter_mut().zip(xhat).zip(weight.iter().zip(shift)) {
         for l in 0..LANES {
-            xhat[l] = (y[l] - mean[l]) * inverse_std[l];
-            y[l] = xhat[l] * w + b;
+            inverse_std[l] = 1.0 / (variance[l] * share + LAYER_EPSILON as f32).sqrt();
+        }
+        for ((y, xhat), (w, b)) in y.iter_mut().zip(xhat).zip(weight.iter().zip(shift)) {
+            for l in 0..LANES {
+                xhat[l] = (y[l] - mean[l]) * inverse_std[l];
+                y[l] = xhat[l] * w + b;
+            }
         }
     }
 }
 
-#[multiversion(targets("x86_64+avx2+fma"))]
-fn layer_norm_backward(
-    d: &mut [Lane],
-    weight: &[f32],
-    xhat: &[Lane],
-    inverse_std: &Lane,
-    gradients: Gradients,
-) {
-    let share = 1.0 / weight.len() as f32;
-    let (mut mean, mut along) = ([0.0; LANES], [0.0; LANES]);
-    let gradients = gradients.weight.iter_mut().zip(gradients.shift);
-    for (((d, xhat), w), (d_weight, d_shift)) in d.iter_mut().zip(xhat).zip(weight).zip(gradients) {
-        for l in 0..LANES {
-            d_weight[l] += d[l] * xhat[l];
-            d_shift[l] += d[l];
-            d[l] *= w;
-            mean[l] += d[l];
-            along[l] += d[l] * xhat[l];
+kernel! {
+    fn layer_norm_backward(
+        d: &mut [Lane],
+        weight: &[f32],
+        xhat: &[Lane],
+        inverse_std: &Lane,
+        gradients: Gradients,
+    ) {
+        let share = 1.0 / weight.len() as f32;
+        let (mut mean, mut along) = ([0.0; LANES], [0.0; LANES]);
+        let gradients = gradients.weight.iter_mut().zip(gradients.shift);
+        for (((d, xhat), w), (d_weight, d_shift)) in d.iter_mut().zip(xhat).zip(weight).zip(gradients) {
+            for l in 0..LANES {
+                d_weight[l] += d[l] * xhat[l];
+                d_shift[l] += d[l];
+                d[l] *= w;
+                mean[l] += d[l];
+                along[l] += d[l] * xhat[l];
+            }
         }
-    }
-    for (d, xhat) in d.iter_mut().zip(xhat) {
-        for l in 0..LANES {
-            d[l] = (d[l] - mean[l] * share - xhat[l] * (along[l] * share)) * inverse_std[l];
+        for (d, xhat) in d.iter_mut().zip(xhat) {
+            for l in 0..LANES {
+                d[l] = (d[l] - mean[l] * share - xhat[l] * (along[l] * share)) * inverse_std[l];
+            }
         }
     }
 }
@@ -277,7 +280,7 @@ impl BatchNormView<'_> {
         }
         let (scale, x_is_relu) = (self.scale(moments), x.is_relu);
         for (d, x) in d.chunks_exact_mut(width).zip(x_panels()) {
-            affine_backward(d, x, &moments.mean, [&sums, &products], &scale, x_is_relu);
+            affine_backward(d, x, &moments.mean, &sums, &products, &scale, x_is_relu);
         }
         if let Some(last) = d.chunks_exact_mut(width).last() {
             let used = last_panel(rows);
@@ -290,82 +293,87 @@ impl BatchNormView<'_> {
 /// stay in the first-level cache.
 const COLUMNS: usize = 64;
 
-/// Mean and (biased) variance of each column.
-#[multiversion(targets("x86_64+avx2+fma"))]
-fn column_moments(x: &[Lane], width: usize, rows: usize) -> (Vec<f32>, Vec<f32>) {
-    let used = last_panel(rows);
-    let panels = x.len() / width;
-    let share = 1.0 / rows as f32;
-    let (mut means, mut variances) = (Vec::with_capacity(width), Vec::with_capacity(width));
-    for first in (0..width).step_by(COLUMNS) {
-        let count = COLUMNS.min(width - first);
-        let (mut mean, mut variance) = ([0.0; COLUMNS], [0.0; COLUMNS]);
-        for squared in [false, true] {
-            let mut sums = [[0.0; LANES]; COLUMNS];
-            for (panel, x) in x.chunks_exact(width).enumerate() {
-                let weights = if panel + 1 == panels { used } else { [1.0; LANES] };
-                for ((sum, x), mean) in sums.iter_mut().zip(&x[first..first + count]).zip(&mean) {
-                    for l in 0..LANES {
-                        let distance = x[l] - mean;
-                        let part = if squared { distance * distance } else { distance };
-                        sum[l] += part * weights[l];
+kernel! {
+    /// Mean and (biased) variance of each column.
+    fn column_moments(x: &[Lane], width: usize, rows: usize) -> (Vec<f32>, Vec<f32>) {
+        let used = last_panel(rows);
+        let panels = x.len() / width;
+        let share = 1.0 / rows as f32;
+        let (mut means, mut variances) = (Vec::with_capacity(width), Vec::with_capacity(width));
+        for first in (0..width).step_by(COLUMNS) {
+            let count = COLUMNS.min(width - first);
+            let (mut mean, mut variance) = ([0.0; COLUMNS], [0.0; COLUMNS]);
+            for squared in [false, true] {
+                let mut sums = [[0.0; LANES]; COLUMNS];
+                for (panel, x) in x.chunks_exact(width).enumerate() {
+                    let weights = if panel + 1 == panels { used } else { [1.0; LANES] };
+                    for ((sum, x), mean) in sums.iter_mut().zip(&x[first..first + count]).zip(&mean) {
+                        for l in 0..LANES {
+                            let distance = x[l] - mean;
+                            let part = if squared { distance * distance } else { distance };
+                            sum[l] += part * weights[l];
+                        }
                     }
                 }
+                let to = if squared { &mut variance } else { &mut mean };
+                for (to, total) in to.iter_mut().zip(totals(&sums[..count])) {
+                    *to = total * share;
+                }
             }
-            let to = if squared { &mut variance } else { &mut mean };
-            for (to, total) in to.iter_mut().zip(totals(&sums[..count])) {
-                *to = total * share;
+            means.extend_from_slice(&mean[..count]);
+            variances.extend_from_slice(&variance[..count]);
+        }
+        (means, variances)
+    }
+}
+
+kernel! {
+    /// y = (x - mean) scale + shift, column by column; with `relu`, the ReLU of that.
+    fn affine(y: &mut [Lane], x: &[Lane], mean: &[f32], scale: &[f32], shift: &[f32], relu: bool) {
+        let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
+        let constants = mean.iter().zip(scale).zip(shift);
+        for ((y, x), ((mean, scale), shift)) in y.iter_mut().zip(x).zip(constants) {
+            for l in 0..LANES {
+                let value = (x[l] - mean) * scale + shift;
+                // (`max` would turn NaN into the floor.)
+                y[l] = if value <= floor { floor } else { value };
             }
         }
-        means.extend_from_slice(&mean[..count]);
-        variances.extend_from_slice(&variance[..count]);
     }
-    (means, variances)
 }
 
-/// y = (x - mean) scale + shift, column by column; with `relu`, the ReLU of that.
-#[multiversion(targets("x86_64+avx2+fma"))]
-fn affine(y: &mut [Lane], x: &[Lane], mean: &[f32], scale: &[f32], shift: &[f32], relu: bool) {
-    let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-    let constants = mean.iter().zip(scale).zip(shift);
-    for ((y, x), ((mean, scale), shift)) in y.iter_mut().zip(x).zip(constants) {
-        for l in 0..LANES {
-            let value = (x[l] - mean) * scale + shift;
-            // (`max` would turn NaN into the floor.)
-            y[l] = if value <= floor { floor } else { value };
+kernel! {
+    /// Column sums of d and of d (x - mean), added to the given ones.
+    fn column_products(d: &[Lane], x: &[Lane], mean: &[f32], sums: &mut [Lane], products: &mut [Lane]) {
+        let sums = sums.iter_mut().zip(products);
+        for (((d, x), mean), (sum, product)) in d.iter().zip(x).zip(mean).zip(sums) {
+            for l in 0..LANES {
+                sum[l] += d[l];
+                product[l] += d[l] * (x[l] - mean);
+            }
         }
     }
 }
 
-/// Column sums of d and of d (x - mean), added to the given ones.
-#[multiversion(targets("x86_64+avx2+fma"))]
-fn column_products(d: &[Lane], x: &[Lane], mean: &[f32], sums: &mut [Lane], products: &mut [Lane]) {
-    let sums = sums.iter_mut().zip(products);
-    for (((d, x), mean), (sum, product)) in d.iter().zip(x).zip(mean).zip(sums) {
-        for l in 0..LANES {
-            sum[l] += d[l];
-            product[l] += d[l] * (x[l] - mean);
-        }
-    }
-}
-
-/// d <- (d - a - (x - mean) b) scale, column by column; where x is the output of a
-/// ReLU, 0 for those that are not above 0.
-#[multiversion(targets("x86_64+avx2+fma"))]
-fn affine_backward(
-    d: &mut [Lane],
-    x: &[Lane],
-    mean: &[f32],
-    [a, b]: [&[f32]; 2],
-    scale: &[f32],
-    x_is_relu: bool,
-) {
-    let closed = if x_is_relu { 0.0 } else { f32::NEG_INFINITY };
-    let constants = mean.iter().zip(a).zip(b).zip(scale);
-    for ((d, x), (((mean, a), b), scale)) in d.iter_mut().zip(x).zip(constants) {
-        for l in 0..LANES {
-            let at_x = (d[l] - a - (x[l] - mean) * b) * scale;
-            d[l] = if x[l] > closed { at_x } else { 0.0 };
+kernel! {
+    /// d <- (d - a - (x - mean) b) scale, column by column; where x is the output of a
+    /// ReLU, 0 for those that are not above 0.
+    fn affine_backward(
+        d: &mut [Lane],
+        x: &[Lane],
+        mean: &[f32],
+        a: &[f32],
+        b: &[f32],
+        scale: &[f32],
+        x_is_relu: bool,
+    ) {
+        let closed = if x_is_relu { 0.0 } else { f32::NEG_INFINITY };
+        let constants = mean.iter().zip(a).zip(b).zip(scale);
+        for ((d, x), (((mean, a), b), scale)) in d.iter_mut().zip(x).zip(constants) {
+            for l in 0..LANES {
+                let at_x = (d[l] - a - (x[l] - mean) * b) * scale;
+                d[l] = if x[l] > closed { at_x } else { 0.0 };
+            }
         }
     }
 }

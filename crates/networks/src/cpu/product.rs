@@ -8,6 +8,10 @@
 #![expect(unsafe_code, reason = "intrinsics on pointers: the products' inner loops")]
 
 use super::lanes::{LANES, Lane, Panels, transpose_panel};
+use super::line::Line;
+#[cfg(target_arch = "x86_64")]
+use super::line::x86;
+use crate::instructions::Instructions;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Multiplications in the matrix products of all passes, for [`multiplications`].
@@ -26,14 +30,19 @@ pub fn multiplications() -> u64 {
     MULTIPLICATIONS.load(Ordering::Relaxed)
 }
 
-/// Rows of a tile: with two registers each, as many as leave some for factors.
-const TILE_ROWS: usize = 6;
+/// Rows of the largest tile.
+const MOST_ROWS: usize = 14;
 
-/// One tile: out(r, :) = start(r) + sum over k of left(r, k) right(k, :).
+/// Right factors of the largest tile.
+const MOST_PANELS: usize = 2;
+
+/// One tile: out(r, :) = start(r) + sum over k of left(r, k) right(k, :), for one or
+/// several right factors.
 ///
 /// k goes through `blocks` of `inner` numbers each; row r of the left factor begins
 /// at `r * left_row`, its block b at `b * left_block`. Lines of the right factor
-/// follow each other, lines of the result are `out_row` numbers apart.
+/// follow each other, lines of the result are `out_row` numbers apart. The next right
+/// factor is `right_next` lines on, and its result `out_next` numbers.
 #[derive(Clone, Copy)]
 struct Tile {
     left: *const f32,
@@ -42,8 +51,10 @@ struct Tile {
     blocks: usize,
     inner: usize,
     right: *const Lane,
+    right_next: usize,
     out: *mut f32,
     out_row: usize,
+    out_next: usize,
     start: Start,
     finish: Finish,
 }
@@ -70,119 +81,162 @@ enum Finish {
     Times(*const f32),
 }
 
-/// Computes a tile of some number of rows.
+/// Computes a tile of some number of rows and right factors.
 ///
 /// Safety: everything that sizes and strides reach is allocated, and nobody else uses
 /// what is written.
 type Run = unsafe fn(Tile);
 
-/// For each number of rows up to [`TILE_ROWS`], the tile of this processor.
-fn tiles() -> [Run; TILE_ROWS] {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        return [avx2::<1>, avx2::<2>, avx2::<3>, avx2::<4>, avx2::<5>, avx2::<6>];
+/// The tiles of a form: for each number of right factors, and each number of rows. The
+/// largest has as many sums as leave some registers for factors.
+struct Tiles(&'static [&'static [Run]]);
+
+impl Tiles {
+    fn in_use() -> Self {
+        Self::of(Instructions::in_use())
     }
-    [any::<1>, any::<2>, any::<3>, any::<4>, any::<5>, any::<6>]
+
+    fn of(form: Instructions) -> Self {
+        macro_rules! tiles {
+            ($form:ident, $panels:literal: $($rows:literal)*) => { &[$($form::<$rows, $panels>),*] };
+        }
+        Self(match form {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512 => &[
+                tiles!(avx512, 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+                tiles!(avx512, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            ],
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => &[tiles!(avx2, 1: 1 2 3 4 5 6)],
+            _ => &[tiles!(portable, 1: 1 2 3 4 5 6)],
+        })
+    }
+
+    /// The largest number of right factors.
+    fn panels(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Some rows cut into tiles: the first row and the number of rows of each, as equal
+    /// as can be.
+    fn cut(&self, rows: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let count = rows.div_ceil(self.0[0].len());
+        let first = move |tile: usize| tile * rows / count;
+        (0..count).map(move |tile| (first(tile), first(tile + 1) - first(tile)))
+    }
+
+    /// # Safety
+    /// As [`Run`] says, for this number of rows and right factors.
+    unsafe fn run(&self, rows: usize, panels: usize, tile: Tile) {
+        // SAFETY: the caller's.
+        unsafe { self.0[panels - 1][rows - 1](tile) }
+    }
+}
+
+/// # Safety
+/// As [`Run`] says, and the processor has AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn avx512<const R: usize, const P: usize>(tile: Tile) {
+    // SAFETY: the caller's.
+    unsafe { compute::<x86::Avx512, R, P>(tile) }
 }
 
 /// # Safety
 /// As [`Run`] says, and the processor has AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<const R: usize>(tile: Tile) {
-    use std::arch::x86_64::{
-        __m256, _CMP_GT_OQ, _mm256_and_ps, _mm256_broadcast_ss, _mm256_cmp_ps, _mm256_fmadd_ps,
-        _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_setzero_ps,
-        _mm256_storeu_ps,
-    };
-    const HALF: usize = LANES / 2;
-    let zero = _mm256_setzero_ps();
+unsafe fn avx2<const R: usize, const P: usize>(tile: Tile) {
+    // SAFETY: the caller's.
+    unsafe { compute::<x86::Avx2, R, P>(tile) }
+}
+
+/// # Safety
+/// As [`Run`] says.
+unsafe fn portable<const R: usize, const P: usize>(tile: Tile) {
+    // SAFETY: the caller's.
+    unsafe { compute::<Lane, R, P>(tile) }
+}
+
+/// A tile of R rows and P right factors. (No closures: they would not be compiled for
+/// the form's instructions.)
+///
+/// # Safety
+/// As [`Run`] says, and the processor has the instructions of `L`.
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "no closures")]
+unsafe fn compute<L: Line, const R: usize, const P: usize>(tile: Tile) {
     // SAFETY: the caller's.
     unsafe {
-        let mut sums: [[__m256; 2]; R] = std::array::from_fn(|r| match tile.start {
-            Start::At(number) => [_mm256_set1_ps(number); 2],
-            Start::Each(numbers) => [_mm256_broadcast_ss(&*numbers.add(r)); 2],
-            Start::There => {
-                let out = tile.out.add(r * tile.out_row);
-                [_mm256_loadu_ps(out), _mm256_loadu_ps(out.add(HALF))]
+        let mut sums = [[L::splat(0.0); P]; R];
+        for r in 0..R {
+            for p in 0..P {
+                sums[r][p] = match tile.start {
+                    Start::At(number) => L::splat(number),
+                    Start::Each(numbers) => L::splat(*numbers.add(r)),
+                    Start::There => L::load(tile.out.add(r * tile.out_row + p * tile.out_next)),
+                };
             }
-        });
+        }
+        let next = tile.right_next * LANES;
         let mut right = tile.right.cast::<f32>();
         for block in 0..tile.blocks {
             let mut left = tile.left.add(block * tile.left_block);
-            let mut step = |left: *const f32, right: *const f32| {
-                let line = [_mm256_loadu_ps(right), _mm256_loadu_ps(right.add(HALF))];
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let factor = _mm256_broadcast_ss(&*left.add(r * tile.left_row));
-                    sums[0] = _mm256_fmadd_ps(factor, line[0], sums[0]);
-                    sums[1] = _mm256_fmadd_ps(factor, line[1], sums[1]);
-                }
-            };
             // Unrolled by four: with a busy hyper-thread on the same core, the loop's
             // own instructions cost time.
             for _ in 0..tile.inner / 4 {
-                (0..4).for_each(|k| step(left.add(k), right.add(k * LANES)));
+                step(&mut sums, left, tile.left_row, right, next);
+                step(&mut sums, left.add(1), tile.left_row, right.add(LANES), next);
+                step(&mut sums, left.add(2), tile.left_row, right.add(2 * LANES), next);
+                step(&mut sums, left.add(3), tile.left_row, right.add(3 * LANES), next);
                 left = left.add(4);
                 right = right.add(4 * LANES);
             }
-            (0..tile.inner % 4).for_each(|k| step(left.add(k), right.add(k * LANES)));
-            right = right.add(tile.inner % 4 * LANES);
+            for _ in 0..tile.inner % 4 {
+                step(&mut sums, left, tile.left_row, right, next);
+                left = left.add(1);
+                right = right.add(LANES);
+            }
         }
-        for (r, sums) in sums.iter().enumerate() {
-            for (half, sum) in sums.iter().enumerate() {
-                let at = r * tile.out_row + half * HALF;
+        for r in 0..R {
+            for p in 0..P {
+                let (sum, at) = (sums[r][p], r * tile.out_row + p * tile.out_next);
                 let result = match tile.finish {
-                    Finish::Plain => *sum,
-                    // In this order NaN stays NaN.
-                    Finish::Relu => _mm256_max_ps(zero, *sum),
-                    Finish::Gate(by) => {
-                        let open = _mm256_cmp_ps::<_CMP_GT_OQ>(_mm256_loadu_ps(by.add(at)), zero);
-                        _mm256_and_ps(*sum, open)
-                    }
-                    Finish::Times(by) => _mm256_mul_ps(*sum, _mm256_loadu_ps(by.add(at))),
+                    Finish::Plain => sum,
+                    Finish::Relu => sum.relu(),
+                    Finish::Gate(by) => sum.gate(L::load(by.add(at))),
+                    Finish::Times(by) => sum.times(L::load(by.add(at))),
                 };
-                _mm256_storeu_ps(tile.out.add(at), result);
+                result.store(tile.out.add(at));
             }
         }
     }
 }
 
-/// The same on any processor.
+/// Adds the products of one column of the left factor with one line of each right one.
 ///
 /// # Safety
-/// As [`Run`] says.
-unsafe fn any<const R: usize>(tile: Tile) {
+/// As [`compute`] says.
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "no closures")]
+unsafe fn step<L: Line, const R: usize, const P: usize>(
+    sums: &mut [[L; P]; R],
+    left: *const f32,
+    left_row: usize,
+    right: *const f32,
+    next: usize,
+) {
     // SAFETY: the caller's.
     unsafe {
-        let out = |r: usize| tile.out.add(r * tile.out_row).cast::<Lane>();
-        let mut sums: [Lane; R] = std::array::from_fn(|r| match tile.start {
-            Start::At(number) => [number; LANES],
-            Start::Each(numbers) => [*numbers.add(r); LANES],
-            Start::There => out(r).read_unaligned(),
-        });
-        for k in 0..tile.blocks * tile.inner {
-            let line = &*tile.right.add(k);
-            let left = tile.left.add(k / tile.inner * tile.left_block + k % tile.inner);
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let factor = *left.add(r * tile.left_row);
-                sums.iter_mut().zip(line).for_each(|(sum, x)| *sum += factor * x);
-            }
+        let mut lines = [L::splat(0.0); P];
+        for p in 0..P {
+            lines[p] = L::load(right.add(p * next));
         }
-        for (r, sums) in sums.iter().enumerate() {
-            let mut sums = *sums;
-            match tile.finish {
-                Finish::Plain => {}
-                Finish::Relu => sums.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y }),
-                Finish::Gate(by) => {
-                    let by = by.add(r * tile.out_row).cast::<Lane>().read_unaligned();
-                    sums.iter_mut().zip(by).for_each(|(d, y)| *d = if y > 0.0 { *d } else { 0.0 });
-                }
-                Finish::Times(by) => {
-                    let by = by.add(r * tile.out_row).cast::<Lane>().read_unaligned();
-                    sums.iter_mut().zip(by).for_each(|(d, slope)| *d *= slope);
-                }
+        for r in 0..R {
+            let factor = L::splat(*left.add(r * left_row));
+            for p in 0..P {
+                sums[r][p] = sums[r][p].add_product(factor, lines[p]);
             }
-            out(r).write_unaligned(sums);
         }
     }
 }
@@ -217,15 +271,14 @@ pub(super) fn linear(
     if let Then::ReluBackward(by) | Then::Times(by) = then {
         assert!(by.rows == y.rows && by.width == y_width);
     }
-    let tiles = tiles();
-    for (panel, x) in x.iter().enumerate() {
-        let y = &mut y.lanes_mut()[panel * y_width..][..y_width];
-        for first in (0..outputs).step_by(TILE_ROWS) {
-            let rows = TILE_ROWS.min(outputs - first);
-            let out = &mut y[at + first..][..rows];
-            let same_place = |by: &Panels| -> *const f32 {
-                by.lanes()[panel * y_width + at + first..][..rows].as_ptr().cast()
-            };
+    let (tiles, count) = (Tiles::in_use(), x.rows.div_ceil(LANES));
+    for panel in (0..count).step_by(tiles.panels()) {
+        let panels = tiles.panels().min(count - panel);
+        let x = &x.lanes()[panel * inputs..][..panels * inputs];
+        for (first, rows) in tiles.cut(outputs) {
+            let (begin, reach) = (panel * y_width + at + first, (panels - 1) * y_width + rows);
+            let same_place =
+                |by: &Panels| -> *const f32 { by.lanes()[begin..][..reach].as_ptr().cast() };
             let tile = Tile {
                 left: weight[first * inputs..][..rows * inputs].as_ptr(),
                 left_row: inputs,
@@ -233,8 +286,10 @@ pub(super) fn linear(
                 blocks: 1,
                 inner: inputs,
                 right: x.as_ptr(),
-                out: out.as_mut_ptr().cast(),
+                right_next: inputs,
+                out: y.lanes_mut()[begin..][..reach].as_mut_ptr().cast(),
                 out_row: LANES,
+                out_next: y_width * LANES,
                 start: bias.map_or(Start::At(0.0), |b| Start::Each(b[first..][..rows].as_ptr())),
                 finish: match then {
                     Then::Nothing => Finish::Plain,
@@ -243,9 +298,9 @@ pub(super) fn linear(
                     Then::Times(by) => Finish::Times(same_place(by)),
                 },
             };
-            // SAFETY: `rows` rows of the weight, one panel of x, and `rows` lanes of
-            // y (and of what gates it) are what the tile reads and writes.
-            unsafe { tiles[rows - 1](tile) };
+            // SAFETY: `rows` rows of the weight, some panels of x, and `rows` lanes of as
+            // many panels of y (and of what gates it) are what the tile reads and writes.
+            unsafe { tiles.run(rows, panels, tile) };
         }
     }
 }
@@ -260,30 +315,35 @@ pub(super) fn weight_gradient(out: &mut [f32], first: usize, d_y: &Panels, x: &P
     let (inputs, outputs) = (x.width, d_y.width);
     let rows = out.len() / inputs;
     assert!(out.len() == rows * inputs && first + rows <= outputs && x.rows == d_y.rows);
-    let mut transposed = [[0.0; LANES]; TRANSPOSED * LANES];
-    let mut edge = [[0.0; LANES]; TILE_ROWS];
+    let mut transposed = [[0.0; LANES]; MOST_PANELS * TRANSPOSED * LANES];
+    let mut edge = [[0.0; LANES]; MOST_ROWS];
     let parts = x.lanes().chunks(TRANSPOSED * inputs).zip(d_y.lanes().chunks(TRANSPOSED * outputs));
-    let tiles = tiles();
+    let tiles = Tiles::in_use();
     for (part, (x, d_y)) in parts.enumerate() {
         let start = if add || part > 0 { Start::There } else { Start::At(0.0) };
         let panels = x.len() / inputs;
-        for column in (0..inputs).step_by(LANES) {
-            let count = LANES.min(inputs - column);
-            for (to, x) in transposed.chunks_exact_mut(LANES).zip(x.chunks_exact(inputs)) {
-                transpose_panel(to, &x[column..column + count]);
+        let mut column = 0;
+        while column < inputs {
+            // One or several squares of 16 columns, or less than one.
+            let squares = ((inputs - column) / LANES).clamp(1, tiles.panels());
+            let count = (squares * LANES).min(inputs - column);
+            let columns = (column..column + count).step_by(LANES);
+            for (first, to) in columns.zip(transposed.chunks_exact_mut(panels * LANES)) {
+                let last = inputs.min(first + LANES);
+                for (to, x) in to.chunks_exact_mut(LANES).zip(x.chunks_exact(inputs)) {
+                    transpose_panel(to, &x[first..last]);
+                }
             }
-            for row in (0..rows).step_by(TILE_ROWS) {
-                let rows = TILE_ROWS.min(rows - row);
+            for (row, rows) in tiles.cut(rows) {
                 let inside = &mut out[row * inputs + column..][..(rows - 1) * inputs + count];
                 // Where fewer than 16 columns are left, the tile is written elsewhere.
-                let (to, out_row) = match count {
-                    LANES => (inside.as_mut_ptr(), inputs),
-                    _ => {
-                        for (to, from) in edge.iter_mut().zip(inside.chunks(inputs)) {
-                            to[..count].copy_from_slice(&from[..count]);
-                        }
-                        (edge.as_mut_ptr().cast(), LANES)
+                let (to, out_row) = if count < LANES {
+                    for (to, from) in edge.iter_mut().zip(inside.chunks(inputs)) {
+                        to[..count].copy_from_slice(&from[..count]);
                     }
+                    (edge.as_mut_ptr().cast(), LANES)
+                } else {
+                    (inside.as_mut_ptr(), inputs)
                 };
                 let tile = Tile {
                     left: d_y[first + row..].as_ptr().cast(),
@@ -292,20 +352,23 @@ pub(super) fn weight_gradient(out: &mut [f32], first: usize, d_y: &Panels, x: &P
                     blocks: panels,
                     inner: LANES,
                     right: transposed.as_ptr(),
+                    right_next: panels * LANES,
                     out: to,
                     out_row,
+                    out_next: LANES,
                     start,
                     finish: Finish::Plain,
                 };
                 // SAFETY: of each panel of d_y the tile reads `rows` of its `outputs`
-                // lanes; it writes 16 columns that are in `out`, or `edge`.
-                unsafe { tiles[rows - 1](tile) };
+                // lanes; it writes whole squares that are in `out`, or `edge`.
+                unsafe { tiles.run(rows, squares, tile) };
                 if count < LANES {
                     for (to, from) in inside.chunks_mut(inputs).zip(&edge) {
                         to[..count].copy_from_slice(&from[..count]);
                     }
                 }
             }
+            column += count;
         }
     }
 }
@@ -321,7 +384,7 @@ pub(super) fn linear_row(y: &mut [f32], weight: &[f32], bias: Option<&[f32]>, x:
     }
     let mut done = 0;
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+    if Instructions::in_use() >= Instructions::Avx2 {
         for (y, weight) in y.chunks_exact_mut(8).zip(weight.chunks_exact(8 * inputs)) {
             // SAFETY: the processor has AVX2 and FMA.
             unsafe { add_eight_dots(y, weight, x) };
@@ -465,32 +528,75 @@ mod tests {
     }
 
     #[test]
-    fn tiles_of_this_processor_are_those_of_any() {
-        let (left, right) = (numbers(6 * 40, 7), panels(&numbers(16 * 40, 11), 40));
-        let (each, gate) = (numbers(6, 5), numbers(6 * LANES, 3));
-        let by = gate.as_ptr();
-        let finishes = [Finish::Plain, Finish::Relu, Finish::Gate(by), Finish::Times(by)];
-        for start in [Start::There, Start::At(1.0), Start::Each(each.as_ptr())] {
-            for finish in finishes {
-                let run = |by: Run| {
-                    let mut out = [[2.0f32; LANES]; TILE_ROWS];
-                    let tile = Tile {
-                        left: left.as_ptr(),
-                        left_row: 10,
-                        left_block: 60,
-                        blocks: 4,
-                        inner: 10,
-                        right: right.lanes().as_ptr(),
-                        out: out.as_mut_ptr().cast(),
-                        out_row: LANES,
-                        start,
-                        finish,
-                    };
-                    // SAFETY: 6 rows of 4 blocks of 10 numbers, 40 lanes, 6 lanes.
-                    unsafe { by(tile) };
-                    out.concat()
+    fn tiles_of_every_form_and_size_follow_the_definition() {
+        const LINE: usize = LANES + 2; // numbers between lines must stay as they are
+        let each = numbers(MOST_ROWS, 5);
+        let by = numbers(MOST_PANELS * MOST_ROWS * LINE, 3);
+        let finishes = [0, 1, 2, 3].map(|finish| match finish {
+            0 => Finish::Plain,
+            1 => Finish::Relu,
+            2 => Finish::Gate(by.as_ptr()),
+            _ => Finish::Times(by.as_ptr()),
+        });
+        let starts = [Start::There, Start::At(1.0), Start::Each(each.as_ptr())];
+        let sizes = |form| {
+            let Tiles(sizes) = Tiles::of(form);
+            let panels = 1..=sizes.len();
+            panels.flat_map(move |panels| (1..=sizes[0].len()).map(move |rows| (panels, rows)))
+        };
+        for (form, (panels, rows)) in
+            Instructions::available().flat_map(|form| sizes(form).map(move |size| (form, size)))
+        {
+            let (left, right) = (numbers(rows * 40, 7), numbers(panels * 40 * LANES, 11));
+            for (start, finish) in starts.iter().flat_map(|s| finishes.iter().map(move |f| (s, f)))
+            {
+                let mut out = vec![2.0; panels * rows * LINE];
+                let tile = Tile {
+                    left: left.as_ptr(),
+                    left_row: 10,
+                    left_block: rows * 10,
+                    blocks: 4,
+                    inner: 10,
+                    right: right.as_chunks().0.as_ptr(),
+                    right_next: 40,
+                    out: out.as_mut_ptr(),
+                    out_row: LINE,
+                    out_next: rows * LINE,
+                    start: *start,
+                    finish: *finish,
                 };
-                close(&run(tiles()[5]), &run(any::<6>), "tile");
+                // SAFETY: rows of 4 blocks of 10 numbers, 40 lines for each right factor,
+                // and lines of 16 numbers 18 apart.
+                unsafe { Tiles::of(form).run(rows, panels, tile) };
+                let exact = (0..out.len()).map(|at| {
+                    let (p, r, l) = (at / LINE / rows, at / LINE % rows, at % LINE);
+                    if l >= LANES {
+                        return 2.0;
+                    }
+                    let product = |k: usize| {
+                        left[k / 10 * rows * 10 + r * 10 + k % 10] * right[(p * 40 + k) * LANES + l]
+                    };
+                    let sum = (0..40).map(product).sum::<f32>()
+                        + match start {
+                            Start::There => 2.0,
+                            Start::At(number) => *number,
+                            Start::Each(_) => each[r],
+                        };
+                    match finish {
+                        Finish::Plain => sum,
+                        Finish::Relu => sum.max(0.0),
+                        Finish::Gate(_) => {
+                            if by[at] > 0.0 {
+                                sum
+                            } else {
+                                0.0
+                            }
+                        }
+                        Finish::Times(_) => sum * by[at],
+                    }
+                });
+                let case = format!("{form}: {rows} rows, {panels} right factors");
+                close(&out, &exact.collect::<Vec<f32>>(), &case);
             }
         }
     }

@@ -1,6 +1,8 @@
 //! The device of the networks, and settings of the process: threads and memory.
 
 use crate::base::failure::{Failure, Outcome};
+use networks::Instructions;
+use std::ffi::OsStr;
 use tch::{Cuda, Device};
 
 /// Reads `--device`; whether this machine has it is not checked.
@@ -91,4 +93,15 @@ pub fn loaded_libraries() -> Vec<String> {
     paths.sort();
     paths.dedup();
     paths
+}
+
+/// Makes the CPU kernels use the instructions that `SMFP_INSTRUCTIONS` names, if it is set;
+/// else the fastest that the processor has.
+///
+/// # Errors
+/// An unknown name, or instructions that the processor lacks.
+pub fn choose_instructions(name: Option<&OsStr>) -> Outcome<()> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(()) };
+    let chosen = name.to_string_lossy().parse().and_then(Instructions::set);
+    chosen.map_err(|error| Failure::Usage(format!("SMFP_INSTRUCTIONS: {error}")))
 }

@@ -4,6 +4,7 @@ use crate::base::console;
 use crate::base::device::linked_with_cuda;
 use crate::base::failure::{Failure, Outcome};
 use crate::base::versions::{check_libraries, libtorch_version, models_hash, path_of, processor};
+use networks::Instructions;
 
 /// The command: prints a line for each thing that was checked.
 ///
@@ -19,6 +20,9 @@ pub fn doctor() -> Outcome<()> {
     };
     let cores = std::thread::available_parallelism().map_or(0, |n| n.get());
     line("processor", Ok(format!("{}, {cores} threads", processor())))?;
+    let has: Vec<String> = Instructions::available().map(|form| form.to_string()).collect();
+    let used = Instructions::in_use();
+    line("instructions", Ok(format!("{used} (the processor has {})", has.join(", "))))?;
     line("program", Ok(format!("{} (commit {})", env!("CARGO_PKG_VERSION"), env!("SMFP_COMMIT"))))?;
     line("mujoco", Ok(format!("{} from {}", envs::mujoco_version(), path_of("libmujoco.so"))))?;
     line("libtorch", Ok(format!("{} from {}", libtorch_version(), path_of("libtorch_cpu.so"))))?;

@@ -19,8 +19,8 @@ mod trace;
 mod train;
 mod watch;
 
-use crate::base::console;
 use crate::base::failure::{Failure, Outcome};
+use crate::base::{console, device};
 use clap::Parser;
 use cli::{BenchCommand, Cli, Command};
 use std::panic::{self, AssertUnwindSafe};
@@ -70,6 +70,7 @@ fn run() -> Outcome<()> {
         Err(error) if error.use_stderr() => return Err(Failure::Usage(usage_line(&error))),
         Err(help_or_version) => return help_or_version.print().map_err(console::unwritable),
     };
+    device::choose_instructions(std::env::var_os("SMFP_INSTRUCTIONS").as_deref())?;
     match (cli.command, cli.train) {
         (Some(Command::Train(args)), _) | (None, Some(args)) => train::train(&args),
         (Some(Command::Eval(args)), _) => eval::eval(&args),

@@ -30,6 +30,7 @@ use crate::base::stop::Stop;
 use crate::base::{device, versions};
 use agent::{Agent, AgentConfig, stream};
 use envs::{Env, Spec};
+use networks::Instructions;
 use std::path::Path;
 use tch::Device;
 use toml_edit::{DocumentMut, InlineTable, Item, Table, value};
@@ -152,7 +153,7 @@ fn remark_on(env: &str, model: &Path) -> Outcome<()> {
 fn resumed(step: u64, record: &DocumentMut) -> InlineTable {
     let mut table = InlineTable::new();
     table.insert("step", (step as i64).into());
-    for key in ["command", "commit", "threads", "processor"] {
+    for key in ["command", "commit", "threads", "processor", "instructions"] {
         if let Some(value) = record["run"][key].as_value() {
             table.insert(key, value.clone());
         }
@@ -170,6 +171,7 @@ fn record(spec: &RunSpec, threads: usize, device: Device) -> Outcome<DocumentMut
     run["command"] = value(command.join(" "));
     run["commit"] = value(env!("SMFP_COMMIT"));
     run["processor"] = value(versions::processor());
+    run["instructions"] = value(Instructions::in_use().to_string());
     run["gpu"] = value(if matches!(device, Device::Cpu) { "none" } else { &spec.device });
     let mut versions = Table::new();
     for (name, version) in versions::versions() {

@@ -41,7 +41,7 @@ pub const SMALL: [&str; 14] = [
 
 pub fn runner() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
-    command.env_remove("SMFP_MODELS").stdin(Stdio::null());
+    command.env_remove("SMFP_MODELS").env_remove("SMFP_INSTRUCTIONS").stdin(Stdio::null());
     command
 }
 

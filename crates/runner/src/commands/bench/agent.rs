@@ -8,7 +8,7 @@ use crate::train::registry::ALGORITHMS;
 use crate::train::settings::{self, Settings, Sources};
 use agent::{ActMode, Agent, Batch, Random, stream};
 use clap::Args;
-use networks::{multiplications, normal, uniform};
+use networks::{Instructions, multiplications, normal, uniform};
 use report::statistics::{median, quantile};
 use serde::Serialize;
 use std::time::Instant;
@@ -48,6 +48,7 @@ pub struct BenchAgentArgs {
 #[derive(Serialize)]
 struct Report<Row> {
     processor: String,
+    instructions: String,
     commit: &'static str,
     libtorch: String,
     env: String,
@@ -256,10 +257,13 @@ fn print<Row: Serialize>(
     line: impl Fn(&Row) -> String,
 ) -> Outcome<()> {
     if !args.json {
+        let machine = format!("{}, instructions {}", versions::processor(), Instructions::in_use());
+        console::data(format!("{machine}\n"))?;
         return rows.iter().try_for_each(|row| console::data(format!("{}\n", line(row))));
     }
     let report = Report {
         processor: versions::processor(),
+        instructions: Instructions::in_use().to_string(),
         commit: env!("SMFP_COMMIT"),
         libtorch: versions::libtorch_version(),
         env: args.env.clone(),
