@@ -3,7 +3,9 @@
 use super::activation::activate_backward;
 use super::forward::{Kept, KeptChunk};
 use super::lanes::{Buffer, Lane, Panels, gather, into_panels, into_rows, transpose_matrix};
-use super::norm::{Gradients as NormGradients, NormInput, Sums, add_rows, no_sums, totals};
+use super::norm::{
+    Gradients as NormGradients, NormInput, Sums, add_panels, add_rows, no_sums, totals,
+};
 use super::product::{Then, count, linear, weight_gradient};
 use super::view::View;
 use crate::pool;
@@ -128,11 +130,6 @@ impl VectorSums {
     }
 }
 
-/// Adds all rows to sums.
-fn add_all(sums: &mut Sums, panels: &Panels) {
-    panels.iter().for_each(|panel| add_rows(sums, panel));
-}
-
 /// Shared state of a backward pass.
 struct Shared<'a> {
     view: &'a View<'a>,
@@ -166,7 +163,7 @@ impl Shared<'_> {
 
         let mut vectors = VectorSums::zeros(view);
         if self.all {
-            add_all(&mut vectors.heads, &d_output);
+            add_panels(&mut vectors.heads, d_output.lanes());
         }
         let part = kept_chunk.first..kept_chunk.first + d_output.rows;
         let head_input = (view.coupled && part != (0..kept_chunk.input.rows))
@@ -223,7 +220,7 @@ impl Shared<'_> {
                 norm.backward(d.lanes_mut(), x, moments, gradients);
             }
             if self.all && block.linear.bias.is_some() {
-                add_all(d_bias, &d);
+                add_panels(d_bias, d.lanes());
             }
             d_linear.push(d);
         }

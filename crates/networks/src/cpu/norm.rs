@@ -42,6 +42,29 @@ kernel! {
     }
 }
 
+/// Columns whose sums are in registers while all panels are added.
+const ADDED: usize = 4;
+
+kernel! {
+    /// Adds all rows of a matrix to sums, panel after panel.
+    pub(super) fn add_panels(sums: &mut [Lane], panels: &[Lane]) {
+        let width = sums.len();
+        for (part, sums) in sums.chunks_mut(ADDED).enumerate() {
+            let first = part * ADDED;
+            let mut added = [[0.0; LANES]; ADDED];
+            added[..sums.len()].copy_from_slice(sums);
+            for panel in panels.chunks_exact(width) {
+                for (sum, x) in added.iter_mut().zip(&panel[first..][..sums.len()]) {
+                    for l in 0..LANES {
+                        sum[l] += x[l];
+                    }
+                }
+            }
+            sums.copy_from_slice(&added[..sums.len()]);
+        }
+    }
+}
+
 /// Gradients of the parameters of a normalisation, as sums over rows that a backward
 /// pass adds to.
 pub(super) struct Gradients<'a> {
