@@ -134,11 +134,16 @@ macro_rules! kernel {
                 portable($($argument),*)
             }
             match $crate::instructions::Instructions::in_use() {
-                // SAFETY (both): a form is in use only if the processor has it.
                 #[cfg(target_arch = "x86_64")]
-                $crate::instructions::Instructions::Avx512 => unsafe { avx512($($argument),*) },
+                $crate::instructions::Instructions::Avx512 => {
+                    // SAFETY: a form is in use only if the processor has it.
+                    unsafe { avx512($($argument),*) }
+                }
                 #[cfg(target_arch = "x86_64")]
-                $crate::instructions::Instructions::Avx2 => unsafe { avx2($($argument),*) },
+                $crate::instructions::Instructions::Avx2 => {
+                    // SAFETY: a form is in use only if the processor has it.
+                    unsafe { avx2($($argument),*) }
+                }
                 _ => portable($($argument),*),
             }
         }
