@@ -110,11 +110,15 @@ impl FromStr for Instructions {
     }
 }
 
-/// Compiles a function once for each of [`Instructions`]; a call runs the form in use.
+/// Compiles a function once for each of [`Instructions`]; a call runs the form in use. With
+/// `[zero: Line]` before its arguments, its source has a line of zeros in the form's registers,
+/// from which it makes others (`cpu/line.rs`).
 macro_rules! kernel {
     (
         $(#[$attribute:meta])*
-        $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $output:ty)?
+        $visibility:vis fn $name:ident $([$zero:ident: Line])? (
+            $($argument:ident: $type:ty),* $(,)?
+        ) $(-> $output:ty)?
         $body:block
     ) => {
         $(#[$attribute])*
@@ -122,16 +126,24 @@ macro_rules! kernel {
         #[allow(clippy::too_many_arguments)]
         $visibility fn $name($($argument: $type),*) $(-> $output)? {
             #[inline(always)]
-            fn portable($($argument: $type),*) $(-> $output)? $body
+            fn source($($zero: impl Line,)? $($argument: $type),*) $(-> $output)? $body
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             fn avx2($($argument: $type),*) $(-> $output)? {
-                portable($($argument),*)
+                $(
+                    // SAFETY: the processor has them, else this form is not in use.
+                    let $zero = unsafe { <x86::Avx2 as Line>::splat(0.0) };
+                )?
+                source($($zero,)? $($argument),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
             fn avx512($($argument: $type),*) $(-> $output)? {
-                portable($($argument),*)
+                $(
+                    // SAFETY: the processor has them, else this form is not in use.
+                    let $zero = unsafe { <x86::Avx512 as Line>::splat(0.0) };
+                )?
+                source($($zero,)? $($argument),*)
             }
             match $crate::instructions::Instructions::in_use() {
                 #[cfg(target_arch = "x86_64")]
@@ -144,7 +156,13 @@ macro_rules! kernel {
                     // SAFETY: a form is in use only if the processor has it.
                     unsafe { avx2($($argument),*) }
                 }
-                _ => portable($($argument),*),
+                _ => {
+                    $(
+                        // SAFETY: every processor has what it needs.
+                        let $zero = unsafe { <Portable as Line>::splat(0.0) };
+                    )?
+                    source($($zero,)? $($argument),*)
+                }
             }
         }
     };

@@ -1,11 +1,10 @@
 //! The backward pass through a network.
 
 use super::activation::activate_backward;
+use super::columns::{add_panels, add_rows};
 use super::forward::{Kept, KeptChunk};
 use super::lanes::{Buffer, Lane, Panels, gather, into_panels, into_rows, transpose_matrix};
-use super::norm::{
-    Gradients as NormGradients, NormInput, Sums, add_panels, add_rows, no_sums, totals,
-};
+use super::norm::{Gradients as NormGradients, NormInput, Sums, no_sums, totals};
 use super::product::{Then, count, linear, weight_gradient};
 use super::view::View;
 use crate::pool;

@@ -13,6 +13,7 @@
 mod activation;
 mod backward;
 mod categorical;
+mod columns;
 mod forward;
 mod gaussian;
 mod lanes;

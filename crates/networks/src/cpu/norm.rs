@@ -2,9 +2,10 @@
 //!
 //! Sums over rows are taken lane by lane, and the lanes added up at the end.
 
+use super::columns::{add_rows, affine, affine_backward, column_moments, column_products};
+use super::columns::{layer_norm, layer_norm_backward};
 use super::lanes::{LANES, Lane, Panels, last_panel};
-use crate::instructions::kernel;
-use crate::norm::{BATCH_EPSILON, LAYER_EPSILON, NormMode};
+use crate::norm::{BATCH_EPSILON, NormMode};
 use std::ops::Range;
 
 /// Sums over rows: 16 partial ones for each column.
@@ -29,40 +30,6 @@ pub(super) fn totals(sums: &[Lane]) -> Vec<f32> {
         sums[0]
     };
     sums.iter().map(total).collect()
-}
-
-kernel! {
-    /// Adds the rows of a panel (or other sums) to sums.
-    pub(super) fn add_rows(sums: &mut [Lane], panel: &[Lane]) {
-        for (sum, x) in sums.iter_mut().zip(panel) {
-            for l in 0..LANES {
-                sum[l] += x[l];
-            }
-        }
-    }
-}
-
-/// Columns whose sums are in registers while all panels are added.
-const ADDED: usize = 4;
-
-kernel! {
-    /// Adds all rows of a matrix to sums, panel after panel.
-    pub(super) fn add_panels(sums: &mut [Lane], panels: &[Lane]) {
-        let width = sums.len();
-        for (part, sums) in sums.chunks_mut(ADDED).enumerate() {
-            let first = part * ADDED;
-            let mut added = [[0.0; LANES]; ADDED];
-            added[..sums.len()].copy_from_slice(sums);
-            for panel in panels.chunks_exact(width) {
-                for (sum, x) in added.iter_mut().zip(&panel[first..][..sums.len()]) {
-                    for l in 0..LANES {
-                        sum[l] += x[l];
-                    }
-                }
-            }
-            sums.copy_from_slice(&added[..sums.len()]);
-        }
-    }
 }
 
 /// Gradients of the parameters of a normalisation, as sums over rows that a backward
@@ -95,67 +62,6 @@ impl LayerNormView<'_> {
         gradients: Gradients,
     ) {
         layer_norm_backward(d, self.weight, xhat, inverse_std, gradients);
-    }
-}
-
-kernel! {
-    fn layer_norm(
-        y: &mut [Lane],
-        weight: &[f32],
-        shift: &[f32],
-        xhat: &mut [Lane],
-        inverse_std: &mut Lane,
-    ) {
-        let share = 1.0 / weight.len() as f32;
-        let (mut mean, mut variance) = ([0.0; LANES], [0.0; LANES]);
-        for y in y.iter() {
-            for l in 0..LANES {
-                mean[l] += y[l];
-            }
-        }
-        mean.iter_mut().for_each(|mean| *mean *= share);
-        for y in y.iter() {
-            for l in 0..LANES {
-                variance[l] += (y[l] - mean[l]) * (y[l] - mean[l]);
-            }
-        }
-        for l in 0..LANES {
-            inverse_std[l] = 1.0 / (variance[l] * share + LAYER_EPSILON as f32).sqrt();
-        }
-        for ((y, xhat), (w, b)) in y.iter_mut().zip(xhat).zip(weight.iter().zip(shift)) {
-            for l in 0..LANES {
-                xhat[l] = (y[l] - mean[l]) * inverse_std[l];
-                y[l] = xhat[l] * w + b;
-            }
-        }
-    }
-}
-
-kernel! {
-    fn layer_norm_backward(
-        d: &mut [Lane],
-        weight: &[f32],
-        xhat: &[Lane],
-        inverse_std: &Lane,
-        gradients: Gradients,
-    ) {
-        let share = 1.0 / weight.len() as f32;
-        let (mut mean, mut along) = ([0.0; LANES], [0.0; LANES]);
-        let gradients = gradients.weight.iter_mut().zip(gradients.shift);
-        for (((d, xhat), w), (d_weight, d_shift)) in d.iter_mut().zip(xhat).zip(weight).zip(gradients) {
-            for l in 0..LANES {
-                d_weight[l] += d[l] * xhat[l];
-                d_shift[l] += d[l];
-                d[l] *= w;
-                mean[l] += d[l];
-                along[l] += d[l] * xhat[l];
-            }
-        }
-        for (d, xhat) in d.iter_mut().zip(xhat) {
-            for l in 0..LANES {
-                d[l] = (d[l] - mean[l] * share - xhat[l] * (along[l] * share)) * inverse_std[l];
-            }
-        }
     }
 }
 
@@ -283,9 +189,8 @@ impl BatchNormView<'_> {
         let (width, rows) = (self.mean.len(), x.panels.rows);
         let x_panels = || x.panels.iter().map(|panel| &panel[x.first..x.first + width]);
         let (mut sums, mut products) = (no_sums(width), no_sums(width));
-        for (d, x) in d.chunks_exact(width).zip(x_panels()) {
-            column_products(d, x, &moments.mean, &mut sums, &mut products);
-        }
+        let columns = (x.panels.lanes(), x.panels.width, x.first);
+        column_products(d, columns, &moments.mean, &mut sums, &mut products);
         add_rows(gradients.shift, &sums);
         let (mut sums, mut products) = (totals(&sums), totals(&products));
         for i in 0..width {
@@ -308,95 +213,6 @@ impl BatchNormView<'_> {
         if let Some(last) = d.chunks_exact_mut(width).last() {
             let used = last_panel(rows);
             last.iter_mut().for_each(|d| d.iter_mut().zip(&used).for_each(|(d, used)| *d *= used));
-        }
-    }
-}
-
-/// Columns whose sums over all panels are taken together: few enough that the sums
-/// stay in the first-level cache.
-const COLUMNS: usize = 64;
-
-kernel! {
-    /// Mean and (biased) variance of each column.
-    fn column_moments(x: &[Lane], width: usize, rows: usize) -> (Vec<f32>, Vec<f32>) {
-        let used = last_panel(rows);
-        let panels = x.len() / width;
-        let share = 1.0 / rows as f32;
-        let (mut means, mut variances) = (Vec::with_capacity(width), Vec::with_capacity(width));
-        for first in (0..width).step_by(COLUMNS) {
-            let count = COLUMNS.min(width - first);
-            let (mut mean, mut variance) = ([0.0; COLUMNS], [0.0; COLUMNS]);
-            for squared in [false, true] {
-                let mut sums = [[0.0; LANES]; COLUMNS];
-                for (panel, x) in x.chunks_exact(width).enumerate() {
-                    let weights = if panel + 1 == panels { used } else { [1.0; LANES] };
-                    for ((sum, x), mean) in sums.iter_mut().zip(&x[first..first + count]).zip(&mean) {
-                        for l in 0..LANES {
-                            let distance = x[l] - mean;
-                            let part = if squared { distance * distance } else { distance };
-                            sum[l] += part * weights[l];
-                        }
-                    }
-                }
-                let to = if squared { &mut variance } else { &mut mean };
-                for (to, total) in to.iter_mut().zip(totals(&sums[..count])) {
-                    *to = total * share;
-                }
-            }
-            means.extend_from_slice(&mean[..count]);
-            variances.extend_from_slice(&variance[..count]);
-        }
-        (means, variances)
-    }
-}
-
-kernel! {
-    /// y = (x - mean) scale + shift, column by column; with `relu`, the ReLU of that.
-    fn affine(y: &mut [Lane], x: &[Lane], mean: &[f32], scale: &[f32], shift: &[f32], relu: bool) {
-        let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-        let constants = mean.iter().zip(scale).zip(shift);
-        for ((y, x), ((mean, scale), shift)) in y.iter_mut().zip(x).zip(constants) {
-            for l in 0..LANES {
-                let value = (x[l] - mean) * scale + shift;
-                // (`max` would turn NaN into the floor.)
-                y[l] = if value <= floor { floor } else { value };
-            }
-        }
-    }
-}
-
-kernel! {
-    /// Column sums of d and of d (x - mean), added to the given ones.
-    fn column_products(d: &[Lane], x: &[Lane], mean: &[f32], sums: &mut [Lane], products: &mut [Lane]) {
-        let sums = sums.iter_mut().zip(products);
-        for (((d, x), mean), (sum, product)) in d.iter().zip(x).zip(mean).zip(sums) {
-            for l in 0..LANES {
-                sum[l] += d[l];
-                product[l] += d[l] * (x[l] - mean);
-            }
-        }
-    }
-}
-
-kernel! {
-    /// d <- (d - a - (x - mean) b) scale, column by column; where x is the output of a
-    /// ReLU, 0 for those that are not above 0.
-    fn affine_backward(
-        d: &mut [Lane],
-        x: &[Lane],
-        mean: &[f32],
-        a: &[f32],
-        b: &[f32],
-        scale: &[f32],
-        x_is_relu: bool,
-    ) {
-        let closed = if x_is_relu { 0.0 } else { f32::NEG_INFINITY };
-        let constants = mean.iter().zip(a).zip(b).zip(scale);
-        for ((d, x), (((mean, a), b), scale)) in d.iter_mut().zip(x).zip(constants) {
-            for l in 0..LANES {
-                let at_x = (d[l] - a - (x[l] - mean) * b) * scale;
-                d[l] = if x[l] > closed { at_x } else { 0.0 };
-            }
         }
     }
 }

@@ -8,9 +8,9 @@
 #![expect(unsafe_code, reason = "intrinsics on pointers: the products' inner loops")]
 
 use super::lanes::{LANES, Lane, Panels, transpose_panel};
-use super::line::Line;
 #[cfg(target_arch = "x86_64")]
 use super::line::x86;
+use super::line::{Line, Portable};
 use crate::instructions::Instructions;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -155,7 +155,7 @@ unsafe fn avx2<const R: usize, const P: usize>(tile: Tile) {
 /// As [`Run`] says.
 unsafe fn portable<const R: usize, const P: usize>(tile: Tile) {
     // SAFETY: the caller's.
-    unsafe { compute::<Lane, R, P>(tile) }
+    unsafe { compute::<Portable, R, P>(tile) }
 }
 
 /// A tile of R rows and P right factors. (No closures: they would not be compiled for
@@ -205,7 +205,7 @@ unsafe fn compute<L: Line, const R: usize, const P: usize>(tile: Tile) {
                     Finish::Plain => sum,
                     Finish::Relu => sum.relu(),
                     Finish::Gate(by) => sum.gate(L::load(by.add(at))),
-                    Finish::Times(by) => sum.times(L::load(by.add(at))),
+                    Finish::Times(by) => sum * L::load(by.add(at)),
                 };
                 result.store(tile.out.add(at));
             }
