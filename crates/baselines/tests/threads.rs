@@ -34,15 +34,17 @@ fn train(config: &SacConfig, threads: usize) -> Vec<(String, Tensor)> {
 }
 
 #[test]
-fn updates_and_actions_are_the_same_to_the_byte_on_one_two_and_five_threads() {
-    for kind in ["mlp", "layernorm", "crossq", "xqc"] {
-        let keys = format!("\"critic.kind\" = \"{kind}\"\n\"critic.members\" = 3");
-        let config: SacConfig = testing::config(PRESETS, &keys);
-        let expected = train(&config, 1);
-        for threads in [2, 5] {
-            for ((name, ours), (_, theirs)) in train(&config, threads).iter().zip(&expected) {
-                assert!(ours.equal(theirs), "{kind}, {threads} threads: {name}");
+fn updates_and_actions_are_the_same_to_the_byte_on_one_two_and_five_threads_in_every_form() {
+    testing::in_every_form(|| {
+        for kind in ["mlp", "layernorm", "crossq", "xqc"] {
+            let keys = format!("\"critic.kind\" = \"{kind}\"\n\"critic.members\" = 3");
+            let config: SacConfig = testing::config(PRESETS, &keys);
+            let expected = train(&config, 1);
+            for threads in [2, 5] {
+                for ((name, ours), (_, theirs)) in train(&config, threads).iter().zip(&expected) {
+                    assert!(ours.equal(theirs), "{kind}, {threads} threads: {name}");
+                }
             }
         }
-    }
+    });
 }

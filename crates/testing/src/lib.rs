@@ -48,6 +48,7 @@ fn layered<'a, C: DeserializeOwned>(
 ///
 /// # Panics
 /// As the test does.
+#[expect(clippy::print_stdout, reason = "says in which form a test failed")]
 pub fn in_every_form(test: impl Fn()) {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);

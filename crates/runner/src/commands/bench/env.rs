@@ -11,6 +11,7 @@ use crate::base::versions;
 use clap::Args;
 use envs::numpy::Generator;
 use envs::{Batch, BatchStep, Env, Limit, Spec};
+use networks::Instructions;
 use report::statistics::median;
 use serde::Serialize;
 use std::time::Instant;
@@ -57,6 +58,7 @@ struct Report {
 #[derive(Serialize)]
 struct Machine {
     processor: String,
+    instructions: String,
     logical_processors: usize,
     /// The load average over the minute before the measurement.
     load: Option<f64>,
@@ -98,6 +100,7 @@ pub fn env(args: &BenchEnvArgs) -> Outcome<()> {
     let mut report = Report {
         machine: Machine {
             processor: versions::processor(),
+            instructions: Instructions::in_use().to_string(),
             logical_processors,
             load: load(),
             commit: env!("SMFP_COMMIT"),
@@ -137,8 +140,8 @@ fn head(Report { machine, envs, threads, rounds, .. }: &Report) -> String {
     let threads = format!("{threads} thr.");
     [
         format!(
-            "{}, {} logical processors, load {load}, MuJoCo {}\n",
-            machine.processor, machine.logical_processors, machine.mujoco
+            "{}, instructions {}, {} logical processors, load {load}, MuJoCo {}\n",
+            machine.processor, machine.instructions, machine.logical_processors, machine.mujoco
         ),
         format!("environment steps per second, medians of {rounds} rounds; batches of {envs}\n"),
         columns(["", "MuJoCo", "step", "", "batch", "", "batch", ""]),
