@@ -384,3 +384,61 @@ fn a_clock_that_jumps_moves_no_number_and_no_duration() {
     let named: u64 = seconds.next().expect("an event file");
     assert!(now.abs_diff(named) > 300 * 86400, "{named}");
 }
+
+#[cfg(unix)]
+#[test]
+fn a_path_that_is_not_utf_8_is_used_or_refused_with_a_line() {
+    use std::os::unix::ffi::OsStringExt;
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder.path().join(std::ffi::OsString::from_vec(b"a\xffb".to_vec()));
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_runner"));
+        command.args(args).arg("--out").arg(&odd).output().unwrap()
+    };
+    let task = ["--algo", "sac", "--env", "Hopper-v4", "--seed", "0", "--steps", "20"];
+    let trained = run(&[&task[..], &["--set", "train.eval_episodes=1", "--threads", "1"]].concat());
+    assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
+    assert!(odd.join("sac/Hopper-v4/seed-0/eval.csv").is_file());
+    let planned = run(&["plan", "--algos", "sac", "--envs", "Hopper-v4", "--seeds", "0"]);
+    let text = String::from_utf8(planned.stderr).unwrap();
+    assert_eq!(planned.status.code(), Some(2));
+    assert!(text.contains("--out") && text.contains("not UTF-8"), "{text}");
+    assert_eq!(text.lines().count(), 1);
+}
+
+/// As a clone in a folder with a blank in its name: the libraries are found there by their paths.
+#[cfg(unix)]
+#[test]
+fn the_libraries_are_found_at_a_path_with_a_blank() {
+    let root =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let clone = folder.path().join("a clone");
+    std::fs::create_dir_all(clone.join("target/debug")).unwrap();
+    let runner = clone.join("target/debug/runner");
+    std::fs::copy(env!("CARGO_BIN_EXE_runner"), &runner).unwrap();
+    // Links to files, as the loader reports where a file is reached, not where a link to its folder leads.
+    fn link_files(from: &std::path::Path, to: &std::path::Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let to = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                link_files(&entry.path(), &to);
+            } else if std::fs::hard_link(entry.path(), &to).is_err() {
+                std::fs::copy(entry.path(), &to).unwrap();
+            }
+        }
+    }
+    for name in ["libtorch/lib", "mujoco/lib", "nvidia"] {
+        link_files(&root.join("third_party").join(name), &clone.join("third_party").join(name));
+    }
+    for name in ["libtorch/build-version", "SHA256SUMS"] {
+        std::fs::copy(root.join("third_party").join(name), clone.join("third_party").join(name))
+            .unwrap();
+    }
+    std::os::unix::fs::symlink(root.join("models"), clone.join("models")).unwrap();
+    let output = std::process::Command::new(&runner).arg("doctor").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("a clone/third_party/mujoco/lib/libmujoco.so"), "{text}");
+    assert!(text.contains("ok     libraries"), "{text}");
+}

@@ -2,7 +2,10 @@
 
 use crate::base::failure::{Failure, Outcome};
 use networks::Instructions;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use tch::{Cuda, Device};
 
 /// Reads `--device`; whether this machine has it is not checked.
@@ -78,21 +81,19 @@ fn keep_freed_memory() {
 
 /// Whether the CUDA half of LibTorch is loaded into this process.
 pub fn linked_with_cuda() -> bool {
-    loaded_libraries().iter().any(|path| path.contains("libtorch_cuda.so"))
+    loaded_libraries().iter().any(|path| path.ends_with("libtorch_cuda.so"))
 }
 
-/// Paths of the shared libraries that this process has loaded.
-pub fn loaded_libraries() -> Vec<String> {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let mut paths: Vec<String> = maps
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(5))
-        .filter(|path| path.contains(".so"))
-        .map(str::to_string)
-        .collect();
-    paths.sort();
-    paths.dedup();
-    paths
+/// Paths of the shared libraries that this process has loaded. Paths are bytes, and may hold blanks.
+pub fn loaded_libraries() -> BTreeSet<PathBuf> {
+    let maps = std::fs::read("/proc/self/maps").unwrap_or_default();
+    let path = |line: &[u8]| {
+        // Addresses, rights, offset, device, inode; what is mapped comes last.
+        let first = line.iter().position(|byte| *byte == b'/')?;
+        Some(PathBuf::from(OsStr::from_bytes(&line[first..])))
+    };
+    let library = |path: &PathBuf| path.to_string_lossy().contains(".so");
+    maps.split(|byte| *byte == b'\n').filter_map(path).filter(library).collect()
 }
 
 /// Makes the CPU kernels use the instructions that `SMFP_INSTRUCTIONS` names, if it is set;

@@ -24,16 +24,19 @@ pub fn processor() -> String {
 
 /// LibTorch's version, as set-up recorded it next to the library in use.
 pub fn libtorch_version() -> String {
-    let lib = PathBuf::from(path_of("libtorch_cpu.so"));
+    let lib = path_of("libtorch_cpu.so");
     let recorded = lib.parent().and_then(Path::parent).map(|root| root.join("build-version"));
     let text = recorded.and_then(|file| fs::read_to_string(file).ok());
     text.map_or_else(|| "unknown".into(), |text| text.trim().to_string())
 }
 
-/// The path of a library that this process has loaded, by a part of its name.
-pub fn path_of(library: &str) -> String {
-    let found = loaded_libraries().into_iter().find(|path| path.contains(library));
-    found.unwrap_or_else(|| "nowhere".into())
+/// The path of a library that this process has loaded, by the beginning of its name; "nowhere" if it has
+/// none.
+pub fn path_of(library: &str) -> PathBuf {
+    let is_it = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(library))
+    };
+    loaded_libraries().into_iter().find(is_it).unwrap_or_else(|| "nowhere".into())
 }
 
 /// Compares the native libraries in use with the checksums that set-up wrote,
@@ -46,10 +49,11 @@ pub fn check_libraries() -> Result<String, String> {
     if found != pinned {
         let file = path_of("libtorch_cpu.so");
         return Err(format!(
-            "{file} is version {found}, expected {pinned}; run `scripts/just setup`"
+            "{} is version {found}, expected {pinned}; run `scripts/just setup`",
+            file.display()
         ));
     }
-    let root = PathBuf::from(path_of("libmujoco.so"));
+    let root = path_of("libmujoco.so");
     // third_party/mujoco/lib/libmujoco.so.X
     let root = root.ancestors().nth(3).unwrap_or(Path::new("")).to_path_buf();
     let list = root.join("SHA256SUMS");

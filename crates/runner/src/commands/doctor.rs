@@ -24,8 +24,9 @@ pub fn doctor() -> Outcome<()> {
     let used = Instructions::in_use();
     line("instructions", Ok(format!("{used} (the processor has {})", has.join(", "))))?;
     line("program", Ok(format!("{} (commit {})", env!("CARGO_PKG_VERSION"), env!("SMFP_COMMIT"))))?;
-    line("mujoco", Ok(format!("{} from {}", envs::mujoco_version(), path_of("libmujoco.so"))))?;
-    line("libtorch", Ok(format!("{} from {}", libtorch_version(), path_of("libtorch_cpu.so"))))?;
+    let from = |version: String, library| format!("{version} from {}", path_of(library).display());
+    line("mujoco", Ok(from(envs::mujoco_version(), "libmujoco.so")))?;
+    line("libtorch", Ok(from(libtorch_version(), "libtorch_cpu.so")))?;
     line("cuda", cuda())?;
     line("libraries", check_libraries())?;
     for id in envs::ids() {

@@ -35,7 +35,8 @@ pub struct PlanArgs {
 /// Anything that is wrong with one of the runs.
 pub fn plan(args: &PlanArgs) -> Outcome<()> {
     let runs = runs(args)?;
-    let text: String = runs.iter().map(|run| manifest::line(run) + "\n").collect();
+    let lines = runs.iter().map(manifest::line).collect::<Outcome<Vec<_>>>()?;
+    let text: String = lines.into_iter().map(|line| line + "\n").collect();
     console::data(text)?;
     message(format!("{} runs planned", runs.len()));
     Ok(())

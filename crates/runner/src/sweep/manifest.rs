@@ -35,7 +35,17 @@ struct Line {
 }
 
 /// A run as a line, without the newline.
-pub fn line(run: &RunSpec) -> String {
+///
+/// # Errors
+/// A path is not UTF-8, as the manifest is.
+pub fn line(run: &RunSpec) -> Outcome<String> {
+    for (flag, path) in [("--out", Some(&run.out)), ("--model", run.model.as_ref())] {
+        if let Some(path) = path.filter(|path| path.to_str().is_none()) {
+            return Err(Failure::Usage(format!(
+                "{flag} {path:?}: this path is not UTF-8, as a manifest must be; choose another"
+            )));
+        }
+    }
     let line = Line {
         format: FORMAT,
         algo: run.algo.clone(),
@@ -49,7 +59,7 @@ pub fn line(run: &RunSpec) -> String {
         model: run.model.clone().zip(run.model_sha256.clone()),
         settings: as_json(&run.settings),
     };
-    serde_json::to_string(&line).expect("numbers and words")
+    Ok(serde_json::to_string(&line).expect("numbers and words"))
 }
 
 /// Settings without their comments.
@@ -194,9 +204,9 @@ mod tests {
             let algo = algorithm.name;
             for preset in &algorithm.preset_names() {
                 let run = planned(algo, preset);
-                let text = line(&run);
+                let text = line(&run).unwrap();
                 let again = spec(&text).unwrap();
-                assert_eq!(line(&again), text);
+                assert_eq!(line(&again).unwrap(), text);
                 assert_eq!(again.settings.train, run.settings.train, "{algo} {preset}");
             }
         }
@@ -204,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_line_with_something_wrong_is_refused_with_what_is_wrong() {
-        let good = line(&planned("smfp", "default"));
+        let good = line(&planned("smfp", "default")).unwrap();
         let changed = |from: &str, to: &str| {
             assert!(good.contains(from), "{from} is not in {good}");
             spec(&good.replacen(from, to, 1)).err().expect(to)
@@ -239,7 +249,7 @@ mod tests {
             length in 0usize..12,
             with in "[-0-9a-z\\[\\]{}:,\". ]{0,12}",
         ) {
-            let mut text = line(&planned("qvpo", "default"));
+            let mut text = line(&planned("qvpo", "default")).unwrap();
             let at = at.index(text.len());
             let end = (at + length).min(text.len());
             proptest::prop_assume!(text.is_char_boundary(at) && text.is_char_boundary(end));

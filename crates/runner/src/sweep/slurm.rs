@@ -214,7 +214,11 @@ fn word<'a>(name: &str, value: &'a str) -> Outcome<&'a str> {
 
 /// A path in quotes, for the shell and for Slurm.
 fn quoted(path: &Path) -> Outcome<String> {
-    let text = path.display().to_string();
+    let Some(text) = path.to_str() else {
+        return Err(Failure::Usage(format!(
+            "{path:?}: this path is not UTF-8, as a job script is"
+        )));
+    };
     if text.contains(['"', '$', '`', '\\', '\n']) {
         return Err(Failure::Usage(format!(
             "{text:?}: quotes and such in a path are not for Slurm"

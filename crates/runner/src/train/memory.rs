@@ -1,5 +1,7 @@
 //! Memory and disk space that a run needs.
 
+mod cgroup;
+
 use crate::base::failure::{Failure, Outcome};
 use crate::base::text::bytes;
 use procfs::{Current, Meminfo, process::Process};
@@ -19,7 +21,9 @@ pub fn check(folder: &Path, shape: &Shape) -> Outcome<String> {
     let needed = shape.bytes();
     // The replay's file should fit in the page cache: otherwise every minibatch would wait
     // for the disk.
-    let memory = Meminfo::current().ok().and_then(|info| info.mem_available);
+    let machine = Meminfo::current().ok().and_then(|info| info.mem_available);
+    // A container or a job of a cluster may have less than the machine.
+    let memory = machine.into_iter().chain(cgroup::free()).min();
     for (what, found) in [("disk", Some(free)), ("memory", memory)] {
         if let Some(found) = found.filter(|found| *found < needed) {
             return Err(Failure::Failed(format!(

@@ -163,7 +163,9 @@ fn resumed(step: u64, record: &DocumentMut) -> InlineTable {
 
 /// `config.toml`: how the run was started, on what, and every setting.
 fn record(spec: &RunSpec, threads: usize, device: Device) -> Outcome<DocumentMut> {
-    let command: Vec<String> = std::env::args().collect();
+    // A record is text; a path that is not is recorded as near as can be.
+    let command: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let mut document = spec.shape()?;
     let run = &mut document["run"];
     run["preset"] = value(&spec.preset);

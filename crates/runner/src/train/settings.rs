@@ -284,15 +284,16 @@ impl TrainConfig {
         in_range("train.batch_size", self.batch_size as f64, 2.0, 1e6)?;
         in_range("train.envs", self.envs as f64, 1.0, 1e5)?;
         in_range("train.updates_per_step", self.updates_per_step, 0.0, 1e3)?;
-        in_range("train.replay_capacity", self.replay_capacity as f64, 2.0, 1e9)?;
+        in_range("train.replay_capacity", self.replay_capacity as f64, 3.0, 1e9)?;
         in_range("train.eval_interval", self.eval_interval as f64, 1.0, 1e12)?;
         in_range("train.eval_episodes", self.eval_episodes as f64, 1.0, 1e4)?;
         in_range("train.log_interval", self.log_interval as f64, 1.0, 1e12)?;
         in_range("train.checkpoint_interval", self.checkpoint_interval as f64, 1.0, 1e12)?;
         in_range("train.checkpoint_minutes", self.checkpoint_minutes, 0.0, 1e9)?;
-        if self.replay_capacity / self.envs < 2 {
+        // After an episode's end, the last two observations are of two episodes: no transition.
+        if self.replay_capacity / self.envs < 3 {
             return Err(format!(
-                "train.replay_capacity is {}, expected at least 2 for each of {} environments",
+                "train.replay_capacity is {}, expected at least 3 for each of {} environments",
                 self.replay_capacity, self.envs
             ));
         }

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Prints the manifest of the screening's second stage: the levers that led in the first, together and in
+# smaller combinations, on four tasks, with both kinds of critics; CrossQ with the same critic beside them,
+# also with SMFP's first alpha and two updates per step, so that those are not taken for the policy's.
+#
+#     scripts/screening_stage_2.sh > results/screening/stage-2.jsonl
+#     cargo run -p runner -- sweep results/screening/stage-2.jsonl
+#     scripts/screening.py results/screening/stage-2
+#
+# Seeds 20 and 21 are for choosing only; reported runs have others.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+runner=${RUNNER:-target/debug/runner}
+
+for seed in 20 21; do
+    for critic in crossq xqc; do
+        # alpha is in units of Q. "xqc" clips its targets to a range of 5 return scales: alpha starts low.
+        if [ $critic = crossq ]; then alpha=0.2 kind=(); else alpha=0.1 kind=(critic.tau=1); fi
+        plan() {
+            local name=$1 algo=$2
+            shift 2
+            "$runner" plan --algos "$algo" --envs Hopper-v4,Walker2d-v4,HalfCheetah-v4,Ant-v4 \
+                --seeds "$seed" --steps 60000 --threads 1 --name "$name" --out results/screening/stage-2 \
+                --set train.eval_interval=5000 --set 'train.eval_modes=["deterministic"]' \
+                --set critic.kind=$critic "${kind[@]/#/--set=}" "${@/#/--set=}" 2> /dev/null
+        }
+        soft() {
+            local name=$1
+            shift
+            plan "$critic-$name" smfp entropy.alpha=$alpha "$@" --preset soft
+        }
+        if [ $critic = crossq ]; then plan crossq crossq; else plan xqc crossq temperature.alpha=$alpha; fi
+        plan "$critic-twice" crossq temperature.alpha=$alpha train.updates_per_step=2
+        soft alpha
+        soft twice train.updates_per_step=2
+        soft hold policy.hold=16
+        soft all train.updates_per_step=2 policy.hold=16 entropy.estimate=semi-implicit entropy.target_latents=4
+    done
+done
