@@ -9,6 +9,7 @@ use crate::train::run_model::compiled;
 use crate::train::run_spec::{RunSpec, check_task};
 use crate::train::settings::{self, Settings, Sources};
 use clap::Args;
+use std::collections::BTreeSet;
 use toml_edit::{Array, Value};
 
 #[derive(Args)]
@@ -37,6 +38,12 @@ pub fn plan(args: &PlanArgs) -> Outcome<()> {
     let runs = runs(args)?;
     let text: String = runs.iter().map(|run| manifest::line(run) + "\n").collect();
     console::data(text)?;
+    let idle = |run: &RunSpec| {
+        let lines = run.settings.idle.iter();
+        lines.map(|line| format!("warning: {}: {line}", run.algo)).collect::<Vec<_>>()
+    };
+    let idle: BTreeSet<String> = runs.iter().flat_map(idle).collect();
+    idle.into_iter().for_each(message);
     message(format!("{} runs planned", runs.len()));
     Ok(())
 }
