@@ -3,7 +3,7 @@
 use crate::candidates::{best_of, take};
 use crate::head::Head;
 use crate::td::TdErrors;
-use crate::{Aggregate, Batch, Metrics, Random, in_range};
+use crate::{Aggregate, Batch, Idle, Metrics, Random, idle_where, in_range};
 use networks::{
     Adam, AdamConfig, Counter, CriticKind, CriticPass, Critics, CriticsConfig, NormMode, Params,
     Renorm, merge_state, with_slope,
@@ -57,6 +57,30 @@ impl CriticConfig {
         in_range("critic.target_interval", self.target_interval as f64, 1.0, 1e9)?;
         in_range("critic.norm_momentum", self.norm_momentum, 0.0, 1.0)?;
         in_range("critic.renorm_warmup", self.renorm_warmup as f64, 0.0, 1e12)
+    }
+
+    /// The keys that have no effect.
+    pub fn idle(&self) -> Vec<Idle> {
+        let crossq = self.kind == CriticKind::CrossQ;
+        let batch_norm = matches!(self.kind, CriticKind::CrossQ | CriticKind::Xqc);
+        idle_where(&[
+            (
+                crossq,
+                &["critic.tau", "critic.target_interval"],
+                "critic.kind = \"crossq\" has no target networks",
+            ),
+            (
+                !batch_norm,
+                &["critic.norm_momentum"],
+                "critic.kind is not \"crossq\" or \"xqc\", which have running statistics",
+            ),
+            (
+                !crossq,
+                &["critic.renorm", "critic.renorm_warmup"],
+                "critic.kind is not \"crossq\", which has batch renormalisation",
+            ),
+            (crossq && !self.renorm, &["critic.renorm_warmup"], "critic.renorm = false"),
+        ])
     }
 
     /// Whether there are target networks that differ from the online ones.

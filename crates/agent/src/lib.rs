@@ -118,9 +118,26 @@ pub trait AgentConfig {
     /// One line: the key, its value, and what was expected.
     fn validate(&self) -> Result<(), String>;
 
+    /// The keys that change nothing because of the values that other keys have.
+    fn idle(&self) -> Vec<Idle>;
+
     /// Draws the networks for a task's sizes. The configuration must be valid.
     fn build(&self, obs_dim: i64, act_dim: i64, device: Device, rng: &mut Random)
     -> Box<dyn Agent>;
+}
+
+/// Keys of a configuration that have no effect, and why.
+pub struct Idle {
+    /// The keys, as `section.key`.
+    pub keys: &'static [&'static str],
+    /// The other key's value that makes them so, as words of a sentence.
+    pub because: &'static str,
+}
+
+/// Those of a list of (whether it is so, keys, because) that are so.
+pub fn idle_where(cases: &[(bool, &'static [&'static str], &'static str)]) -> Vec<Idle> {
+    let so = cases.iter().filter(|(so, ..)| *so);
+    so.map(|&(_, keys, because)| Idle { keys, because }).collect()
 }
 
 /// Checks a number of a configuration.

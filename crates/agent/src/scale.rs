@@ -1,6 +1,6 @@
 //! Running averages, and S, the scale of Q that is one.
 
-use crate::{Value, in_range};
+use crate::{Idle, Value, idle_where, in_range};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -67,6 +67,12 @@ impl ObjectiveConfig {
     pub fn validate(&self) -> Result<(), String> {
         in_range("objective.lambda", self.lambda, 0.0, 1e9)?;
         RunningMean::check_decay("objective.q_scale_decay", self.q_scale_decay)
+    }
+
+    /// The keys that have no effect.
+    pub fn idle(&self) -> Vec<Idle> {
+        let because = "objective.q_scale = \"none\"";
+        idle_where(&[(self.q_scale == QScale::None, &["objective.q_scale_decay"], because)])
     }
 }
 

@@ -1,6 +1,6 @@
 //! The entropy's weight as a dual variable.
 
-use crate::in_range;
+use crate::{Idle, idle_where, in_range};
 use networks::{Adam, AdamConfig, Params, ParamsBuilder, merge_state};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -30,6 +30,12 @@ impl TemperatureConfig {
         in_range("temperature.alpha", self.alpha, 1e-12, 1e9)?;
         in_range("temperature.learning_rate", self.learning_rate, 0.0, 1.0)?;
         in_range("temperature.target_per_dim", self.target_per_dim, -100.0, 100.0)
+    }
+
+    /// The keys that have no effect.
+    pub fn idle(&self) -> Vec<Idle> {
+        let keys = &["temperature.learning_rate", "temperature.target_per_dim"];
+        idle_where(&[(!self.automatic, keys, "temperature.automatic = false")])
     }
 
     /// A temperature at its initial value.

@@ -7,7 +7,7 @@ use crate::diffusion::{Denoising, DiffusionConfig, DiffusionPolicy};
 use agent::candidates::{repeat_rows, rows_of_share};
 use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Batch, CandidatesConfig, CriticConfig, CriticLearner,
-    Metrics, Random, RunningMean, Temperature, in_range,
+    Idle, Metrics, Random, RunningMean, Temperature, idle_where, in_range,
 };
 use networks::{Adam, Params, merge_state, normal};
 use serde::{Deserialize, Serialize};
@@ -99,6 +99,13 @@ impl AgentConfig for DpmdConfig {
         in_range("temperature.learning_rate", temperature.learning_rate, 0.0, 1.0)?;
         in_range("temperature.update_every", temperature.update_every as f64, 1.0, 1e9)?;
         in_range("temperature.target_per_dim", temperature.target_per_dim, -100.0, 100.0)
+    }
+
+    fn idle(&self) -> Vec<Idle> {
+        let replay = self.mirror.actions == MirrorActions::Replay;
+        let because = "mirror.actions = \"replay\"";
+        let own = idle_where(&[(replay, &["mirror.candidates"], because)]);
+        [self.critic.idle(), own].into_iter().flatten().collect()
     }
 
     fn build(

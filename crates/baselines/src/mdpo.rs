@@ -11,8 +11,8 @@
 use crate::gaussian::GaussianPolicy;
 use agent::candidates::{draw_by_advantage, repeat_rows, rows_of_share, take};
 use agent::{
-    ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, Metrics,
-    ObjectiveConfig, QScale, Random, Scale, Temperature, TemperatureConfig, in_range,
+    ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, Idle, Metrics,
+    ObjectiveConfig, QScale, Random, Scale, Temperature, TemperatureConfig, idle_where, in_range,
 };
 use networks::{Adam, Counter, Params, merge_state, normal, uniform};
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,14 @@ impl AgentConfig for MdpoConfig {
                 .into());
         }
         Ok(())
+    }
+
+    fn idle(&self) -> Vec<Idle> {
+        // mirror.candidates still moves the random stream.
+        let kl = self.mirror.kind == MirrorKind::Kl;
+        let own = idle_where(&[(kl, &["mirror.temperature"], "mirror.kind = \"kl\"")]);
+        let Self { critic, objective, temperature, .. } = self;
+        [critic.idle(), objective.idle(), temperature.idle(), own].into_iter().flatten().collect()
     }
 
     fn build(

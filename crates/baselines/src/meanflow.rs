@@ -12,7 +12,7 @@
 use agent::candidates::repeat_rows;
 use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Batch, CandidatesConfig, CriticConfig, CriticLearner,
-    Metrics, ObjectiveConfig, ObsNorm, QScale, Random, Scale, in_range,
+    Idle, Metrics, ObjectiveConfig, ObsNorm, QScale, Random, Scale, idle_where, in_range,
 };
 use networks::{
     Adam, Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, merge_state, normal, uniform,
@@ -74,6 +74,12 @@ impl AgentConfig for MeanFlowConfig {
         in_range("flow.target_clip", flow.target_clip, 1.0, 1e9)?;
         in_range("flow.adaptive_power", flow.adaptive_power, 0.0, 10.0)?;
         in_range("flow.adaptive_constant", flow.adaptive_constant, 1e-12, 1e9)
+    }
+
+    fn idle(&self) -> Vec<Idle> {
+        let keys = &["flow.adaptive_constant"];
+        let own = idle_where(&[(self.flow.adaptive_power == 0.0, keys, "flow.adaptive_power = 0")]);
+        [self.critic.idle(), self.objective.idle(), own].into_iter().flatten().collect()
     }
 
     fn build(

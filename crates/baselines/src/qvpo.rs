@@ -6,7 +6,7 @@ use crate::diffusion::{Denoising, DiffusionConfig, DiffusionPolicy};
 use agent::candidates::{best_of, repeat_rows, rows_of_share, take};
 use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Batch, CandidatesConfig, CriticConfig, CriticLearner,
-    Metrics, Random, in_range,
+    Idle, Metrics, Random, idle_where, in_range,
 };
 use networks::{Adam, Params, merge_state, uniform};
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,13 @@ impl AgentConfig for QvpoConfig {
         in_range("regression.entropy_final", regression.entropy_final, 0.0, 1e9)?;
         let decay = regression.entropy_decay_updates as f64;
         in_range("regression.entropy_decay_updates", decay, 1.0, 1e12)
+    }
+
+    fn idle(&self) -> Vec<Idle> {
+        let keys =
+            &["regression.entropy", "regression.entropy_final", "regression.entropy_decay_updates"];
+        let own = idle_where(&[(self.regression.uniform == 0, keys, "regression.uniform = 0")]);
+        [self.critic.idle(), own].into_iter().flatten().collect()
     }
 
     fn build(

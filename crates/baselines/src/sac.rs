@@ -4,8 +4,8 @@
 use crate::gaussian::GaussianPolicy;
 use agent::candidates::repeat_rows;
 use agent::{
-    ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, Metrics, Random,
-    Temperature, TemperatureConfig, Value,
+    ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, Idle, Metrics,
+    Random, Temperature, TemperatureConfig, Value,
 };
 use networks::{Adam, Params, merge_state, move_together, normal};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,10 @@ impl AgentConfig for SacConfig {
         self.critic.validate()?;
         self.actor.validate()?;
         self.temperature.validate()
+    }
+
+    fn idle(&self) -> Vec<Idle> {
+        [self.critic.idle(), self.temperature.idle()].into_iter().flatten().collect()
     }
 
     fn build(

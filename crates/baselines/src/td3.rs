@@ -3,8 +3,8 @@
 
 use agent::candidates::repeat_rows;
 use agent::{
-    ActMode, ActorConfig, Agent, AgentConfig, Aggregate, Batch, CriticConfig, CriticLearner,
-    Metrics, ObsNorm, Random, in_range,
+    ActMode, ActorConfig, Agent, AgentConfig, Aggregate, Batch, CriticConfig, CriticLearner, Idle,
+    Metrics, ObsNorm, Random, idle_where, in_range,
 };
 use networks::{Adam, CriticKind, Linear, Mlp, Params, ParamsBuilder, merge_state, normal};
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,12 @@ impl AgentConfig for Td3Config {
         in_range("noise.exploration", self.noise.exploration, 0.0, 10.0)?;
         in_range("noise.target", self.noise.target, 0.0, 10.0)?;
         in_range("noise.target_clip", self.noise.target_clip, 0.0, 1e9)
+    }
+
+    fn idle(&self) -> Vec<Idle> {
+        let keys = &["noise.target_clip"];
+        let own = idle_where(&[(self.noise.target == 0.0, keys, "noise.target = 0")]);
+        [self.critic.idle(), own].into_iter().flatten().collect()
     }
 
     fn build(

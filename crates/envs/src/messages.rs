@@ -27,6 +27,11 @@ pub fn take_messages() -> Vec<Message> {
     std::mem::take(&mut *messages())
 }
 
+/// The messages since that call; they stay.
+pub(crate) fn messages_so_far() -> Vec<Message> {
+    messages().clone()
+}
+
 /// Redirects MuJoCo's messages to this module. Called before any other use of MuJoCo.
 pub(crate) fn capture() {
     install_log_handler(keep);

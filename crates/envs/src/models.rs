@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 use crate::ffi::xml_error;
-use crate::messages::{capture, one_line};
+use crate::messages::{Message, capture, messages_so_far, one_line};
 use crate::registry::open;
 
 /// The MuJoCo version whose results the crate reproduces.
@@ -86,15 +86,25 @@ pub(crate) fn load(path: &Path) -> Result<MjModel, Error> {
     File::open(path).map_err(|cause| Error::UnreadableModel { file: path.to_owned(), cause })?;
     capture();
     if path.extension().is_some_and(|extension| extension == "mjb") {
-        return MjModel::from_mjb(path).map_err(|cause| Error::Model {
-            file: path.to_owned(),
-            message: one_line(&cause.to_string()),
-        });
+        let before = messages_so_far();
+        return MjModel::from_mjb(path)
+            .map_err(|_| Error::Model { file: path.to_owned(), message: mjb_error(&before) });
     }
     MjModel::from_xml(path).map_err(|cause| Error::Model {
         file: path.to_owned(),
         message: one_line(&xml_error(path).unwrap_or_else(|| cause.to_string())),
     })
+}
+
+/// Why an MJB file is refused: MuJoCo returns no reason, but most often gives it as a message that
+/// was not among those `before`.
+fn mjb_error(before: &[Message]) -> String {
+    let mut new = messages_so_far().into_iter().filter(|message| !before.contains(message));
+    let reason = new.next_back().map(|message| format!("{}; ", message.text));
+    format!(
+        "{}expected a model that MuJoCo {MUJOCO_VERSION} compiled, whole, or its MJCF file",
+        reason.unwrap_or_default()
+    )
 }
 
 #[cfg(test)]

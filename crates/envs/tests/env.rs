@@ -310,6 +310,31 @@ fn a_model_whose_episodes_end_at_their_first_step_is_known() {
 }
 
 #[test]
+fn a_compiled_model_that_is_not_whole_or_of_another_version_is_refused_with_a_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = envs::compile("Hopper-v4", None).unwrap();
+    // The file begins with an identifier, the size of a number, and the version.
+    let mut other_version = whole.clone();
+    other_version[..64].iter_mut().for_each(|byte| *byte ^= 1);
+    let cases = [
+        ("empty", Vec::new()),
+        ("cut", whole[..whole.len() / 2].to_vec()),
+        ("cut in the head", whole[..20].to_vec()),
+        ("of another version", other_version),
+        ("of another kind", b"<mujoco/>".repeat(1000)),
+    ];
+    for (case, bytes) in cases {
+        let file = folder.path().join("model.mjb");
+        std::fs::write(&file, bytes).unwrap();
+        let refusal = Env::make_with_model("Hopper-v4", &file).err().expect(case).to_string();
+        assert!(refusal.contains("model.mjb: "), "{case}: {refusal}");
+        assert!(!refusal.contains("settotalmass"), "of another model: {case}: {refusal}");
+        assert!(refusal.contains("expected a model that MuJoCo 3"), "{case}: {refusal}");
+        assert_eq!(refusal.lines().count(), 1, "{case}: {refusal}");
+    }
+}
+
+#[test]
 fn a_model_that_does_not_parse_shows_mujocos_message_with_the_line() {
     let name = "a_joint_with_a_name_so_long_that_the_message_has_more_than_a_hundred_characters";
     for (from, to, expected) in [

@@ -190,7 +190,7 @@ impl Params {
     /// Takes the numbers out of a saved list.
     ///
     /// # Errors
-    /// A tensor that is missing or has another shape; nothing is changed then.
+    /// A tensor that is missing or has another shape or kind; nothing is changed then.
     pub fn load(&mut self, prefix: &str, saved: &[(String, Tensor)]) -> Result<(), StateError> {
         load_state(&self.named(prefix), saved)
     }
@@ -253,6 +253,16 @@ pub enum StateError {
     /// A tensor is not in the file.
     #[error("tensor `{0}` is missing")]
     Missing(String),
+    /// A tensor has numbers of another kind than the network's, which would be rounded.
+    #[error("tensor `{name}` has numbers of kind {found:?}, expected {expected:?}")]
+    Kind {
+        /// The tensor's name.
+        name: String,
+        /// The kind in the file.
+        found: Kind,
+        /// The kind in the network.
+        expected: Kind,
+    },
     /// A tensor has another shape than the network wants.
     #[error("tensor `{name}` has shape {found:?}, expected {expected:?}")]
     Shape {
@@ -268,7 +278,7 @@ pub enum StateError {
 /// Copies saved tensors over the wanted ones, by name.
 ///
 /// # Errors
-/// A tensor that is missing or has another shape; nothing is changed then.
+/// A tensor that is missing or has another shape or kind; nothing is changed then.
 pub fn load_state(
     wanted: &[(String, Tensor)],
     saved: &[(String, Tensor)],
@@ -284,6 +294,13 @@ pub fn load_state(
                 name: name.clone(),
                 found: from.size(),
                 expected: to.size(),
+            });
+        }
+        if from.kind() != to.kind() {
+            return Err(StateError::Kind {
+                name: name.clone(),
+                found: from.kind(),
+                expected: to.kind(),
             });
         }
         pairs.push((to, from));
@@ -374,6 +391,12 @@ mod tests {
         ];
         let message = p.load("n", &wrong).unwrap_err().to_string();
         assert_eq!(message, "tensor `n.b` has shape [4], expected [3]");
+        let kind = vec![
+            ("n.a".to_string(), Tensor::zeros([2, 3], (Kind::Float, Device::Cpu))),
+            ("n.b".to_string(), Tensor::zeros([3], (Kind::Int, Device::Cpu))),
+        ];
+        let message = p.load("n", &kind).unwrap_err().to_string();
+        assert_eq!(message, "tensor `n.b` has numbers of kind Int, expected Float");
         assert_eq!(p.flat(), &before);
     }
 }

@@ -8,7 +8,7 @@ use crate::{EvalRow, TrainRow};
 use prost::Message;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// Prefix by which TensorBoard recognises an event file.
@@ -42,6 +42,7 @@ struct Scalar {
 
 /// An event file that grows with a run.
 pub struct Events {
+    path: PathBuf,
     file: File,
     /// Time at which the run's clock was at 0, in seconds since 1970.
     origin: f64,
@@ -68,8 +69,9 @@ impl Events {
         }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let name = format!("{NAME}.{:010}.{}", now.as_secs(), std::process::id());
-        let file = File::create(folder.join(name))?;
-        let mut events = Self { file, origin: now.as_secs_f64() - wall_s };
+        let path = folder.join(name);
+        let file = File::create(&path)?;
+        let mut events = Self { path, file, origin: now.as_secs_f64() - wall_s };
         let version = Some("brain.Event:2".to_string());
         events.write(&Event {
             wall_time: events.origin,
@@ -79,6 +81,11 @@ impl Events {
         train.iter().try_for_each(|row| events.train(row))?;
         eval.iter().try_for_each(|row| events.eval(row))?;
         Ok(events)
+    }
+
+    /// Its path, where it may no longer be.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Adds a row of `train.csv`: `train/return_mean`, `loss/critic` and so on.

@@ -37,9 +37,10 @@ pub use toys::ToyRow;
 pub use train_row::{METRICS, TrainRow};
 
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::marker::PhantomData;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A row of `eval.csv`: one evaluation in one mode.
@@ -89,6 +90,7 @@ impl EvalRow {
 /// A CSV file that is appended row by row; each row is passed to the operating system
 /// immediately.
 pub struct Log<Row> {
+    path: PathBuf,
     writer: csv::Writer<File>,
     /// The file has no header yet.
     empty: bool,
@@ -113,7 +115,8 @@ impl<Row: Record> Log<Row> {
     /// # Errors
     /// The file exists or can't be written.
     pub fn create(path: &Path) -> std::io::Result<Self> {
-        Ok(Self::append_to(OpenOptions::new().write(true).create_new(true).open(path)?, true))
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        Ok(Self::append_to(path, file, true))
     }
 
     /// Resumes a file after its first `bytes`; the rest is truncated.
@@ -121,15 +124,42 @@ impl<Row: Record> Log<Row> {
     /// # Errors
     /// The file does not exist or can't be written.
     pub fn resume(path: &Path, bytes: u64) -> std::io::Result<Self> {
-        let mut file = OpenOptions::new().write(true).open(path)?;
+        let mut file = OpenOptions::new().read(true).write(true).open(path)?;
         file.set_len(bytes)?;
         file.seek(SeekFrom::End(0))?;
-        Ok(Self::append_to(file, bytes == 0))
+        Ok(Self::append_to(path, file, bytes == 0))
     }
 
-    fn append_to(file: File, empty: bool) -> Self {
+    fn append_to(path: &Path, file: File, empty: bool) -> Self {
         let writer = csv::WriterBuilder::new().has_headers(empty).from_writer(file);
-        Self { writer, empty, row: PhantomData }
+        Self { path: path.into(), writer, empty, row: PhantomData }
+    }
+
+    /// Writes the file again if it is no longer at its path, because it was deleted or another
+    /// file was moved there: its rows are still in the open file. Returns what was found. The
+    /// other file is kept as `<name>.old-K`.
+    ///
+    /// # Errors
+    /// The file can't be written, for example because its folder was deleted too.
+    pub fn restore(&mut self) -> std::io::Result<Option<String>> {
+        let open = self.writer.get_ref();
+        let found = match std::fs::symlink_metadata(&self.path) {
+            Ok(other) if is_same(&other, &open.metadata()?) => return Ok(None),
+            Ok(_) => {
+                let kept = free_name(&self.path);
+                std::fs::rename(&self.path, &kept)?;
+                format!("another file took its place and is kept as {}", kept.display())
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => "it was deleted".into(),
+            Err(error) => return Err(error),
+        };
+        let mut open: &File = open;
+        open.seek(SeekFrom::Start(0))?;
+        whole(&self.path, |file| std::io::copy(&mut open, file).map(drop))?;
+        let mut file = OpenOptions::new().read(true).write(true).open(&self.path)?;
+        file.seek(SeekFrom::End(0))?;
+        *self = Self::append_to(&self.path, file, self.empty);
+        Ok(Some(found))
     }
 
     /// Syncs the rows to disk.
@@ -153,6 +183,24 @@ impl<Row: Record> Log<Row> {
         self.writer.serialize(row).map_err(std::io::Error::from)?;
         self.writer.flush()
     }
+}
+
+/// Whether both are the same file, not only at the same path.
+fn is_same(a: &Metadata, b: &Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+/// The first of `<path>.old-1`, `<path>.old-2` and so on that does not exist.
+fn free_name(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default();
+    (1..)
+        .map(|k| {
+            let mut name = name.to_os_string();
+            name.push(format!(".old-{k}"));
+            path.with_file_name(name)
+        })
+        .find(|path| !path.exists())
+        .expect("there are numbers enough")
 }
 
 /// Writes a file atomically: under a temporary name, which is then renamed, so that an
@@ -244,6 +292,39 @@ mod tests {
         std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"3,0,").unwrap();
         Log::resume(&path, bytes).unwrap().append(&row(4)).unwrap();
         assert_eq!(read::<TrainRow>(&path).unwrap(), [row(1), row(4)]);
+    }
+
+    #[test]
+    fn a_log_that_is_deleted_or_replaced_is_written_again_and_loses_no_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.csv");
+        let row = |step| TrainRow { step, ..Default::default() };
+        let mut log = Log::create(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(log.restore().unwrap().unwrap(), "it was deleted");
+        log.append(&row(1)).unwrap();
+        assert_eq!(log.restore().unwrap(), None);
+        std::fs::remove_file(&path).unwrap();
+        log.append(&row(2)).unwrap();
+        log.restore().unwrap().unwrap();
+        log.append(&row(3)).unwrap();
+        // As an editor saves: a new file is renamed over the old one.
+        for text in ["precious", "precious too"] {
+            let theirs = folder.path().join("theirs");
+            std::fs::write(&theirs, text).unwrap();
+            std::fs::rename(theirs, &path).unwrap();
+            let found = log.restore().unwrap().unwrap();
+            assert!(found.contains("is kept as"), "{found}");
+        }
+        log.append(&row(4)).unwrap();
+        assert_eq!(read::<TrainRow>(&path).unwrap(), [row(1), row(2), row(3), row(4)]);
+        let kept = |k| std::fs::read_to_string(folder.path().join(format!("train.csv.old-{k}")));
+        assert_eq!(
+            (kept(1).unwrap(), kept(2).unwrap()),
+            ("precious".into(), "precious too".into())
+        );
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        assert!(log.restore().is_err(), "without its folder it can't be written");
     }
 
     #[test]

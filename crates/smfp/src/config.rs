@@ -2,7 +2,7 @@
 
 use agent::candidates::rows_of_share;
 use agent::{ActorConfig, Agent, AgentConfig, CandidatesConfig, CriticConfig, ObjectiveConfig};
-use agent::{QScale, Random, in_range};
+use agent::{Idle, QScale, Random, idle_where, in_range};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
@@ -299,6 +299,47 @@ impl AgentConfig for SmfpConfig {
         self.objective.validate()?;
         self.check_ranges()?;
         self.check_combinations()
+    }
+
+    fn idle(&self) -> Vec<Idle> {
+        let Self { policy, entropy, mirror, .. } = self;
+        let soft = self.soft();
+        let semi_implicit = entropy.estimate == EntropyEstimate::SemiImplicit;
+        let own = idle_where(&[
+            (
+                policy.squash == Squash::Tanh,
+                &["policy.bound_penalty"],
+                "policy.squash = \"tanh\" keeps actions in bounds",
+            ),
+            (
+                entropy.alpha_decay_updates == 0,
+                &["entropy.alpha_initial"],
+                "entropy.alpha_decay_updates = 0",
+            ),
+            (!soft, &["entropy.alpha_learning_rate"], "entropy.mode is not \"soft\""),
+            (!semi_implicit, &["entropy.latents"], "entropy.estimate = \"conditional\""),
+            (
+                entropy.std_penalty == 0.0,
+                &["entropy.std_low", "entropy.std_high"],
+                "entropy.std_penalty = 0",
+            ),
+            (
+                mirror.actions != MirrorActions::Replay,
+                &["mirror.weight_max"],
+                "mirror.actions is not \"replay\"",
+            ),
+            (
+                mirror.weight != WeightRule::Budget,
+                &["mirror.budget", "mirror.budget_rate"],
+                "mirror.weight is not \"budget\"",
+            ),
+            (
+                !self.uses_mirror(),
+                &["mirror.batch_share", "mirror.temperature", "mirror.target_clip"],
+                "objective.lambda = 0",
+            ),
+        ]);
+        [self.critic.idle(), self.objective.idle(), own].into_iter().flatten().collect()
     }
 
     fn build(

@@ -123,13 +123,18 @@ impl Recording {
         (obs.size()[1], action.size()[1])
     }
 
-    /// Loads the recorded initial state into an agent.
+    /// Loads the recorded initial state into an agent. The recordings have numbers in double
+    /// precision where the agent's are single.
     ///
     /// # Panics
     /// If it does not have the agent's tensors.
     pub fn start(&self, case: &str, agent: &mut impl Agent) {
+        let state = agent.state();
         let strip = |(name, tensor): &(String, Tensor)| {
-            name.strip_prefix("before.").map(|name| (name.to_string(), tensor.shallow_clone()))
+            let name = name.strip_prefix("before.")?;
+            let own = state.iter().find(|(other, _)| other == name);
+            let kind = own.map_or(tensor.kind(), |(_, own)| own.kind());
+            Some((name.to_string(), tensor.to_kind(kind)))
         };
         let before: Vec<_> = self.0.iter().filter_map(strip).collect();
         agent.load(&before).unwrap_or_else(|error| panic!("{case}: {error}"));

@@ -23,6 +23,8 @@ use crate::base::failure::{Failure, Outcome};
 use crate::base::{console, device};
 use clap::Parser;
 use cli::{BenchCommand, Cli, Command};
+use std::error::Error;
+use std::num::{IntErrorKind, ParseIntError};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::Once;
@@ -96,7 +98,16 @@ fn run() -> Outcome<()> {
 
 /// clap's error as one line: the message and its tip, without the usage text.
 fn usage_line(error: &clap::Error) -> String {
-    let text = error.render().to_string();
+    let mut text = error.render().to_string();
+    // The standard library says what is wrong with a number, but not what was expected.
+    let number = error.source().and_then(|cause| cause.downcast_ref::<ParseIntError>());
+    if let Some(cause) = number {
+        let expected = match cause.kind() {
+            IntErrorKind::PosOverflow => "the number is too large",
+            _ => "expected a whole number in digits, 0 or more",
+        };
+        text = text.replace(&cause.to_string(), expected);
+    }
     let first = text.split("\n\n").next().unwrap_or(&text);
     let first = first.strip_prefix("error: ").unwrap_or(first);
     let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));

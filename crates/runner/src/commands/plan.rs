@@ -9,6 +9,7 @@ use crate::train::run_model::compiled;
 use crate::train::run_spec::{RunSpec, check_task};
 use crate::train::settings::{self, Settings, Sources};
 use clap::Args;
+use std::collections::BTreeSet;
 use toml_edit::{Array, Value};
 
 #[derive(Args)]
@@ -38,6 +39,12 @@ pub fn plan(args: &PlanArgs) -> Outcome<()> {
     let lines = runs.iter().map(manifest::line).collect::<Outcome<Vec<_>>>()?;
     let text: String = lines.into_iter().map(|line| line + "\n").collect();
     console::data(text)?;
+    let idle = |run: &RunSpec| {
+        let lines = run.settings.idle.iter();
+        lines.map(|line| format!("warning: {}: {line}", run.algo)).collect::<Vec<_>>()
+    };
+    let idle: BTreeSet<String> = runs.iter().flat_map(idle).collect();
+    idle.into_iter().for_each(message);
     message(format!("{} runs planned", runs.len()));
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `runner train`, the default command.
 
 use super::flags::RunFlags;
+use crate::base::console::message;
 use crate::base::failure::Outcome;
 use crate::train::run_folder::StartMode;
 use crate::train::run_spec::{RunSpec, check_task};
@@ -50,6 +51,7 @@ impl TrainArgs {
         check_task(&self.env)?;
         let sources = Sources { envs: self.envs, ..self.flags.sources(&self.algo, &self.env) };
         let settings = settings::resolve(&sources)?;
+        settings.idle.iter().for_each(|line| message(format!("warning: {line}")));
         let spec = RunSpec {
             model: self.flags.model(&self.env)?,
             start: match (self.resume, self.restart) {

@@ -1,5 +1,6 @@
 //! The logs of a run: `train.csv`, `eval.csv`, event files for TensorBoard.
 
+use crate::base::console::message;
 use crate::base::failure::{Failure, Outcome};
 use crate::train::checkpoint::{FileMark, RunState};
 use report::{EvalRow, Events, Log, TrainRow};
@@ -56,15 +57,21 @@ impl Logs {
 
     fn with_events(mut self, wanted: bool, wall_s: f64) -> Outcome<Self> {
         if wanted {
-            let read = |name: &str, error| Failure::file(&log(&self.folder, name), "read", error);
-            let train: Vec<TrainRow> =
-                report::read(&log(&self.folder, TRAIN)).map_err(|error| read(TRAIN, error))?;
-            let eval: Vec<EvalRow> =
-                report::read(&log(&self.folder, EVAL)).map_err(|error| read(EVAL, error))?;
-            let events = Events::create(&self.folder, wall_s, &train, &eval);
-            self.events = Some(events.map_err(|error| self.failure("event file", error))?);
+            self.begin_events(wall_s)?;
         }
         Ok(self)
+    }
+
+    /// Writes the event file from the rows of both CSV files.
+    fn begin_events(&mut self, wall_s: f64) -> Outcome<()> {
+        let read = |name: &str, error| Failure::file(&log(&self.folder, name), "read", error);
+        let train: Vec<TrainRow> =
+            report::read(&log(&self.folder, TRAIN)).map_err(|error| read(TRAIN, error))?;
+        let eval: Vec<EvalRow> =
+            report::read(&log(&self.folder, EVAL)).map_err(|error| read(EVAL, error))?;
+        let events = Events::create(&self.folder, wall_s, &train, &eval);
+        self.events = Some(events.map_err(|error| self.failure("event file", error))?);
+        Ok(())
     }
 
     /// Adds a row of training.
@@ -87,16 +94,34 @@ impl Logs {
         written.map_err(|error| self.failure("event file", error))
     }
 
-    /// Syncs both CSV files to the disk, and returns their marks for a checkpoint.
+    /// Syncs both CSV files to the disk, and returns their marks for a checkpoint. A log that was
+    /// deleted while the run wrote to it is written again, with a remark. `wall_s` is the run's
+    /// wall-clock time so far, in seconds.
     ///
     /// # Errors
-    /// The disk fails.
-    pub fn marks(&self) -> Outcome<[FileMark; 2]> {
+    /// The disk fails, or the folder was deleted.
+    pub fn marks(&mut self, wall_s: f64) -> Outcome<[FileMark; 2]> {
+        let restored = self.train.restore();
+        self.remark(TRAIN, restored)?;
+        let restored = self.eval.restore();
+        self.remark(EVAL, restored)?;
+        if let Some(gone) = self.events.as_ref().map(Events::path).filter(|path| !path.exists()) {
+            message(format!("warning: {}: it was deleted; it is written again", gone.display()));
+            self.begin_events(wall_s)?;
+        }
         let mark = |name: &str, synced: std::io::Result<()>| {
             let mark = synced.and_then(|()| FileMark::of(&log(&self.folder, name)));
             mark.map_err(|error| self.failure(name, error))
         };
         Ok([mark(TRAIN, self.train.sync())?, mark(EVAL, self.eval.sync())?])
+    }
+
+    fn remark(&self, name: &str, restored: std::io::Result<Option<String>>) -> Outcome<()> {
+        if let Some(found) = restored.map_err(|error| self.failure(name, error))? {
+            let path = log(&self.folder, name);
+            message(format!("warning: {}: {found}; it is written again", path.display()));
+        }
+        Ok(())
     }
 
     fn failure(&self, name: &str, error: std::io::Error) -> Failure {

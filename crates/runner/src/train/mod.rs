@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod evaluator;
+mod idle;
 mod interval;
 pub mod logs;
 mod memory;
@@ -119,6 +120,15 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
             "warning: {}: no update will be made: train.steps is {steps}, and the first comes after \
              train.warmup_steps, {warmup_steps}",
             spec.label()
+        ));
+    }
+    let n = settings.train.envs as u64;
+    if !steps.is_multiple_of(n) {
+        message(format!(
+            "warning: {}: train.steps, {steps}, is no multiple of train.envs, {n}: the run ends at \
+             step {}",
+            spec.label(),
+            steps.next_multiple_of(n)
         ));
     }
     let run = match existing {

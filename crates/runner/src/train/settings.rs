@@ -6,6 +6,7 @@
 //! [`Settings`].
 
 use crate::base::failure::{Failure, Outcome, nearest, unknown};
+use crate::train::idle;
 use crate::train::registry::{ALGORITHMS, Algorithm};
 use agent::{AgentConfig, in_range, presets};
 use serde::Deserialize;
@@ -64,6 +65,8 @@ pub struct Settings {
     pub algorithm: Box<dyn AgentConfig>,
     /// Every key with its resolved value and its comment.
     pub document: DocumentMut,
+    /// Keys that the user set, but that have no effect: a line for each.
+    pub idle: Vec<String>,
 }
 
 impl Settings {
@@ -147,6 +150,7 @@ pub fn resolve(sources: &Sources) -> Outcome<Settings> {
             }
         }
     }
+    let preset = document.clone();
     if let Some(path) = sources.config {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Failure::Usage(format!("--config {}: {error}", path.display())))?;
@@ -179,7 +183,8 @@ pub fn resolve(sources: &Sources) -> Outcome<Settings> {
     if sources.tensorboard {
         place(&mut document, "train.tensorboard", &true.into(), "--tensorboard")?;
     }
-    validate(algorithm, document)
+    let settings = validate(algorithm, document)?;
+    Ok(Settings { idle: idle::of(&settings, &preset), ..settings })
 }
 
 /// Reads the settings of a run from its `config.toml`, or of a line of a manifest.
@@ -274,7 +279,7 @@ fn validate(algorithm: &Algorithm, document: DocumentMut) -> Outcome<Settings> {
     train.validate().map_err(Failure::Usage)?;
     let algorithm = (algorithm.read)(own).map_err(Failure::Usage)?;
     algorithm.validate().map_err(Failure::Usage)?;
-    Ok(Settings { train, algorithm, document })
+    Ok(Settings { train, algorithm, document, idle: Vec::new() })
 }
 
 impl TrainConfig {

@@ -418,7 +418,7 @@ impl<'a> Run<'a> {
         self.read()?;
         let path = self.checkpoints.replay();
         self.replay.flush().map_err(|error| Failure::file(&path, "write", error))?;
-        let [train_csv, eval_csv] = self.logs.marks()?;
+        let [train_csv, eval_csv] = self.logs.marks(self.clock.wall_s())?;
         let state = RunState {
             identity: self.parts.identity.clone(),
             counters: self.counters,
