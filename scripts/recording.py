@@ -1,5 +1,6 @@
 """Shared code of the recorders of single updates (record_smfp_update.py, record_sac_update.py,
-record_td3_update.py): cases, layouts, random states, networks, critics, Adam, writing files.
+record_td3_update.py, record_path_update.py): cases, layouts, random states, networks, critics,
+Adam, writing files.
 
 It is an independent implementation of the common parts of the algorithms, and shares only names,
 shapes and the order of rows with the crates. Gradients are computed by `jax.grad`. Inputs are
@@ -209,6 +210,7 @@ def draw_batch(rng):
 ACTIVATIONS = {
     "mish": lambda x: x * jnp.tanh(jnp.logaddexp(x, 0.0)),
     "relu": lambda x: jnp.where(x > 0, x, 0.0),
+    "swish": lambda x: x / (1 + jnp.exp(-x)),
 }
 
 

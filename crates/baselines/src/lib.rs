@@ -7,8 +7,10 @@ pub mod dpmd;
 mod gaussian;
 pub mod mdpo;
 pub mod meanflow;
+pub mod path;
 pub mod qvpo;
 pub mod sac;
+pub mod sac_flow_g;
 pub mod td3;
 
 pub use gaussian::{Gaussian, GaussianPolicy, Sample};

@@ -1,9 +1,12 @@
 //! Whole updates against recordings of independent implementations in JAX
 //! (`scripts/record_sac_update.py`, `scripts/record_td3_update.py`): critics,
-//! targets, actor and temperature, for every kind of critic.
+//! targets, actor and temperature, for every kind of critic; and of policies that draw an
+//! action in several steps (`scripts/record_path_update.py`).
 
 use agent::{Agent, AgentConfig, stream};
+use baselines::path::{PathAgent, PathNoise};
 use baselines::sac::{self, Sac, SacConfig, SacNoise};
+use baselines::sac_flow_g::{self, SacFlowGConfig};
 use baselines::td3::{self, Td3, Td3Config, Td3Noise};
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -69,5 +72,33 @@ fn one_update_of_td3_equals_the_recording_of_an_independent_implementation() {
             failures.extend(recording.differences(&case, &agent, &metrics));
         }
         assert!(failures.is_empty(), "{}", failures.join("\n"));
+    });
+}
+
+/// Repeats the recorded updates of an algorithm whose policy draws an action in several steps.
+fn equal_the_recordings<C: AgentConfig + DeserializeOwned>(
+    algorithm: &str,
+    presets: &str,
+    agent: impl Fn(&C, i64, i64) -> PathAgent,
+) {
+    let mut failures = Vec::new();
+    for (case, config, recording) in cases::<C>(algorithm, presets) {
+        config.validate().unwrap_or_else(|error| panic!("{case}: {error}"));
+        let (obs_dim, act_dim) = recording.dimensions();
+        let mut agent = agent(&config, obs_dim, act_dim);
+        recording.start(&case, &mut agent);
+        let actor = recording.find("noise.actor");
+        assert_eq!(agent.actor_due(), actor.is_some(), "{case}");
+        let noise = PathNoise { next: recording.get("noise.next"), actor };
+        let metrics = agent.update_with(&recording.batch(), &noise);
+        failures.extend(recording.differences(&case, &agent, &metrics));
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn one_update_of_sac_flow_g_equals_the_recording_of_an_independent_implementation() {
+    equal_the_recordings("sac-flow-g", sac_flow_g::PRESETS, |config: &SacFlowGConfig, obs, act| {
+        config.agent(obs, act, Device::Cpu, &mut stream(0, "recorded"))
     });
 }

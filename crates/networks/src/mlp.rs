@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn tangent_equals_central_differences_for_every_activation() {
-        for activation in [Activation::Mish, Activation::Relu] {
+        for activation in Activation::ALL {
             let mut rng = rand_pcg::Pcg64::seed_from_u64(3);
             let mut builder = ParamsBuilder::new();
             let mlp = Mlp::new(&mut builder, "m", 5, 16, 3, activation, &mut rng, |b, rng| {
@@ -369,7 +369,7 @@ mod tests {
 
     #[test]
     fn explicit_passes_equal_those_of_libtorch_and_autograd() {
-        for activation in [Activation::Mish, Activation::Relu] {
+        for activation in Activation::ALL {
             let pairs = twice(activation, true).into_iter().zip(twice(activation, false));
             for (name, (ours, theirs)) in ["value", "gradient", "slope"].iter().zip(pairs) {
                 let scale = theirs.abs().max().double_value(&[]);
@@ -381,7 +381,7 @@ mod tests {
 
     #[test]
     fn explicit_tangents_equal_those_of_libtorch() {
-        for activation in [Activation::Mish, Activation::Relu] {
+        for activation in Activation::ALL {
             let mut rng = rand_pcg::Pcg64::seed_from_u64(4);
             let mut builder = ParamsBuilder::new();
             let mlp = Mlp::new(&mut builder, "m", 5, 16, 2, activation, &mut rng, |b, rng| {

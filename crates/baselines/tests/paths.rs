@@ -1,0 +1,89 @@
+//! Densities of policies that draw an action in several steps, by integration in one dimension.
+
+mod common;
+
+use agent::{AgentConfig, Random, stream};
+use baselines::path::{Path, PathPolicy};
+use baselines::sac_flow_g::{self, GatedFlow, SacFlowGConfig};
+use networks::{NormMode, Params, normal};
+use tch::{Device, Kind, Tensor};
+
+const OBS: i64 = 3;
+const OPTIONS: (Kind, Device) = (Kind::Double, Device::Cpu);
+/// Points of a grid over the noise of one step.
+const POINTS: i64 = 41;
+/// The grid's last point, in standard deviations.
+const END: f64 = 6.0;
+
+/// A policy for one action in `f64`, with parameters far from their start.
+fn shaken(policy: impl PathPolicy + 'static, params: Params, rng: &mut Random) -> Shaken {
+    let drawn = normal(rng, &[params.count()], Device::Cpu).to_kind(Kind::Double);
+    params.flat().shallow_clone().copy_(&(params.flat() + drawn * 0.4));
+    Shaken { policy: Box::new(policy), params }
+}
+
+struct Shaken {
+    policy: Box<dyn PathPolicy>,
+    params: Params,
+}
+
+impl Shaken {
+    fn draw(&self, obs: &Tensor, noise: &Tensor) -> Path {
+        self.policy.draw(self.params.frozen(), obs, noise, NormMode::Running)
+    }
+}
+
+fn gated_flow(steps: i64, seed: u64) -> Shaken {
+    let keys = format!("\"flow.steps\" = {steps}\n\"flow.batch_norm\" = true");
+    let config: SacFlowGConfig = common::config(sac_flow_g::PRESETS, &keys);
+    config.validate().unwrap();
+    let mut rng = stream(seed, "test");
+    let (policy, params) = GatedFlow::new(&config.actor, &config.flow, OBS, 1, OPTIONS, &mut rng);
+    shaken(policy, params, &mut rng)
+}
+
+/// The integral of the density of paths (x_0, x_1, a) of two steps over all of them: of
+/// p(path(xi)) |d path / d xi| over the noise xi of a grid. The matrix d path / d xi is
+/// triangular, so that its determinant is dx_0/dxi_0 dx_1/dxi_1 dx_2/dxi_2 da/dx_2, the first three
+/// by central differences, the last 1 / cosh^2 x_2.
+fn mass(policy: &Shaken, rng: &mut Random) -> f64 {
+    let grid = Tensor::linspace(-END, END, POINTS, OPTIONS);
+    let noise = Tensor::stack(&Tensor::meshgrid_indexing(&[&grid, &grid, &grid], "ij"), 0);
+    let noise = noise.view([3, -1, 1]);
+    let rows = noise.size()[1];
+    let obs = normal(rng, &[1, OBS], Device::Cpu).to_kind(Kind::Double).expand([rows, -1], false);
+    let path = policy.draw(&obs, &noise);
+    let mut density = path.log_prob.exp() / path.states[2].cosh().square().squeeze_dim(1);
+    let h = 1e-4;
+    for step in 0..3 {
+        let moved = |by: f64| {
+            let noise = noise.copy();
+            let _ = noise.get(step).g_add_scalar_(by);
+            policy.draw(&obs, &noise).states[step as usize].shallow_clone()
+        };
+        density *= ((moved(h) - moved(-h)) / (2.0 * h)).abs().squeeze_dim(1);
+    }
+    let spacing = 2.0 * END / (POINTS - 1) as f64;
+    density.sum(Kind::Double).double_value(&[]) * spacing.powi(3)
+}
+
+#[test]
+fn the_density_of_the_paths_of_a_gated_flow_integrates_to_one() {
+    for seed in 1..4 {
+        let mass = mass(&gated_flow(2, seed), &mut stream(seed, "observations"));
+        assert!((mass - 1.0).abs() < 1e-3, "{mass}");
+    }
+}
+
+#[test]
+fn a_flow_without_noise_in_its_steps_has_one_action_for_each_start() {
+    let policy = gated_flow(4, 1);
+    let obs = Tensor::ones([9, OBS], OPTIONS);
+    let noise = normal(&mut stream(2, "test"), &[5, 9, 1], Device::Cpu).to_kind(Kind::Double);
+    let quiet = noise.copy();
+    let _ = quiet.narrow(0, 1, 4).zero_();
+    let (path, again) = (policy.draw(&obs, &noise), policy.draw(&obs, &quiet));
+    assert_eq!(path.states[0], again.states[0]);
+    assert_ne!(path.action, again.action);
+    assert_eq!((path.states.len(), path.action), (5, path.states[4].tanh()));
+}

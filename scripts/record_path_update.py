@@ -1,0 +1,272 @@
+#!/usr/bin/env python3
+"""Records single updates of the algorithms whose policy draws an action in several steps, computed
+with JAX, for `crates/baselines/tests/recorded.rs`: SAC Flow-G.
+
+    third_party/venv-jax/bin/python scripts/record_path_update.py                      # every case
+    third_party/venv-jax/bin/python scripts/record_path_update.py sac-flow-g-default   # some cases
+
+(recording.py says how to create the environment.) Reads
+crates/baselines/tests/fixtures/<algorithm>.toml and writes <algorithm>-<case>.safetensors next to
+it: `before.*` and `after.*` (the agent's state), `batch.*`, `noise.*`, `metrics.*`.
+
+This is an independent implementation (see recording.py) of arXiv 2509.25756, section 4: SAC on the
+log density of a path x_0, .., x_K. Here that density is computed from the states of the path, as
+a product of Gaussians.
+
+- The critics step first; the actor's step uses the updated critics. The target uses the running
+  statistics of the policy's batch normalisation, the actor's step those of the batch, which move
+  with every step of the path.
+- The temperature minimises log(alpha) (E[-log p] - target), with the log p of the actor before
+  its step.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.stats import norm
+from recording import (
+    ACT,
+    ACTIVATIONS,
+    BATCH,
+    CRATES,
+    OBS,
+    adam,
+    cases,
+    chosen,
+    clear,
+    critics,
+    draw_adam,
+    draw_batch,
+    draw_critics,
+    draw_obs_norm,
+    draw_params,
+    linear,
+    linear_shapes,
+    named,
+    norm_of,
+    normalise,
+    observe,
+    preset_of,
+    record,
+    seen,
+    smallest,
+    step_critics,
+    sub,
+    track_critics,
+)
+
+BASELINES = CRATES / "baselines"
+FIXTURES = BASELINES / "tests" / "fixtures"
+UPDATES = 113
+TEMPERATURE_BETA1 = 0.9
+TEMPERATURE_SHAPES = [("log_alpha", (1,))]
+LOG_STD_RANGE = (-5.0, 2.0)
+
+
+def net_shapes(name, inputs, width, depth, outputs):
+    """Hidden layers, then the output layer `<name>.out`."""
+    shapes = []
+    for i in range(depth):
+        shapes += linear_shapes(f"{name}.{i}", inputs if i == 0 else width, width)
+    return shapes + linear_shapes(f"{name}.out", width, outputs)
+
+
+def net(p, name, x, depth, activation):
+    for i in range(depth):
+        x = ACTIVATIONS[activation](linear(p, f"{name}.{i}", x))
+    return linear(p, f"{name}.out", x)
+
+
+def norm_layer_shapes(name, features):
+    """Shapes of the parameters and of the running statistics of a batch normalisation."""
+    params = [(f"{name}.weight", (features,)), (f"{name}.bias", (features,))]
+    return params, [(f"{name}.mean", (features,)), (f"{name}.var", (features,))]
+
+
+def squashed(x, log_density):
+    """tanh x, and the log density of a path that ends there."""
+    return jnp.tanh(x), log_density - jnp.log(1 - jnp.tanh(x) ** 2).sum(axis=1)
+
+
+def log_std_of(x):
+    low, high = LOG_STD_RANGE
+    return low + 0.5 * (high - low) * (jnp.tanh(x) + 1)
+
+
+# --- SAC Flow-G -----------------------------------------------------------------------------------
+
+TIME = 32
+
+
+class FlowG:
+    name, presets = "sac-flow-g", "sac_flow_g.toml"
+
+    def shapes(c):
+        a = c["actor"]
+        params, stats = norm_layer_shapes("norm_in", OBS + ACT)
+        if not c["flow"]["batch_norm"]:
+            params, stats = [], []
+        params += net_shapes("time", TIME, 2 * TIME, 1, TIME)
+        for head in ("gate", "candidate"):
+            params += net_shapes(head, OBS + ACT + TIME, a["width"], a["depth"], ACT)
+        return params + net_shapes("std", OBS, a["width"], 2, ACT), stats
+
+    def steps(c):
+        return c["flow"]["steps"]
+
+    def mode(c, critic_updates):
+        return "renorm" if critic_updates > c["flow"]["renorm_warmup"] else "batch"
+
+    def draw(c, p, stats, obs, noise, mode):
+        """Actions, log densities of their paths, moved statistics."""
+        a, flow = c["actor"], c["flow"]
+        k, stats = flow["steps"], dict(stats)
+        std = jnp.exp(log_std_of(net(p, "std", obs, 2, "relu")))
+        half = TIME // 2
+        rates = jnp.array([10_000.0 ** (-i / (half - 1)) for i in range(half)])
+        x = noise[0]
+        log_density = norm.logpdf(x).sum(axis=1)
+        for step in range(k):
+            t = step / k
+            e = jnp.concatenate([jnp.sin(t * rates), jnp.cos(t * rates)])
+            e = net(p, "time", e[None], 1, "swish")
+            h = jnp.concatenate([obs, x], axis=1)
+            if flow["batch_norm"]:
+                h, moved = normalise(flow, p, stats, "norm_in", h, mode)
+                stats |= moved
+            h = jnp.concatenate([h, jnp.repeat(e, len(x), axis=0)], axis=1)
+            z = 1 / (1 + jnp.exp(-net(p, "gate", h, a["depth"], a["activation"])))
+            u = z * (net(p, "candidate", h, a["depth"], a["activation"]) - x)
+            mean = x + u / k
+            x = mean + std * noise[step + 1]
+            log_density += norm.logpdf(x, mean, std).sum(axis=1)
+        return *squashed(x, log_density), stats
+
+
+ALGORITHMS = [FlowG]
+
+
+# --- Drawing a state and noise --------------------------------------------------------------------
+
+
+def actor_due(c, state):
+    return (int(state["critic_updates"]) + 1) % c["actor"]["update_every"] == 0
+
+
+def draw_state(rng, algorithm, c):
+    shapes, stats = algorithm.shapes(c)
+    state = named("actor", draw_params(rng, shapes)) | draw_adam(rng, "actor_adam", shapes, 37)
+    for key, shape in stats:
+        mean = key.endswith("mean")
+        state[f"actor_stats.{key}"] = (
+            rng.normal(size=shape) * 0.3 if mean else rng.uniform(0.3, 1.5, shape)
+        )
+    state |= draw_critics(rng, c["critic"], UPDATES)
+    alpha = 0.3 if c["temperature"]["automatic"] else c["temperature"]["alpha"]
+    state["temperature.log_alpha"] = np.array([math.log(alpha)])
+    state |= draw_adam(rng, "temperature_adam", TEMPERATURE_SHAPES, 37)
+    return state | draw_obs_norm(rng, c["actor"], 4000)
+
+
+def draw_noise(rng, algorithm, c, state):
+    shape = (algorithm.steps(c) + 1, BATCH, ACT)
+    noise = {"next": rng.normal(size=shape)}
+    if actor_due(c, state):
+        noise["actor"] = rng.normal(size=shape)
+    return noise
+
+
+# --- The update -----------------------------------------------------------------------------------
+
+
+def update_critics(algorithm, c, state, batch, noise):
+    """Step of the critics and their targets; (changed entries of the state, metrics)."""
+    k, actor, stats = c["critic"], sub(state, "actor"), sub(state, "actor_stats")
+    alpha = jnp.exp(state["temperature.log_alpha"][0])
+    next_obs = seen(c["actor"], state, batch["next_obs"])
+    action, log_p, _ = algorithm.draw(c, actor, stats, next_obs, noise["next"], "running")
+    bonus = -alpha * log_p if c["temperature"]["in_target"] else 0.0
+    new, metrics = step_critics(k, state, batch, action, bonus)
+    return new | track_critics(k, state | new), metrics
+
+
+def update_actor(algorithm, c, state, batch, noise):
+    """Steps of actor and temperature; `state` has the updated critics. (new entries, metrics)"""
+    a, k, e = c["actor"], c["critic"], c["temperature"]
+    critic, critic_stats = sub(state, "critic"), sub(state, "critic_stats")
+    actor, stats = sub(state, "actor"), sub(state, "actor_stats")
+    temperature = sub(state, "temperature")
+    alpha = jnp.exp(temperature["log_alpha"][0])
+    mode = algorithm.mode(c, int(state["critic_updates"]))
+
+    def loss(p):
+        obs = seen(a, state, batch["obs"])
+        action, log_p, moved = algorithm.draw(c, p, stats, obs, noise["actor"], mode)
+        q, _ = critics(k, critic, critic_stats, batch["obs"], action)
+        return (alpha * log_p - smallest(q)).mean(), (log_p, moved, q)
+
+    (value, (log_p, moved, q)), gradient = jax.value_and_grad(loss, has_aux=True)(actor)
+    ordered = jnp.sort(q, axis=0)
+    clear("the smallest value", ordered[1] - ordered[0])
+    shapes, _ = algorithm.shapes(c)
+    actor, new = adam(
+        state, "actor_adam", actor, gradient, shapes, a["learning_rate"], a["beta1"]
+    )
+    new |= named("actor", actor) | named("actor_stats", moved)
+
+    if e["automatic"]:
+        target = e["target_per_dim"] * ACT
+        dual = lambda p: (p["log_alpha"] * (-log_p - target)).mean()
+        temperature, optimiser = adam(
+            state,
+            "temperature_adam",
+            temperature,
+            jax.grad(dual)(temperature),
+            TEMPERATURE_SHAPES,
+            e["learning_rate"],
+            TEMPERATURE_BETA1,
+        )
+        new |= named("temperature", temperature) | optimiser
+    return new, {
+        "actor_loss": value,
+        "entropy": -log_p.mean(),
+        "alpha": alpha,
+        "grad_norm": norm_of(gradient),
+    }
+
+
+def update(algorithm, c, state, batch, noise):
+    observed = observe(c["actor"], state, batch["obs"])
+    state |= observed
+    new, metrics = update_critics(algorithm, c, state, batch, noise)
+    new |= observed
+    if actor_due(c, state):
+        actor, actor_metrics = update_actor(algorithm, c, state | new, batch, noise)
+        return new | actor, metrics | actor_metrics
+    return new, metrics
+
+
+# --- Recording ------------------------------------------------------------------------------------
+
+
+def main():
+    known = {}
+    for algorithm in ALGORITHMS:
+        preset = preset_of(BASELINES / "src" / algorithm.presets)
+        for name, c in cases(FIXTURES / f"{algorithm.name}.toml", preset).items():
+            known[f"{algorithm.name}-{name}"] = (algorithm, c)
+    for name, (algorithm, c) in chosen(known).items():
+
+        def draw(rng):
+            state = draw_state(rng, algorithm, c)
+            return state, draw_batch(rng), draw_noise(rng, algorithm, c, state)
+
+        path = FIXTURES / f"{name}.safetensors"
+        record(path, draw, functools.partial(update, algorithm, c))
+
+
+if __name__ == "__main__":
+    main()
