@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Records single updates of the algorithms whose policy draws an action in several steps, computed
-with JAX, for `crates/baselines/tests/recorded.rs`: SAC Flow-G.
+with JAX, for `crates/baselines/tests/recorded.rs`: SAC Flow-G and DIME.
 
     third_party/venv-jax/bin/python scripts/record_path_update.py                      # every case
     third_party/venv-jax/bin/python scripts/record_path_update.py sac-flow-g-default   # some cases
@@ -9,9 +9,10 @@ with JAX, for `crates/baselines/tests/recorded.rs`: SAC Flow-G.
 crates/baselines/tests/fixtures/<algorithm>.toml and writes <algorithm>-<case>.safetensors next to
 it: `before.*` and `after.*` (the agent's state), `batch.*`, `noise.*`, `metrics.*`.
 
-This is an independent implementation (see recording.py) of arXiv 2509.25756, section 4: SAC on the
-log density of a path x_0, .., x_K. Here that density is computed from the states of the path, as
-a product of Gaussians.
+This is an independent implementation (see recording.py) of two papers: SAC on the log density of
+a path x_0, .., x_K (SAC Flow, arXiv 2509.25756, section 4), or on a lower bound of the entropy
+(DIME, arXiv 2502.02316, sections 4 and 5). Here both are computed from the states of the path, as
+products of Gaussians.
 
 - The critics step first; the actor's step uses the updated critics. The target uses the running
   statistics of the policy's batch normalisation, the actor's step those of the batch, which move
@@ -146,7 +147,55 @@ class FlowG:
         return *squashed(x, log_density), stats
 
 
-ALGORITHMS = [FlowG]
+# --- DIME -----------------------------------------------------------------------------------------
+
+WAVES = 256
+
+
+class Dime:
+    name, presets = "dime", "dime.toml"
+
+    def shapes(c):
+        a = c["actor"]
+        width = a["width"]
+        shapes = [("delta", (1,)), ("phi", (ACT,)), ("phases", (WAVES,))]
+        shapes += net_shapes("time", 2 * WAVES, width, 1, width)
+        shapes += [("trunk.time.weight", (width, width))]
+        return shapes + net_shapes("trunk", OBS + ACT, width, a["depth"], ACT), []
+
+    def steps(c):
+        return c["diffusion"]["steps"]
+
+    def mode(c, critic_updates):
+        return "running"
+
+    def draw(c, p, stats, obs, noise, mode):
+        """Actions, log ratios R of their paths, no statistics."""
+        a, (count, s) = c["actor"], (c["diffusion"]["steps"], c["diffusion"]["prior_std"])
+        x = s * noise[0]
+        log_ratio = norm.logpdf(x, 0.0, s).sum(axis=1)
+        rates = jnp.linspace(0.1, 100.0, WAVES)
+        first = [jnp.concatenate([p["trunk.0.weight"], p["trunk.time.weight"]], axis=1)]
+        whole = p | {"trunk.0.weight": first[0]}
+        for n in range(count):
+            t = (count - n) / count
+            c_n = 0.999 * jnp.cos(math.pi / 2 * (1.008 - t) / 1.008) ** 2 + 0.001
+            eta = jnp.logaddexp(p["delta"], 0.0) * c_n / jnp.logaddexp(p["phi"], 0.0)
+            angles = rates * n + p["phases"]
+            waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)])
+            e = net(p, "time", waves[None], 1, a["activation"])
+            h = jnp.concatenate([x, obs, jnp.repeat(e, len(x), axis=0)], axis=1)
+            f = net(whole, "trunk", h, a["depth"], a["activation"])
+            mean = x + eta * (f - x / s**2)
+            std = jnp.sqrt(2 * eta)
+            after = mean + std * noise[n + 1]
+            log_ratio += norm.logpdf(after, mean, std).sum(axis=1)
+            log_ratio -= norm.logpdf(x, after - eta * after / s**2, std).sum(axis=1)
+            x = after
+        return *squashed(x, log_ratio), stats
+
+
+ALGORITHMS = [FlowG, Dime]
 
 
 # --- Drawing a state and noise --------------------------------------------------------------------
@@ -172,10 +221,11 @@ def draw_state(rng, algorithm, c):
 
 
 def draw_noise(rng, algorithm, c, state):
-    shape = (algorithm.steps(c) + 1, BATCH, ACT)
-    noise = {"next": rng.normal(size=shape)}
+    rows = lambda share: (algorithm.steps(c) + 1, round(BATCH * share), ACT)
+    noise = {"next": rng.normal(size=rows(1.0))}
     if actor_due(c, state):
-        noise["actor"] = rng.normal(size=shape)
+        share = c.get("diffusion", {}).get("batch_share", 1.0)
+        noise["actor"] = rng.normal(size=rows(share))
     return noise
 
 
@@ -202,19 +252,23 @@ def update_actor(algorithm, c, state, batch, noise):
     alpha = jnp.exp(temperature["log_alpha"][0])
     mode = algorithm.mode(c, int(state["critic_updates"]))
 
+    raw = batch["obs"][: noise["actor"].shape[1]]
+
     def loss(p):
-        obs = seen(a, state, batch["obs"])
-        action, log_p, moved = algorithm.draw(c, p, stats, obs, noise["actor"], mode)
-        q, _ = critics(k, critic, critic_stats, batch["obs"], action)
+        action, log_p, moved = algorithm.draw(c, p, stats, seen(a, state, raw), noise["actor"], mode)
+        q, _ = critics(k, critic, critic_stats, raw, action)
         return (alpha * log_p - smallest(q)).mean(), (log_p, moved, q)
 
     (value, (log_p, moved, q)), gradient = jax.value_and_grad(loss, has_aux=True)(actor)
     ordered = jnp.sort(q, axis=0)
     clear("the smallest value", ordered[1] - ordered[0])
     shapes, _ = algorithm.shapes(c)
-    actor, new = adam(
-        state, "actor_adam", actor, gradient, shapes, a["learning_rate"], a["beta1"]
-    )
+    clip = c.get("diffusion", {}).get("gradient_clip", math.inf)
+    clipped = {name: jnp.clip(g, -clip, clip) for name, g in gradient.items()}
+    if math.isfinite(clip):
+        beyond = jnp.concatenate([jnp.ravel(jnp.abs(g) > clip) for g in gradient.values()])
+        assert beyond.any() and not beyond.all(), "the case does not test clipping"
+    actor, new = adam(state, "actor_adam", actor, clipped, shapes, a["learning_rate"], a["beta1"])
     new |= named("actor", actor) | named("actor_stats", moved)
 
     if e["automatic"]:

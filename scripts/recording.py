@@ -211,6 +211,7 @@ ACTIVATIONS = {
     "mish": lambda x: x * jnp.tanh(jnp.logaddexp(x, 0.0)),
     "relu": lambda x: jnp.where(x > 0, x, 0.0),
     "swish": lambda x: x / (1 + jnp.exp(-x)),
+    "gelu": jax.nn.gelu,
 }
 
 

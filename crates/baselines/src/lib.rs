@@ -3,6 +3,7 @@
 
 pub mod crossq;
 pub mod diffusion;
+pub mod dime;
 pub mod dpmd;
 mod gaussian;
 pub mod mdpo;

@@ -11,10 +11,10 @@
 //! such a policy doesn't know. What log p is, and what E [-log p] has to do with the entropy of
 //! the action, is up to the policy.
 
-use agent::candidates::repeat_rows;
+use agent::candidates::{repeat_rows, rows_of_share};
 use agent::{
-    ActMode, ActorConfig, Agent, Batch, CriticConfig, CriticLearner, Metrics, Random, Temperature,
-    TemperatureConfig, Value,
+    ActMode, ActorConfig, Agent, Aggregate, Batch, CriticConfig, CriticLearner, Metrics, Random,
+    Temperature, TemperatureConfig, Value,
 };
 use networks::{Adam, NormMode, Params, merge_state, normal};
 use tch::{Device, Kind, Tensor};
@@ -64,12 +64,32 @@ pub struct PathConfig<'a> {
     pub actor: &'a ActorConfig,
     /// The entropy's weight.
     pub temperature: &'a TemperatureConfig,
+    /// What differs from SAC.
+    pub objective: PathObjective,
+}
+
+/// What differs from SAC in an update.
+#[derive(Debug, Clone, Copy)]
+pub struct PathObjective {
+    /// Share of the batch that the actor learns from.
+    pub batch_share: f64,
+    /// Each entry of the actor's gradient is clipped to +- this; infinity for none.
+    pub gradient_clip: f64,
+    /// How the critics' values become one for the actor.
+    pub value: Aggregate,
+}
+
+impl PathObjective {
+    /// SAC's own.
+    pub const SAC: Self =
+        Self { batch_share: 1.0, gradient_clip: f64::INFINITY, value: Aggregate::Min };
 }
 
 /// A policy, its temperature and their update for any value Q(s, a): the critics of
 /// [`PathAgent`], or a known function.
 pub struct PathActor {
     config: TemperatureConfig,
+    objective: PathObjective,
     policy: Box<dyn PathPolicy>,
     params: Params,
     adam: Adam,
@@ -88,7 +108,8 @@ pub struct PathAgent {
 pub struct PathNoise {
     /// Of the next actions in the target.
     pub next: Tensor,
-    /// Of the actor's actions, where its update is due.
+    /// Of the actor's actions, where its update is due: in the first states of the batch, as many
+    /// as there is noise for.
     pub actor: Option<Tensor>,
 }
 
@@ -103,6 +124,7 @@ impl PathActor {
     pub fn new(config: &PathConfig, policy: Box<dyn PathPolicy>, params: Params) -> Self {
         Self {
             config: config.temperature.clone(),
+            objective: config.objective,
             policy,
             adam: Adam::new(config.actor.adam(), &params),
             temperature: config.temperature.start(params.device()),
@@ -128,7 +150,9 @@ impl PathActor {
         let q = value(obs, &path.action);
         let loss = (&alpha * &path.log_prob - q).mean(Kind::Float);
         let gradient = self.params.gradient(&loss);
-        self.adam.step(&mut self.params, &gradient);
+        let clip = self.objective.gradient_clip;
+        let clipped = if clip.is_finite() { &gradient.clamp(-clip, clip) } else { &gradient };
+        self.adam.step(&mut self.params, clipped);
         let entropy = -path.log_prob.detach().mean(Kind::Float);
         self.config.step(&mut self.temperature, &entropy, self.policy.act_dim());
         Metrics::from([
@@ -181,8 +205,10 @@ impl PathAgent {
         let mut metrics = self.critic.update(batch, &next_action, bonus.as_ref());
         if let Some(noise) = &noise.actor {
             let mode = self.actor.policy.training_mode(self.critic.updates());
-            let value = |obs: &Tensor, action: &Tensor| self.critic.value(obs, action);
-            metrics.extend(self.actor.update(&batch.obs, noise, mode, &value));
+            let obs = batch.obs.narrow(0, 0, noise.size()[1]);
+            let join = self.actor.objective.value;
+            let value = |obs: &Tensor, action: &Tensor| self.critic.value_by(join, obs, action);
+            metrics.extend(self.actor.update(&obs, noise, mode, &value));
         }
         metrics
     }
@@ -205,7 +231,8 @@ impl Agent for PathAgent {
     fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
         let (policy, _) = self.actor.policy();
         let next = path_noise(policy, batch.len(), self.device, rng);
-        let actor = with_actor.then(|| path_noise(policy, batch.len(), self.device, rng));
+        let rows = rows_of_share(batch.len(), self.actor.objective.batch_share);
+        let actor = with_actor.then(|| path_noise(policy, rows, self.device, rng));
         self.update_with(batch, &PathNoise { next, actor })
     }
 

@@ -10,7 +10,7 @@
 //!
 //! [`PathAgent`] has the objective.
 
-use crate::path::{Path, PathAgent, PathConfig, PathPolicy};
+use crate::path::{Path, PathAgent, PathConfig, PathObjective, PathPolicy};
 use agent::{
     ActorConfig, Agent, AgentConfig, CriticConfig, ObsNorm, Random, TemperatureConfig, in_range,
 };
@@ -86,7 +86,7 @@ impl SacFlowGConfig {
     /// The sections that the agent shares with others.
     pub fn path(&self) -> PathConfig<'_> {
         let Self { critic, actor, temperature, .. } = self;
-        PathConfig { critic, actor, temperature }
+        PathConfig { critic, actor, temperature, objective: PathObjective::SAC }
     }
 
     /// An agent with new networks. The configuration must be valid.

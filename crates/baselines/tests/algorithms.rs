@@ -35,7 +35,7 @@ promises! {
 }
 
 promises! {
-    [sac td3 crossq mdpo meanflow qvpo dpmd sac_flow_g]
+    [sac td3 crossq mdpo meanflow qvpo dpmd sac_flow_g dime]
     [
         normalised_observations_are_saved_and_used_in_actions_and_in_the_critics_target
         one_seed_gives_one_agent_to_the_byte_and_another_seed_another
@@ -146,7 +146,7 @@ fn actions_lie_in_bounds_and_follow_from_the_stream(algo: &str) {
         assert!(action.abs().max().double_value(&[]) <= 1.0, "{algo}, {mode:?}");
         assert_eq!(action, act(mode, 0), "{algo}, {mode:?}");
         // Only a latent is left of the noise in deterministic actions.
-        let latent = matches!(algo, "meanflow" | "qvpo" | "dpmd" | "sac-flow-g");
+        let latent = matches!(algo, "meanflow" | "qvpo" | "dpmd" | "sac-flow-g" | "dime");
         let varies = mode != Deterministic || latent;
         assert_eq!(action != act(mode, 1), varies, "{algo}, {mode:?}");
     }
@@ -154,7 +154,7 @@ fn actions_lie_in_bounds_and_follow_from_the_stream(algo: &str) {
 
 fn policies_of_several_steps_call_their_network_once_per_step_and_the_others_once(algo: &str) {
     let (keys, calls) = match algo {
-        "qvpo" | "dpmd" => ("\"diffusion.steps\" = 7", 7),
+        "qvpo" | "dpmd" | "dime" => ("\"diffusion.steps\" = 7", 7),
         "sac-flow-g" => ("\"flow.steps\" = 7", 7),
         _ => ("", 1),
     };
@@ -186,6 +186,9 @@ fn an_endless_task_is_worth_its_discounted_sum_and_a_terminal_step_its_reward(al
             "\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-6"
         }
         "qvpo" | "dpmd" => "\"diffusion.steps\" = 2",
+        "dime" => {
+            "\"diffusion.steps\" = 2\n\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-6"
+        }
         _ => "",
     };
     for (terminated, worth) in [(0.0, 10.0), (1.0, 1.0)] {
@@ -217,6 +220,9 @@ fn xqc_critics_return_values_in_the_units_of_the_rewards(algo: &str) {
             "\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-6"
         }
         "qvpo" | "dpmd" => "\"diffusion.steps\" = 2",
+        "dime" => {
+            "\"diffusion.steps\" = 2\n\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-6"
+        }
         _ => "",
     };
     // Returns of up to 45, so that rewards are divided by 9: 30 is well inside of the support.
@@ -290,6 +296,12 @@ fn the_best_action_of_a_bandit_is_found(algo: &str) {
             1600,
         ),
         "meanflow" => ("\"objective.lambda\" = 0.01", 800),
+        "dime" => (
+            "\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-3\n\
+             \"diffusion.steps\" = 8\n\"diffusion.step_size\" = 0.3\n\
+             \"diffusion.prior_std\" = 1.0",
+            800,
+        ),
         "qvpo" => ("\"diffusion.steps\" = 10\n\"regression.uniform\" = 0", 800),
         "dpmd" => (
             "\"diffusion.steps\" = 10\n\"temperature.lambda\" = 0.5\n\

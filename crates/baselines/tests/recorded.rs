@@ -4,6 +4,7 @@
 //! action in several steps (`scripts/record_path_update.py`).
 
 use agent::{Agent, AgentConfig, stream};
+use baselines::dime::{self, DimeConfig};
 use baselines::path::{PathAgent, PathNoise};
 use baselines::sac::{self, Sac, SacConfig, SacNoise};
 use baselines::sac_flow_g::{self, SacFlowGConfig};
@@ -99,6 +100,13 @@ fn equal_the_recordings<C: AgentConfig + DeserializeOwned>(
 #[test]
 fn one_update_of_sac_flow_g_equals_the_recording_of_an_independent_implementation() {
     equal_the_recordings("sac-flow-g", sac_flow_g::PRESETS, |config: &SacFlowGConfig, obs, act| {
+        config.agent(obs, act, Device::Cpu, &mut stream(0, "recorded"))
+    });
+}
+
+#[test]
+fn one_update_of_dime_equals_the_recording_of_an_independent_implementation() {
+    equal_the_recordings("dime", dime::PRESETS, |config: &DimeConfig, obs, act| {
         config.agent(obs, act, Device::Cpu, &mut stream(0, "recorded"))
     });
 }

@@ -55,6 +55,15 @@ impl Mlp {
         })
     }
 
+    /// [`forward`](Self::forward) with a vector (width) that is added to the first layer's bias:
+    /// what inputs that are the same in all rows contribute, without their columns.
+    pub fn forward_shifted(&self, p: &[Tensor], shift: &Tensor, x: &Tensor) -> Tensor {
+        let at = self.0.blocks[0].linear.bias.expect("layers of an Mlp have biases");
+        let mut p = handles(p);
+        p[at] = &p[at] + shift;
+        self.forward(&p, x)
+    }
+
     /// Value at `x` and directional derivative along `dx` in one pass, each
     /// (B, outputs): the cost of two forward passes. Only for networks without
     /// normalisation; outside of any graph.
@@ -321,6 +330,38 @@ mod tests {
     use super::*;
     use rand::SeedableRng;
     use tch::{Device, Kind};
+
+    #[test]
+    fn a_shift_of_the_first_layer_stands_for_inputs_that_all_rows_have() {
+        for kind in [Kind::Float, Kind::Double] {
+            let mut rng = rand_pcg::Pcg64::seed_from_u64(6);
+            let mut builder = ParamsBuilder::new();
+            let mlp =
+                Mlp::new(&mut builder, "m", 5, 16, 2, Activation::Gelu, &mut rng, |b, rng| {
+                    vec![Linear::new(b, "out", 16, 2, rng)]
+                });
+            let params = builder.build(kind, Device::Cpu);
+            let x = crate::normal(&mut rng, &[9, 5], Device::Cpu).to_kind(kind);
+            let first = x.narrow(0, 0, 1).narrow(1, 3, 2).expand([9, 2], true).copy();
+            x.narrow(1, 3, 2).copy_(&first);
+            let run = |shifted: bool| {
+                let p = params.trainable();
+                let y = if shifted {
+                    let shift =
+                        x.get(0).narrow(0, 3, 2).unsqueeze(0).matmul(&p[0].narrow(1, 3, 2).tr());
+                    let rest = x.copy();
+                    let _ = rest.narrow(1, 3, 2).zero_();
+                    mlp.forward_shifted(p, &shift.squeeze_dim(0), &rest)
+                } else {
+                    mlp.forward(p, &x)
+                };
+                [y.detach(), params.gradient(&y.square().sum(kind))]
+            };
+            for (ours, theirs) in run(true).iter().zip(run(false)) {
+                assert!(ours.allclose(&theirs, 1e-5, 1e-5, false), "{kind:?}");
+            }
+        }
+    }
 
     #[test]
     fn tangent_equals_central_differences_for_every_activation() {

@@ -595,6 +595,7 @@ fn benchmarks_print_a_json_document_for_programs() {
             assert!(row["parameters"].as_i64().unwrap() > 1000, "{row}");
             let calls = match row["algo"].as_str() {
                 Some("qvpo" | "dpmd") => 20,
+                Some("dime") => 16,
                 Some("sac-flow-g") => 4,
                 _ => 1,
             };
