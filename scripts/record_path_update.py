@@ -38,6 +38,8 @@ from recording import (
     cases,
     chosen,
     clear,
+    critic_outputs,
+    critic_shapes,
     critics,
     draw_adam,
     draw_batch,
@@ -229,6 +231,63 @@ def draw_noise(rng, algorithm, c, state):
     return noise
 
 
+# --- Critics that return distributions (DIME, section 5.2) -----------------------------------------
+
+
+def distributional(c):
+    return c.get("distribution", {}).get("on", False)
+
+
+def atoms(c):
+    d = c["distribution"]
+    return jnp.linspace(-d["highest"], d["highest"], d["atoms"])
+
+
+def step_distribution(c, state, batch, next_action, bonus):
+    """One step on the cross-entropies to the average of the members' projected targets, less a
+    share of the entropies. (new entries of the state, metrics)"""
+    k, z, ends = c["critic"], atoms(c), c["distribution"]["highest"]
+    obs = jnp.concatenate([batch["obs"], batch["next_obs"]])
+    action = jnp.concatenate([batch["action"], next_action])
+    column = lambda x: jnp.reshape(x, (-1, 1))
+    y = column(batch["reward"]) + k["gamma"] * column(1 - batch["terminated"]) * (
+        z + column(jnp.broadcast_to(bonus, BATCH))
+    )
+    beyond = jnp.abs(y) > ends
+    assert beyond.any() and not beyond.all(), "the case does not test the ends"
+    spacing = z[1] - z[0]
+    distance = jnp.abs(jnp.clip(y, -ends, ends)[:, :, None] - z) / spacing
+    project = lambda p: (p[:, :, None] * jnp.maximum(1 - distance, 0.0)).sum(axis=1)
+
+    def loss(p):
+        both, moved = critic_outputs(k, p, sub(state, "critic_stats"), obs, action, "batch")
+        of_next = jax.nn.softmax(both[:, BATCH:])
+        label = jax.lax.stop_gradient(sum(map(project, of_next)) / len(of_next))
+        log_p = jax.nn.log_softmax(both[:, :BATCH])
+        entropy = -(jnp.exp(log_p) * log_p).sum(axis=2)
+        each = -(label * log_p).sum(axis=2) - c["distribution"]["entropy"] * entropy
+        return each.mean(axis=1).sum(), ((jnp.exp(log_p) @ z).mean(), moved)
+
+    online = sub(state, "critic")
+    (value, (q_mean, moved)), gradient = jax.value_and_grad(loss, has_aux=True)(online)
+    shapes, _ = critic_shapes(k)
+    online, new = adam(
+        state, "critic_adam", online, gradient, shapes, k["learning_rate"], k["beta1"]
+    )
+    new |= named("critic", online) | named("critic_stats", moved)
+    new["critic_updates"] = np.int64(state["critic_updates"] + 1)
+    return new, {"critic_loss": value, "q_mean": q_mean}
+
+
+def value_for_actor(c, p, stats, obs, action):
+    """The smallest of the members' values, or the mean of their distributions' means."""
+    if not distributional(c):
+        q, _ = critics(c["critic"], p, stats, obs, action)
+        return smallest(q), q
+    outputs, _ = critic_outputs(c["critic"], p, stats, obs, action)
+    return (jax.nn.softmax(outputs) @ atoms(c)).mean(axis=0), None
+
+
 # --- The update -----------------------------------------------------------------------------------
 
 
@@ -239,13 +298,15 @@ def update_critics(algorithm, c, state, batch, noise):
     next_obs = seen(c["actor"], state, batch["next_obs"])
     action, log_p, _ = algorithm.draw(c, actor, stats, next_obs, noise["next"], "running")
     bonus = -alpha * log_p if c["temperature"]["in_target"] else 0.0
+    if distributional(c):
+        return step_distribution(c, state, batch, action, bonus)
     new, metrics = step_critics(k, state, batch, action, bonus)
     return new | track_critics(k, state | new), metrics
 
 
 def update_actor(algorithm, c, state, batch, noise):
     """Steps of actor and temperature; `state` has the updated critics. (new entries, metrics)"""
-    a, k, e = c["actor"], c["critic"], c["temperature"]
+    a, e = c["actor"], c["temperature"]
     critic, critic_stats = sub(state, "critic"), sub(state, "critic_stats")
     actor, stats = sub(state, "actor"), sub(state, "actor_stats")
     temperature = sub(state, "temperature")
@@ -256,12 +317,13 @@ def update_actor(algorithm, c, state, batch, noise):
 
     def loss(p):
         action, log_p, moved = algorithm.draw(c, p, stats, seen(a, state, raw), noise["actor"], mode)
-        q, _ = critics(k, critic, critic_stats, raw, action)
-        return (alpha * log_p - smallest(q)).mean(), (log_p, moved, q)
+        value, q = value_for_actor(c, critic, critic_stats, raw, action)
+        return (alpha * log_p - value).mean(), (log_p, moved, q)
 
     (value, (log_p, moved, q)), gradient = jax.value_and_grad(loss, has_aux=True)(actor)
-    ordered = jnp.sort(q, axis=0)
-    clear("the smallest value", ordered[1] - ordered[0])
+    if q is not None:
+        ordered = jnp.sort(q, axis=0)
+        clear("the smallest value", ordered[1] - ordered[0])
     shapes, _ = algorithm.shapes(c)
     clip = c.get("diffusion", {}).get("gradient_clip", math.inf)
     clipped = {name: jnp.clip(g, -clip, clip) for name, g in gradient.items()}
@@ -311,6 +373,8 @@ def main():
     for algorithm in ALGORITHMS:
         preset = preset_of(BASELINES / "src" / algorithm.presets)
         for name, c in cases(FIXTURES / f"{algorithm.name}.toml", preset).items():
+            if distributional(c):
+                c["critic"]["outputs"] = c["distribution"]["atoms"]
             known[f"{algorithm.name}-{name}"] = (algorithm, c)
     for name, (algorithm, c) in chosen(known).items():
 

@@ -14,10 +14,10 @@
 
 use crate::path::{Path, PathAgent, PathConfig, PathObjective, PathPolicy};
 use agent::{
-    ActorConfig, Agent, AgentConfig, Aggregate, CriticConfig, ObsNorm, Random, TemperatureConfig,
-    in_range,
+    ActorConfig, Agent, AgentConfig, Aggregate, CriticConfig, DistributionConfig, ObsNorm, Random,
+    TemperatureConfig, in_range,
 };
-use networks::{Linear, Mlp, NormMode, Params, ParamsBuilder, tanh_log_slope};
+use networks::{CriticKind, Linear, Mlp, NormMode, Params, ParamsBuilder, tanh_log_slope};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::{FRAC_PI_2, PI};
 use tch::{Device, Kind, Tensor};
@@ -46,6 +46,8 @@ pub struct DimeConfig {
     pub temperature: TemperatureConfig,
     /// The chain, and the actor's update.
     pub diffusion: DimeDiffusionConfig,
+    /// The critics as published.
+    pub distribution: DistributionConfig,
 }
 
 /// `[diffusion]`: the chain, and the actor's update.
@@ -67,10 +69,12 @@ pub struct DimeDiffusionConfig {
 impl DimeConfig {
     /// The sections that the agent shares with others.
     pub fn path(&self) -> PathConfig<'_> {
-        let Self { critic, actor, temperature, diffusion } = self;
+        let Self { critic, actor, temperature, diffusion, distribution } = self;
         let DimeDiffusionConfig { batch_share, gradient_clip, .. } = *diffusion;
-        let objective = PathObjective { batch_share, gradient_clip, value: Aggregate::Min };
-        PathConfig { critic, actor, temperature, objective }
+        let value = if distribution.on { Aggregate::Mean } else { Aggregate::Min };
+        let objective = PathObjective { batch_share, gradient_clip, value };
+        let distribution = distribution.on.then_some(distribution);
+        PathConfig { critic, distribution, actor, temperature, objective }
     }
 
     /// An agent with new networks. The configuration must be valid.
@@ -84,7 +88,7 @@ impl DimeConfig {
 
 impl AgentConfig for DimeConfig {
     fn validate(&self) -> Result<(), String> {
-        let Self { critic, actor, temperature, diffusion } = self;
+        let Self { critic, actor, temperature, diffusion, distribution } = self;
         critic.validate()?;
         actor.validate()?;
         temperature.validate()?;
@@ -92,7 +96,13 @@ impl AgentConfig for DimeConfig {
         in_range("diffusion.prior_std", diffusion.prior_std, 1e-3, 1e3)?;
         in_range("diffusion.step_size", diffusion.step_size, 1e-6, 1e3)?;
         in_range("diffusion.batch_share", diffusion.batch_share, 1e-3, 1.0)?;
-        in_range("diffusion.gradient_clip", diffusion.gradient_clip, 1e-9, 1e9)
+        in_range("diffusion.gradient_clip", diffusion.gradient_clip, 1e-9, 1e9)?;
+        if distribution.on && critic.kind == CriticKind::Xqc {
+            return Err("distribution.on = true needs another critic.kind than \"xqc\", \
+                        which has a distribution of its own"
+                .into());
+        }
+        distribution.validate()
     }
 
     fn build(

@@ -5,6 +5,7 @@ pub mod crossq;
 pub mod diffusion;
 pub mod dime;
 pub mod dpmd;
+pub mod flowrl;
 mod gaussian;
 pub mod mdpo;
 pub mod meanflow;

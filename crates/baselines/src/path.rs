@@ -13,8 +13,8 @@
 
 use agent::candidates::{repeat_rows, rows_of_share};
 use agent::{
-    ActMode, ActorConfig, Agent, Aggregate, Batch, CriticConfig, CriticLearner, Metrics, Random,
-    Temperature, TemperatureConfig, Value,
+    ActMode, ActorConfig, Agent, Aggregate, Batch, CriticConfig, CriticLearner, DistributionConfig,
+    Metrics, Random, Temperature, TemperatureConfig, Value,
 };
 use networks::{Adam, NormMode, Params, merge_state, normal};
 use tch::{Device, Kind, Tensor};
@@ -60,6 +60,8 @@ pub struct Path {
 pub struct PathConfig<'a> {
     /// The critics.
     pub critic: &'a CriticConfig,
+    /// What they return, if not values.
+    pub distribution: Option<&'a DistributionConfig>,
     /// The network's optimiser and delay.
     pub actor: &'a ActorConfig,
     /// The entropy's weight.
@@ -183,10 +185,16 @@ impl PathAgent {
         rng: &mut Random,
     ) -> Self {
         let (act_dim, device) = (policy.act_dim(), params.device());
+        let critic = match config.distribution {
+            None => CriticLearner::new(config.critic, obs_dim, act_dim, device, rng),
+            Some(of) => {
+                CriticLearner::distributional(config.critic, of, obs_dim, act_dim, device, rng)
+            }
+        };
         Self {
             actor: PathActor::new(config, policy, params),
             actor_config: config.actor.clone(),
-            critic: CriticLearner::new(config.critic, obs_dim, act_dim, device, rng),
+            critic,
             device,
         }
     }

@@ -86,7 +86,7 @@ impl SacFlowGConfig {
     /// The sections that the agent shares with others.
     pub fn path(&self) -> PathConfig<'_> {
         let Self { critic, actor, temperature, .. } = self;
-        PathConfig { critic, actor, temperature, objective: PathObjective::SAC }
+        PathConfig { critic, distribution: None, actor, temperature, objective: PathObjective::SAC }
     }
 
     /// An agent with new networks. The configuration must be valid.

@@ -35,7 +35,7 @@ promises! {
 }
 
 promises! {
-    [sac td3 crossq mdpo meanflow qvpo dpmd sac_flow_g dime]
+    [sac td3 crossq mdpo meanflow qvpo dpmd sac_flow_g dime flowrl]
     [
         normalised_observations_are_saved_and_used_in_actions_and_in_the_critics_target
         one_seed_gives_one_agent_to_the_byte_and_another_seed_another
@@ -146,7 +146,8 @@ fn actions_lie_in_bounds_and_follow_from_the_stream(algo: &str) {
         assert!(action.abs().max().double_value(&[]) <= 1.0, "{algo}, {mode:?}");
         assert_eq!(action, act(mode, 0), "{algo}, {mode:?}");
         // Only a latent is left of the noise in deterministic actions.
-        let latent = matches!(algo, "meanflow" | "qvpo" | "dpmd" | "sac-flow-g" | "dime");
+        let latent =
+            matches!(algo, "meanflow" | "qvpo" | "dpmd" | "sac-flow-g" | "dime" | "flowrl");
         let varies = mode != Deterministic || latent;
         assert_eq!(action != act(mode, 1), varies, "{algo}, {mode:?}");
     }
@@ -156,6 +157,7 @@ fn policies_of_several_steps_call_their_network_once_per_step_and_the_others_onc
     let (keys, calls) = match algo {
         "qvpo" | "dpmd" | "dime" => ("\"diffusion.steps\" = 7", 7),
         "sac-flow-g" => ("\"flow.steps\" = 7", 7),
+        "flowrl" => ("\"flow.steps\" = 3", 6),
         _ => ("", 1),
     };
     assert_eq!(make(algo, keys, OBS, ACT, 0).calls_per_action(), calls, "{algo}");

@@ -596,6 +596,7 @@ fn benchmarks_print_a_json_document_for_programs() {
             let calls = match row["algo"].as_str() {
                 Some("qvpo" | "dpmd") => 20,
                 Some("dime") => 16,
+                Some("flowrl") => 2,
                 Some("sac-flow-g") => 4,
                 _ => 1,
             };
