@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Records single updates of the algorithms whose policy draws an action in several steps, computed
-with JAX, for `crates/baselines/tests/recorded.rs`: SAC Flow-G and DIME.
+with JAX, for `crates/baselines/tests/recorded.rs`: SAC Flow-G and -T, and
+DIME.
 
     third_party/venv-jax/bin/python scripts/record_path_update.py                      # every case
     third_party/venv-jax/bin/python scripts/record_path_update.py sac-flow-g-default   # some cases
@@ -33,6 +34,7 @@ from recording import (
     ACTIVATIONS,
     BATCH,
     CRATES,
+    LAYER_NORM_EPSILON,
     OBS,
     adam,
     cases,
@@ -149,6 +151,97 @@ class FlowG:
         return *squashed(x, log_density), stats
 
 
+# --- SAC Flow-T -----------------------------------------------------------------------------------
+
+
+def layer_norm(p, name, x):
+    x = x - x.mean(axis=1, keepdims=True)
+    x = x / jnp.sqrt((x**2).mean(axis=1, keepdims=True) + LAYER_NORM_EPSILON)
+    return x * p[f"{name}.weight"] + p[f"{name}.bias"]
+
+
+class FlowT:
+    """Attention to one token as its value and output projections: its softmax is 1."""
+
+    name, presets = "sac-flow-t", "sac_flow_t.toml"
+
+    def shapes(c):
+        width, flow = c["actor"]["width"], c["flow"]
+        shapes, stats = [], []
+
+        def batch_norm(name, features):
+            own, running = norm_layer_shapes(name, features)
+            shapes.extend(own)
+            stats.extend(running if flow["batch_norm"] else [])
+
+        if flow["batch_norm"]:
+            batch_norm("norm_obs", OBS)
+            for k in range(flow["steps"]):
+                batch_norm(f"norm_x{k}", ACT)
+        half, quarter = width // 2, width // 4
+        shapes.extend(net_shapes("memory", OBS, half, 1, width))
+        shapes.extend(linear_shapes("action", ACT, width))
+        for i, (inputs, outputs) in enumerate([(1, quarter), (quarter, half), (half, width)]):
+            shapes.extend(linear_shapes(f"time.{i}", inputs, outputs))
+        for i in range(c["actor"]["depth"]):
+            for part in ("self.value", "self.out", "cross.value", "cross.out"):
+                shapes.extend(linear_shapes(f"layer{i}.{part}", width, width))
+            shapes.extend(net_shapes(f"layer{i}.inner", width, 4 * width, 1, width))
+            for n in range(3):
+                batch_norm(f"layer{i}.norm_{n}", width)
+        for head in ("velocity", "std"):
+            shapes.extend(linear_shapes(head, width, ACT))
+        return shapes, stats
+
+    def steps(c):
+        return c["flow"]["steps"]
+
+    def mode(c, critic_updates):
+        return FlowG.mode(c, critic_updates)
+
+    def draw(c, p, stats, obs, noise, mode):
+        """Actions, log densities of their paths, moved statistics."""
+        flow, silu, stats = c["flow"], ACTIVATIONS["swish"], dict(stats)
+        count, batch_norm = flow["steps"], flow["batch_norm"]
+
+        def normed(name, x, otherwise):
+            if not batch_norm:
+                return otherwise(x)
+            y, moved = normalise(flow, p, stats, name, x, mode)
+            stats.update(moved)
+            return y
+
+        def attention(name, token):
+            return linear(p, f"{name}.out", linear(p, f"{name}.value", token))
+
+        memory = net(p, "memory", normed("norm_obs", obs, lambda x: x), 1, "swish")
+        x = noise[0]
+        log_density = norm.logpdf(x).sum(axis=1)
+        for k in range(count):
+            t = jnp.full((1, 1), k / count)
+            t = linear(p, "time.2", silu(linear(p, "time.1", silu(linear(p, "time.0", t)))))
+            token = linear(p, "action", normed(f"norm_x{k}", x, lambda x: x)) + t
+            for i in range(c["actor"]["depth"]):
+                at = f"layer{i}"
+                for n, part in enumerate(
+                    [
+                        lambda y: attention(f"{at}.self", y),
+                        lambda y: attention(f"{at}.cross", memory),
+                        lambda y: net(p, f"{at}.inner", y, 1, c["actor"]["activation"]),
+                    ]
+                ):
+                    name = f"{at}.norm_{n}"
+                    token = normed(name, token + part(token), lambda x: layer_norm(p, name, x))
+            mean = x + linear(p, "velocity", token) / count
+            std = jnp.exp(log_std_of(linear(p, "std", token))) / count
+            x = mean + std * noise[k + 1]
+            if c["density"]["exact"]:
+                log_density += norm.logpdf(x, mean, std).sum(axis=1)
+            else:
+                log_density += norm.logpdf(noise[k + 1]).sum(axis=1)
+        return *squashed(x, log_density), stats
+
+
 # --- DIME -----------------------------------------------------------------------------------------
 
 WAVES = 256
@@ -197,7 +290,7 @@ class Dime:
         return *squashed(x, log_ratio), stats
 
 
-ALGORITHMS = [FlowG, Dime]
+ALGORITHMS = [FlowG, FlowT, Dime]
 
 
 # --- Drawing a state and noise --------------------------------------------------------------------

@@ -13,6 +13,7 @@ pub mod path;
 pub mod qvpo;
 pub mod sac;
 pub mod sac_flow_g;
+pub mod sac_flow_t;
 pub mod td3;
 
 pub use gaussian::{Gaussian, GaussianPolicy, Sample};

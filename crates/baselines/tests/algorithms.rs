@@ -35,7 +35,7 @@ promises! {
 }
 
 promises! {
-    [sac td3 crossq mdpo meanflow qvpo dpmd sac_flow_g dime flowrl]
+    [sac td3 crossq mdpo meanflow qvpo dpmd sac_flow_g sac_flow_t dime flowrl]
     [
         normalised_observations_are_saved_and_used_in_actions_and_in_the_critics_target
         one_seed_gives_one_agent_to_the_byte_and_another_seed_another
@@ -146,8 +146,10 @@ fn actions_lie_in_bounds_and_follow_from_the_stream(algo: &str) {
         assert!(action.abs().max().double_value(&[]) <= 1.0, "{algo}, {mode:?}");
         assert_eq!(action, act(mode, 0), "{algo}, {mode:?}");
         // Only a latent is left of the noise in deterministic actions.
-        let latent =
-            matches!(algo, "meanflow" | "qvpo" | "dpmd" | "sac-flow-g" | "dime" | "flowrl");
+        let latent = matches!(
+            algo,
+            "meanflow" | "qvpo" | "dpmd" | "sac-flow-g" | "sac-flow-t" | "dime" | "flowrl"
+        );
         let varies = mode != Deterministic || latent;
         assert_eq!(action != act(mode, 1), varies, "{algo}, {mode:?}");
     }
@@ -156,7 +158,7 @@ fn actions_lie_in_bounds_and_follow_from_the_stream(algo: &str) {
 fn policies_of_several_steps_call_their_network_once_per_step_and_the_others_once(algo: &str) {
     let (keys, calls) = match algo {
         "qvpo" | "dpmd" | "dime" => ("\"diffusion.steps\" = 7", 7),
-        "sac-flow-g" => ("\"flow.steps\" = 7", 7),
+        "sac-flow-g" | "sac-flow-t" => ("\"flow.steps\" = 7", 7),
         "flowrl" => ("\"flow.steps\" = 3", 6),
         _ => ("", 1),
     };
@@ -184,7 +186,7 @@ fn an_endless_task_is_worth_its_discounted_sum_and_a_terminal_step_its_reward(al
         "actor.update_every" = 50
     "#;
     let own = match algo {
-        "sac" | "crossq" | "sac-flow-g" => {
+        "sac" | "crossq" | "sac-flow-g" | "sac-flow-t" => {
             "\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-6"
         }
         "qvpo" | "dpmd" => "\"diffusion.steps\" = 2",
@@ -218,7 +220,7 @@ fn xqc_critics_return_values_in_the_units_of_the_rewards(algo: &str) {
         "actor.update_every" = 50
     "#;
     let own = match algo {
-        "sac" | "crossq" | "sac-flow-g" => {
+        "sac" | "crossq" | "sac-flow-g" | "sac-flow-t" => {
             "\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-6"
         }
         "qvpo" | "dpmd" => "\"diffusion.steps\" = 2",

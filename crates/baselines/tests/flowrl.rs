@@ -2,7 +2,7 @@
 
 mod common;
 
-use agent::{Agent, Batch, stream};
+use agent::{Batch, stream};
 use common::{make, named};
 use networks::{normal, uniform};
 use tch::{Device, Kind, Tensor};

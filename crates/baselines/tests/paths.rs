@@ -7,6 +7,7 @@ use agent::{AgentConfig, Random, stream};
 use baselines::dime::{self, Diffusion, DimeConfig};
 use baselines::path::{Path, PathPolicy};
 use baselines::sac_flow_g::{self, GatedFlow, SacFlowGConfig};
+use baselines::sac_flow_t::{self, SacFlowTConfig, TransformerFlow};
 use networks::{NormMode, Params, normal};
 use tch::{Device, Kind, Tensor};
 
@@ -44,6 +45,18 @@ fn gated_flow(steps: i64, seed: u64) -> Shaken {
     shaken(policy, params, &mut rng)
 }
 
+fn transformer_flow(exact: bool, seed: u64) -> Shaken {
+    let keys = format!(
+        "\"flow.steps\" = 2\n\"flow.batch_norm\" = true\n\"density.exact\" = {exact}\n\
+         \"actor.width\" = 12\n\"actor.depth\" = 1"
+    );
+    let config: SacFlowTConfig = common::config(sac_flow_t::PRESETS, &keys);
+    config.validate().unwrap();
+    let mut rng = stream(seed, "test");
+    let (policy, params) = TransformerFlow::new(&config, OBS, 1, OPTIONS, &mut rng);
+    shaken(policy, params, &mut rng)
+}
+
 /// The integral of the density of paths (x_0, x_1, a) of two steps over all of them: of
 /// p(path(xi)) |d path / d xi| over the noise xi of a grid. The matrix d path / d xi is
 /// triangular, so that its determinant is dx_0/dxi_0 dx_1/dxi_1 dx_2/dxi_2 da/dx_2, the first three
@@ -75,6 +88,13 @@ fn the_density_of_the_paths_of_a_gated_flow_integrates_to_one() {
         let mass = mass(&gated_flow(2, seed), &mut stream(seed, "observations"));
         assert!((mass - 1.0).abs() < 1e-3, "{mass}");
     }
+}
+
+#[test]
+fn the_density_of_the_paths_of_a_transformer_integrates_to_one_and_the_published_one_does_not() {
+    let mass_of = |exact| mass(&transformer_flow(exact, 1), &mut stream(1, "observations"));
+    assert!((mass_of(true) - 1.0).abs() < 1e-3, "{}", mass_of(true));
+    assert!((mass_of(false) - 1.0).abs() > 0.1, "{}", mass_of(false));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use baselines::flowrl::{self, FlowRl, FlowRlActorNoise, FlowRlConfig, FlowRlNois
 use baselines::path::{PathAgent, PathNoise};
 use baselines::sac::{self, Sac, SacConfig, SacNoise};
 use baselines::sac_flow_g::{self, SacFlowGConfig};
+use baselines::sac_flow_t::{self, SacFlowTConfig};
 use baselines::td3::{self, Td3, Td3Config, Td3Noise};
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -101,6 +102,13 @@ fn equal_the_recordings<C: AgentConfig + DeserializeOwned>(
 #[test]
 fn one_update_of_sac_flow_g_equals_the_recording_of_an_independent_implementation() {
     equal_the_recordings("sac-flow-g", sac_flow_g::PRESETS, |config: &SacFlowGConfig, obs, act| {
+        config.agent(obs, act, Device::Cpu, &mut stream(0, "recorded"))
+    });
+}
+
+#[test]
+fn one_update_of_sac_flow_t_equals_the_recording_of_an_independent_implementation() {
+    equal_the_recordings("sac-flow-t", sac_flow_t::PRESETS, |config: &SacFlowTConfig, obs, act| {
         config.agent(obs, act, Device::Cpu, &mut stream(0, "recorded"))
     });
 }

@@ -126,7 +126,8 @@ impl Linear {
         Self { weight, bias, inputs, outputs }
     }
 
-    pub(crate) fn forward(&self, p: &[Tensor], x: &Tensor) -> Tensor {
+    /// x (B, inputs) -> (B, outputs), by LibTorch's operations.
+    pub fn forward(&self, p: &[Tensor], x: &Tensor) -> Tensor {
         x.linear(&p[self.weight], self.bias.map(|bias| &p[bias]))
     }
 

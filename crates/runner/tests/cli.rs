@@ -597,7 +597,7 @@ fn benchmarks_print_a_json_document_for_programs() {
                 Some("qvpo" | "dpmd") => 20,
                 Some("dime") => 16,
                 Some("flowrl") => 2,
-                Some("sac-flow-g") => 4,
+                Some("sac-flow-g" | "sac-flow-t") => 4,
                 _ => 1,
             };
             assert_eq!(row["calls_per_action"], calls, "{row}");

@@ -2,7 +2,7 @@
 
 use crate::base::failure::{Outcome, unknown};
 use agent::{AgentConfig, Batch, presets, stream};
-use baselines::{crossq, dime, dpmd, flowrl, mdpo, meanflow, qvpo, sac, sac_flow_g, td3};
+use baselines::{crossq, dime, dpmd, flowrl, mdpo, meanflow, qvpo, sac, sac_flow_g, sac_flow_t, td3};
 use envs::Spec;
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
@@ -18,7 +18,7 @@ pub struct Algorithm {
 }
 
 /// All of them.
-pub static ALGORITHMS: [Algorithm; 11] = [
+pub static ALGORITHMS: [Algorithm; 12] = [
     row::<smfp::SmfpConfig>("smfp", smfp::PRESETS),
     row::<sac::SacConfig>("sac", sac::PRESETS),
     row::<td3::Td3Config>("td3", td3::PRESETS),
@@ -28,6 +28,7 @@ pub static ALGORITHMS: [Algorithm; 11] = [
     row::<qvpo::QvpoConfig>("qvpo", qvpo::PRESETS),
     row::<dpmd::DpmdConfig>("dpmd", dpmd::PRESETS),
     row::<sac_flow_g::SacFlowGConfig>("sac-flow-g", sac_flow_g::PRESETS),
+    row::<sac_flow_t::SacFlowTConfig>("sac-flow-t", sac_flow_t::PRESETS),
     row::<dime::DimeConfig>("dime", dime::PRESETS),
     row::<flowrl::FlowRlConfig>("flowrl", flowrl::PRESETS),
 ];

@@ -434,7 +434,7 @@ mod tests {
                 assert_eq!(section(algo, preset, name), smfp, "{algo} {preset} [{name}]");
             }
         }
-        for algo in ["crossq", "sac-flow-g", "dime", "flowrl"] {
+        for algo in ["crossq", "sac-flow-g", "sac-flow-t", "dime", "flowrl"] {
             let (own, smfp) =
                 (section(algo, "default", "critic"), section("smfp", "default", "critic"));
             assert_eq!(own, smfp, "{algo}");
