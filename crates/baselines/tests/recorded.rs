@@ -84,19 +84,21 @@ fn equal_the_recordings<C: AgentConfig + DeserializeOwned>(
     presets: &str,
     agent: impl Fn(&C, i64, i64) -> PathAgent,
 ) {
-    let mut failures = Vec::new();
-    for (case, config, recording) in cases::<C>(algorithm, presets) {
-        config.validate().unwrap_or_else(|error| panic!("{case}: {error}"));
-        let (obs_dim, act_dim) = recording.dimensions();
-        let mut agent = agent(&config, obs_dim, act_dim);
-        recording.start(&case, &mut agent);
-        let actor = recording.find("noise.actor");
-        assert_eq!(agent.actor_due(), actor.is_some(), "{case}");
-        let noise = PathNoise { next: recording.get("noise.next"), actor };
-        let metrics = agent.update_with(&recording.batch(), &noise);
-        failures.extend(recording.differences(&case, &agent, &metrics));
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    testing::in_every_form(|| {
+        let mut failures = Vec::new();
+        for (case, config, recording) in cases::<C>(algorithm, presets) {
+            config.validate().unwrap_or_else(|error| panic!("{case}: {error}"));
+            let (obs_dim, act_dim) = recording.dimensions();
+            let mut agent = agent(&config, obs_dim, act_dim);
+            recording.start(&case, &mut agent);
+            let actor = recording.find("noise.actor");
+            assert_eq!(agent.actor_due(), actor.is_some(), "{case}");
+            let noise = PathNoise { next: recording.get("noise.next"), actor };
+            let metrics = agent.update_with(&recording.batch(), &noise);
+            failures.extend(recording.differences(&case, &agent, &metrics));
+        }
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
+    });
 }
 
 #[test]
@@ -122,22 +124,24 @@ fn one_update_of_dime_equals_the_recording_of_an_independent_implementation() {
 
 #[test]
 fn one_update_of_flowrl_equals_the_recording_of_an_independent_implementation() {
-    let mut failures = Vec::new();
-    for (case, config, recording) in cases::<FlowRlConfig>("flowrl", flowrl::PRESETS) {
-        config.validate().unwrap_or_else(|error| panic!("{case}: {error}"));
-        let (obs_dim, act_dim) = recording.dimensions();
-        let mut rng = stream(0, "recorded");
-        let mut agent = FlowRl::new(&config, obs_dim, act_dim, Device::Cpu, &mut rng);
-        recording.start(&case, &mut agent);
-        let actor = recording.find("noise.start").map(|start| FlowRlActorNoise {
-            start,
-            flow_start: recording.get("noise.flow_start"),
-            t: recording.get("noise.t"),
-        });
-        assert_eq!(agent.actor_due(), actor.is_some(), "{case}");
-        let noise = FlowRlNoise { next: recording.get("noise.next"), actor };
-        let metrics = agent.update_with(&recording.batch(), &noise);
-        failures.extend(recording.differences(&case, &agent, &metrics));
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    testing::in_every_form(|| {
+        let mut failures = Vec::new();
+        for (case, config, recording) in cases::<FlowRlConfig>("flowrl", flowrl::PRESETS) {
+            config.validate().unwrap_or_else(|error| panic!("{case}: {error}"));
+            let (obs_dim, act_dim) = recording.dimensions();
+            let mut rng = stream(0, "recorded");
+            let mut agent = FlowRl::new(&config, obs_dim, act_dim, Device::Cpu, &mut rng);
+            recording.start(&case, &mut agent);
+            let actor = recording.find("noise.start").map(|start| FlowRlActorNoise {
+                start,
+                flow_start: recording.get("noise.flow_start"),
+                t: recording.get("noise.t"),
+            });
+            assert_eq!(agent.actor_due(), actor.is_some(), "{case}");
+            let noise = FlowRlNoise { next: recording.get("noise.next"), actor };
+            let metrics = agent.update_with(&recording.batch(), &noise);
+            failures.extend(recording.differences(&case, &agent, &metrics));
+        }
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
+    });
 }
