@@ -1,5 +1,6 @@
 """Shared code of the recorders of single updates (record_smfp_update.py, record_sac_update.py,
-record_td3_update.py): cases, layouts, random states, networks, critics, Adam, writing files.
+record_td3_update.py, record_path_update.py, record_flowrl_update.py): cases, layouts, random states, networks, critics,
+Adam, writing files.
 
 It is an independent implementation of the common parts of the algorithms, and shares only names,
 shapes and the order of rows with the crates. Gradients are computed by `jax.grad`. Inputs are
@@ -117,7 +118,7 @@ def critic_shapes(k):
             params.extend(linear[:1] if xqc else linear)  # without a bias
             if k["kind"] != "mlp":
                 norm_shapes(f"{i}.norm_{layer}", width, batch_norm)
-        params.extend(linear_shapes(f"{i}.head", width, BINS if xqc else 1))
+        params.extend(linear_shapes(f"{i}.head", width, k.get("outputs", BINS if xqc else 1)))
     return params, stats
 
 
@@ -209,6 +210,9 @@ def draw_batch(rng):
 ACTIVATIONS = {
     "mish": lambda x: x * jnp.tanh(jnp.logaddexp(x, 0.0)),
     "relu": lambda x: jnp.where(x > 0, x, 0.0),
+    "swish": lambda x: x / (1 + jnp.exp(-x)),
+    "gelu": jax.nn.gelu,
+    "elu": lambda x: jnp.where(x > 0, x, jnp.expm1(jnp.minimum(x, 0.0))),
 }
 
 

@@ -1,6 +1,7 @@
 //! Learning of an ensemble of critics by clipped double Q.
 
 use crate::candidates::{best_of, take};
+use crate::categorical::{Categorical, DistributionConfig};
 use crate::head::Head;
 use crate::td::TdErrors;
 use crate::{Aggregate, Batch, Idle, Metrics, Random, idle_where, in_range};
@@ -118,6 +119,30 @@ impl CriticLearner {
         rng: &mut Random,
     ) -> Self {
         let head = Head::new(config.kind, device);
+        Self::with_head(config, head, obs_dim, act_dim, device, rng)
+    }
+
+    /// The same, of critics that return distributions over fixed atoms.
+    pub fn distributional(
+        config: &CriticConfig,
+        distribution: &DistributionConfig,
+        obs_dim: i64,
+        act_dim: i64,
+        device: Device,
+        rng: &mut Random,
+    ) -> Self {
+        let head = Head::Categorical(Categorical::fixed(distribution, device));
+        Self::with_head(config, head, obs_dim, act_dim, device, rng)
+    }
+
+    fn with_head(
+        config: &CriticConfig,
+        head: Head,
+        obs_dim: i64,
+        act_dim: i64,
+        device: Device,
+        rng: &mut Random,
+    ) -> Self {
         let shape = CriticsConfig {
             kind: config.kind,
             members: config.members,

@@ -77,7 +77,7 @@ impl Head {
     /// Adds running discounted returns to the statistics that scale rewards.
     pub fn observe_returns(&mut self, returns: &[f64]) {
         if let Self::Categorical(head) = self {
-            head.returns().observe(returns);
+            head.observe_returns(returns);
         }
     }
 
@@ -85,7 +85,10 @@ impl Head {
     pub fn state(&self) -> Vec<(String, Tensor)> {
         match self {
             Self::Scalar => Vec::new(),
-            Self::Categorical(head) => vec![("critic_stats.returns".to_string(), head.state())],
+            Self::Categorical(head) => {
+                let returns = head.state().into_iter();
+                returns.map(|tensor| ("critic_stats.returns".to_string(), tensor)).collect()
+            }
         }
     }
 }

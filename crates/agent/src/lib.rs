@@ -23,6 +23,7 @@ mod temperature;
 pub use actor::ActorConfig;
 pub use batch::Batch;
 pub use candidates::CandidatesConfig;
+pub use categorical::DistributionConfig;
 pub use critic::{CriticConfig, CriticLearner};
 pub use device_replay::DeviceReplay;
 pub use metrics::{Diverged, Metrics};

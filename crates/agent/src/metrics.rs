@@ -20,6 +20,11 @@ impl Metrics {
         self.0.extend(other.0);
     }
 
+    /// The same numbers under other names: `rename` of each.
+    pub fn renamed(self, rename: impl Fn(&'static str) -> &'static str) -> Self {
+        Self(self.0.into_iter().map(|(name, value)| (rename(name), value)).collect())
+    }
+
     /// The names, in the order of the values.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.0.iter().map(|(name, _)| *name)
@@ -70,6 +75,8 @@ mod tests {
         let mut metrics = Metrics::from([("loss", &Tensor::from(1.5f32))]);
         metrics.extend(Metrics::from([("alpha", &Tensor::from_slice(&[0.25f32]))]));
         assert_eq!(metrics.read(), Ok(vec![("loss", 1.5), ("alpha", 0.25)]));
+        metrics = metrics.renamed(|name| if name == "alpha" { "weight" } else { name });
+        assert_eq!(metrics.names().collect::<Vec<_>>(), ["loss", "weight"]);
         metrics.record("entropy", &Tensor::from(f32::NAN));
         metrics.record("grad_norm", &Tensor::from(f32::INFINITY));
         assert_eq!(metrics.read().unwrap_err().to_string(), "entropy is NaN");

@@ -9,6 +9,8 @@ pub enum Aggregate {
     Min,
     /// The first member's.
     First,
+    /// The mean.
+    Mean,
 }
 
 impl Aggregate {
@@ -17,6 +19,7 @@ impl Aggregate {
         match self {
             Self::Min => q.min_dim(0, false).0,
             Self::First => q.get(0),
+            Self::Mean => q.mean_dim(&[0i64][..], false, None),
         }
     }
 
@@ -33,6 +36,7 @@ impl Aggregate {
                 let _ = derivative.get(0).fill_(1.0);
                 (self.join(q), derivative)
             }
+            Self::Mean => (self.join(q), q.ones_like() / q.size()[0] as f64),
         }
     }
 }
@@ -73,11 +77,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_join_to_the_smallest_or_the_first() {
+    fn members_join_to_the_smallest_the_first_or_the_mean() {
         let q = Tensor::from_slice2(&[[3f32, -1.0, 2.0], [1.0, 4.0, 2.0]]);
         assert_eq!(Aggregate::Min.join(&q), Tensor::from_slice(&[1f32, -1.0, 2.0]));
         assert_eq!(Aggregate::First.join(&q), Tensor::from_slice(&[3f32, -1.0, 2.0]));
-        for aggregate in [Aggregate::Min, Aggregate::First] {
+        assert_eq!(Aggregate::Mean.join(&q), Tensor::from_slice(&[2f32, 1.5, 2.0]));
+        for aggregate in [Aggregate::Min, Aggregate::First, Aggregate::Mean] {
             // (Without the tie, where the derivative is any between the members'.)
             let leaf = q.narrow(1, 0, 2).detach().set_requires_grad(true);
             let joined = aggregate.join(&leaf).sum(Kind::Float);

@@ -19,7 +19,7 @@ macro_rules! promises {
         mod $algo {
             $(#[test]
             fn $promise() {
-                super::$promise(stringify!($algo));
+                super::$promise(&stringify!($algo).replace('_', "-"));
             })*
         }
     };
@@ -35,14 +35,14 @@ promises! {
 }
 
 promises! {
-    [sac td3 crossq mdpo meanflow qvpo dpmd]
+    [sac td3 crossq mdpo meanflow qvpo dpmd sac_flow_g sac_flow_t dime flowrl]
     [
         normalised_observations_are_saved_and_used_in_actions_and_in_the_critics_target
         one_seed_gives_one_agent_to_the_byte_and_another_seed_another
         an_agent_that_loads_a_state_continues_from_it_to_the_byte
         the_actor_learns_at_every_nth_update
         actions_lie_in_bounds_and_follow_from_the_stream
-        diffusion_policies_call_their_network_once_per_step_and_the_others_once
+        policies_of_several_steps_call_their_network_once_per_step_and_the_others_once
         numbers_that_are_not_finite_are_an_error_that_names_the_quantity
         an_endless_task_is_worth_its_discounted_sum_and_a_terminal_step_its_reward
         the_best_action_of_a_bandit_is_found
@@ -146,15 +146,20 @@ fn actions_lie_in_bounds_and_follow_from_the_stream(algo: &str) {
         assert!(action.abs().max().double_value(&[]) <= 1.0, "{algo}, {mode:?}");
         assert_eq!(action, act(mode, 0), "{algo}, {mode:?}");
         // Only a latent is left of the noise in deterministic actions.
-        let latent = matches!(algo, "meanflow" | "qvpo" | "dpmd");
+        let latent = matches!(
+            algo,
+            "meanflow" | "qvpo" | "dpmd" | "sac-flow-g" | "sac-flow-t" | "dime" | "flowrl"
+        );
         let varies = mode != Deterministic || latent;
         assert_eq!(action != act(mode, 1), varies, "{algo}, {mode:?}");
     }
 }
 
-fn diffusion_policies_call_their_network_once_per_step_and_the_others_once(algo: &str) {
+fn policies_of_several_steps_call_their_network_once_per_step_and_the_others_once(algo: &str) {
     let (keys, calls) = match algo {
-        "qvpo" | "dpmd" => ("\"diffusion.steps\" = 7", 7),
+        "qvpo" | "dpmd" | "dime" => ("\"diffusion.steps\" = 7", 7),
+        "sac-flow-g" | "sac-flow-t" => ("\"flow.steps\" = 7", 7),
+        "flowrl" => ("\"flow.steps\" = 3", 6),
         _ => ("", 1),
     };
     assert_eq!(make(algo, keys, OBS, ACT, 0).calls_per_action(), calls, "{algo}");
@@ -181,8 +186,13 @@ fn an_endless_task_is_worth_its_discounted_sum_and_a_terminal_step_its_reward(al
         "actor.update_every" = 50
     "#;
     let own = match algo {
-        "sac" | "crossq" => "\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-6",
+        "sac" | "crossq" | "sac-flow-g" | "sac-flow-t" => {
+            "\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-6"
+        }
         "qvpo" | "dpmd" => "\"diffusion.steps\" = 2",
+        "dime" => {
+            "\"diffusion.steps\" = 2\n\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-6"
+        }
         _ => "",
     };
     for (terminated, worth) in [(0.0, 10.0), (1.0, 1.0)] {
@@ -210,8 +220,13 @@ fn xqc_critics_return_values_in_the_units_of_the_rewards(algo: &str) {
         "actor.update_every" = 50
     "#;
     let own = match algo {
-        "sac" | "crossq" => "\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-6",
+        "sac" | "crossq" | "sac-flow-g" | "sac-flow-t" => {
+            "\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-6"
+        }
         "qvpo" | "dpmd" => "\"diffusion.steps\" = 2",
+        "dime" => {
+            "\"diffusion.steps\" = 2\n\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-6"
+        }
         _ => "",
     };
     // Returns of up to 45, so that rewards are divided by 9: 30 is well inside of the support.
@@ -273,7 +288,9 @@ const FAST: &str = r#"
 
 fn the_best_action_of_a_bandit_is_found(algo: &str) {
     let (own, updates) = match algo {
-        "sac" => ("\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-3", 800),
+        "sac" | "sac-flow-g" => {
+            ("\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-3", 800)
+        }
         // With the critic that makes it CrossQ, whose running statistics
         // need longer.
         "crossq" => (
@@ -283,6 +300,12 @@ fn the_best_action_of_a_bandit_is_found(algo: &str) {
             1600,
         ),
         "meanflow" => ("\"objective.lambda\" = 0.01", 800),
+        "dime" => (
+            "\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-3\n\
+             \"diffusion.steps\" = 8\n\"diffusion.step_size\" = 0.3\n\
+             \"diffusion.prior_std\" = 1.0",
+            800,
+        ),
         "qvpo" => ("\"diffusion.steps\" = 10\n\"regression.uniform\" = 0", 800),
         "dpmd" => (
             "\"diffusion.steps\" = 10\n\"temperature.lambda\" = 0.5\n\

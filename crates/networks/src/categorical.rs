@@ -72,6 +72,43 @@ impl Bins {
         run(CrossEntropyOf { logits, next, target, bins: self })
     }
 
+    /// The cross-entropy of softmax(logits) to the average over the members of the target's
+    /// distributions, less `entropy` times the entropy of softmax(logits) (DIME, Celik et al.
+    /// 2025). Arguments as in [`cross_entropy`](Self::cross_entropy); by LibTorch's operations on
+    /// every device.
+    pub fn average_cross_entropy(
+        &self,
+        logits: &Tensor,
+        next: &Tensor,
+        target: &BinTarget,
+        entropy: f64,
+    ) -> CrossEntropy {
+        let _guard = tch::no_grad_guard();
+        // With one y for all members, the average of their projections is that of their average.
+        let next = next.softmax(-1, None).mean_dim(&[0i64][..], false, None);
+        let label = self.project(&next, &self.of_target(target));
+        let log_p = logits.log_softmax(-1, None);
+        let p = log_p.exp();
+        let surprise = (&p * &log_p).sum_dim_intlist(&[-1i64][..], true, None);
+        let (rows, kind) = (target.reward.size()[0] as f64, logits.kind());
+        let loss = surprise.sum(Kind::Double) * entropy - (&label * &log_p).sum(Kind::Double);
+        CrossEntropy {
+            loss: (loss / rows).to_kind(kind),
+            mean: p.matmul(&self.values).mean(Kind::Double).to_kind(kind),
+            d_logits: (&p - label + &p * (log_p - surprise) * entropy) / rows,
+        }
+    }
+
+    /// The target's values y: (B, n).
+    fn of_target(&self, target: &BinTarget) -> Tensor {
+        let column = |x: &Tensor| x.unsqueeze(1);
+        let next_value = match target.bonus {
+            Some(bonus) => &self.values + column(bonus),
+            None => self.values.unsqueeze(0),
+        };
+        column(target.reward) + column(target.discount) * next_value
+    }
+
     /// A distribution (B, n) over the bins of one with `probabilities` (B, n) at y (B, n).
     fn project(&self, probabilities: &Tensor, y: &Tensor) -> Tensor {
         let per_unit = (self.count() - 1) as f64 / (2.0 * self.highest);
@@ -234,13 +271,7 @@ impl Op for CrossEntropyOf<'_> {
         let member = next.matmul(&bins.values).argmin(0, false);
         let at = member.view([1, -1, 1]).expand([1, rows, bins.count()], false);
         let next = next.gather(0, &at, false).squeeze_dim(0);
-        let column = |x: &Tensor| x.unsqueeze(1);
-        let next_value = match target.bonus {
-            Some(bonus) => &bins.values + column(bonus),
-            None => bins.values.unsqueeze(0),
-        };
-        let y = column(target.reward) + column(target.discount) * next_value;
-        let label = bins.project(&next, &y);
+        let label = bins.project(&next, &bins.of_target(target));
         let log_p = self.logits.log_softmax(-1, None);
         let p = log_p.exp();
         CrossEntropy {
@@ -332,6 +363,31 @@ mod tests {
             let ours = bins.means_backward(&logits, d_means);
             // (Where z_k is near the mean, their difference has few digits.)
             assert!(largest(&(ours - &theirs)) <= 1e-5 * largest(&theirs));
+        }
+    }
+
+    #[test]
+    fn the_label_of_an_average_has_the_mean_of_the_members_and_the_gradient_is_autograds() {
+        let bins = bins();
+        let [logits, next, reward, discount, bonus] = arguments(6, 0.3);
+        let discount = discount * 0.5; // so that no y is beyond the bins
+        let target = BinTarget { reward: &reward, discount: &discount, bonus: Some(&bonus) };
+        let leaf = logits.copy().set_requires_grad(true);
+        let log_p = leaf.log_softmax(-1, None);
+        let means = next.softmax(-1, None).matmul(&bins.values).mean_dim(&[0i64][..], false, None);
+        let y = &reward + &discount * (means + &bonus);
+        for entropy in [0.0, 0.5] {
+            let ours = bins.average_cross_entropy(&logits, &next, &target, entropy);
+            // Without the entropy, the label is what the gradient lacks of the probabilities.
+            let plain = bins.average_cross_entropy(&logits, &next, &target, 0.0);
+            let label = logits.softmax(-1, None) - &plain.d_logits * 6.0;
+            assert!(largest(&(label.get(0) - label.get(2))) < 1e-6, "one label for all members");
+            assert!(largest(&(label.get(0).matmul(&bins.values) - &y)) < 1e-4);
+            let cost = (log_p.exp() * entropy - label) * &log_p;
+            let loss = cost.sum(Kind::Float) / 6.0;
+            let exact = Tensor::run_backward(&[&loss], &[&leaf], true, false).remove(0);
+            assert!(largest(&(&ours.d_logits - exact)) < 1e-6);
+            assert!(largest(&(ours.loss - loss)) < 1e-4);
         }
     }
 

@@ -14,14 +14,34 @@ pub enum Activation {
     Relu,
     /// x tanh(softplus(x)) (Misra 2019): smooth, which the tangent needs.
     Mish,
+    /// x sigmoid(x) (Ramachandran et al. 2017), also called SiLU.
+    Swish,
+    /// x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3): GELU in its form with tanh (Hendrycks
+    /// and Gimpel 2016), Flax's default.
+    Gelu,
+    /// x above 0, exp(x) - 1 below (Clevert et al. 2016).
+    Elu,
 }
 
+/// GELU's sqrt(2 / pi).
+pub(crate) const GELU_SCALE: f64 =
+    std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
+/// GELU's factor of x^3.
+pub(crate) const GELU_CUBIC: f64 = 0.044715;
+
 impl Activation {
+    /// All of them.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 5] = [Self::Relu, Self::Mish, Self::Swish, Self::Gelu, Self::Elu];
+
     /// The value at `x`, by LibTorch's operations.
     pub(crate) fn forward(self, x: &Tensor) -> Tensor {
         match self {
             Self::Relu => x.relu(),
             Self::Mish => x.mish(),
+            Self::Swish => x.silu(),
+            Self::Gelu => x.gelu("tanh"),
+            Self::Elu => x.elu(),
         }
     }
 
@@ -40,6 +60,17 @@ impl Activation {
                 let slope = (x * 4.0 * &e * (e + 1.0) / &d + n) / d;
                 dx * slope
             }
+            Self::Swish => {
+                let s = x.sigmoid();
+                dx * (&s + x * &s * (1.0 - &s))
+            }
+            Self::Gelu => {
+                let square = x.square();
+                let s = (x * (&square * GELU_CUBIC + 1.0) * (2.0 * GELU_SCALE)).sigmoid();
+                let inner = (square * (3.0 * GELU_CUBIC) + 1.0) * (2.0 * GELU_SCALE);
+                dx * (&s + x * &s * (1.0 - &s) * inner)
+            }
+            Self::Elu => dx * x.clamp_max(0.0).exp(),
         }
     }
 }
@@ -95,7 +126,8 @@ impl Linear {
         Self { weight, bias, inputs, outputs }
     }
 
-    pub(crate) fn forward(&self, p: &[Tensor], x: &Tensor) -> Tensor {
+    /// x (B, inputs) -> (B, outputs), by LibTorch's operations.
+    pub fn forward(&self, p: &[Tensor], x: &Tensor) -> Tensor {
         x.linear(&p[self.weight], self.bias.map(|bias| &p[bias]))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::cpu::{self, Kept, View};
 use crate::layout::{Activation, Block, Layout, Linear};
-use crate::norm::{BatchNorm, NormMode};
+use crate::norm::{BatchNorm, LayerNorm, NormMode};
 use crate::op::{Differentiable, Op, apply, handles, run};
 use crate::params::ParamsBuilder;
 use crate::pool;
@@ -31,11 +31,43 @@ impl Mlp {
         rng: &mut R,
         heads: impl FnOnce(&mut ParamsBuilder, &mut R) -> Vec<Linear>,
     ) -> Self {
+        Self::of(false, builder, name, inputs, width, depth, activation, rng, heads)
+    }
+
+    /// The same with LayerNorm between each hidden layer and its nonlinearity.
+    #[allow(clippy::too_many_arguments)]
+    pub fn layer_normed<R: Rng>(
+        builder: &mut ParamsBuilder,
+        name: &str,
+        inputs: i64,
+        width: i64,
+        depth: usize,
+        activation: Activation,
+        rng: &mut R,
+        heads: impl FnOnce(&mut ParamsBuilder, &mut R) -> Vec<Linear>,
+    ) -> Self {
+        Self::of(true, builder, name, inputs, width, depth, activation, rng, heads)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn of<R: Rng>(
+        normed: bool,
+        builder: &mut ParamsBuilder,
+        name: &str,
+        inputs: i64,
+        width: i64,
+        depth: usize,
+        activation: Activation,
+        rng: &mut R,
+        heads: impl FnOnce(&mut ParamsBuilder, &mut R) -> Vec<Linear>,
+    ) -> Self {
         let blocks = (0..depth)
             .map(|i| {
                 let inputs = if i == 0 { inputs } else { width };
                 let linear = Linear::new(builder, &format!("{name}.{i}"), inputs, width, rng);
-                Block { linear, layer_norm: None, pre_norm: None, batch_norm: None }
+                let layer_norm =
+                    normed.then(|| LayerNorm::new(builder, &format!("{name}.norm_{i}"), width));
+                Block { linear, layer_norm, pre_norm: None, batch_norm: None }
             })
             .collect();
         let heads = heads(builder, rng);
@@ -53,6 +85,15 @@ impl Mlp {
             mode: NormMode::Running,
             rows: 0..x.size()[0] as usize,
         })
+    }
+
+    /// [`forward`](Self::forward) with a vector (width) that is added to the first layer's bias:
+    /// what inputs that are the same in all rows contribute, without their columns.
+    pub fn forward_shifted(&self, p: &[Tensor], shift: &Tensor, x: &Tensor) -> Tensor {
+        let at = self.0.blocks[0].linear.bias.expect("layers of an Mlp have biases");
+        let mut p = handles(p);
+        p[at] = &p[at] + shift;
+        self.forward(&p, x)
     }
 
     /// Value at `x` and directional derivative along `dx` in one pass, each
@@ -323,8 +364,70 @@ mod tests {
     use tch::{Device, Kind};
 
     #[test]
+    fn layer_normalised_passes_equal_those_of_libtorch_for_every_activation() {
+        for activation in Activation::ALL {
+            let run = |kind: Kind| {
+                let mut rng = rand_pcg::Pcg64::seed_from_u64(8);
+                let mut builder = ParamsBuilder::new();
+                let b = &mut builder;
+                let mlp = Mlp::layer_normed(b, "m", 5, 32, 2, activation, &mut rng, |b, rng| {
+                    vec![Linear::new(b, "out", 32, 3, rng)]
+                });
+                let params = builder.build(kind, Device::Cpu);
+                let x = crate::normal(&mut rng, &[150, 5], Device::Cpu).to_kind(kind);
+                let x = x.set_requires_grad(true);
+                let weights = crate::normal(&mut rng, &[150, 3], Device::Cpu).to_kind(kind);
+                let y = mlp.forward(params.trainable(), &x);
+                let leaves: Vec<&Tensor> = params.trainable().iter().chain([&x]).collect();
+                let scalar = (&y * weights).sum(kind);
+                let gradients = Tensor::run_backward(&[scalar], &leaves, false, false);
+                let flat: Vec<Tensor> = gradients.iter().map(|g| g.reshape([-1])).collect();
+                [y.detach(), Tensor::cat(&flat, 0)]
+            };
+            // `f32` takes the CPU form, `f64` the fallback.
+            for (ours, theirs) in run(Kind::Float).iter().zip(run(Kind::Double)) {
+                let error = (ours - &theirs).abs().max().double_value(&[]);
+                let scale = theirs.abs().max().double_value(&[]);
+                assert!(error <= 1e-5 * scale, "{activation:?}: {error:e} of {scale}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_shift_of_the_first_layer_stands_for_inputs_that_all_rows_have() {
+        for kind in [Kind::Float, Kind::Double] {
+            let mut rng = rand_pcg::Pcg64::seed_from_u64(6);
+            let mut builder = ParamsBuilder::new();
+            let mlp =
+                Mlp::new(&mut builder, "m", 5, 16, 2, Activation::Gelu, &mut rng, |b, rng| {
+                    vec![Linear::new(b, "out", 16, 2, rng)]
+                });
+            let params = builder.build(kind, Device::Cpu);
+            let x = crate::normal(&mut rng, &[9, 5], Device::Cpu).to_kind(kind);
+            let first = x.narrow(0, 0, 1).narrow(1, 3, 2).expand([9, 2], true).copy();
+            x.narrow(1, 3, 2).copy_(&first);
+            let run = |shifted: bool| {
+                let p = params.trainable();
+                let y = if shifted {
+                    let shift =
+                        x.get(0).narrow(0, 3, 2).unsqueeze(0).matmul(&p[0].narrow(1, 3, 2).tr());
+                    let rest = x.copy();
+                    let _ = rest.narrow(1, 3, 2).zero_();
+                    mlp.forward_shifted(p, &shift.squeeze_dim(0), &rest)
+                } else {
+                    mlp.forward(p, &x)
+                };
+                [y.detach(), params.gradient(&y.square().sum(kind))]
+            };
+            for (ours, theirs) in run(true).iter().zip(run(false)) {
+                assert!(ours.allclose(&theirs, 1e-5, 1e-5, false), "{kind:?}");
+            }
+        }
+    }
+
+    #[test]
     fn tangent_equals_central_differences_for_every_activation() {
-        for activation in [Activation::Mish, Activation::Relu] {
+        for activation in Activation::ALL {
             let mut rng = rand_pcg::Pcg64::seed_from_u64(3);
             let mut builder = ParamsBuilder::new();
             let mlp = Mlp::new(&mut builder, "m", 5, 16, 3, activation, &mut rng, |b, rng| {
@@ -369,7 +472,7 @@ mod tests {
 
     #[test]
     fn explicit_passes_equal_those_of_libtorch_and_autograd() {
-        for activation in [Activation::Mish, Activation::Relu] {
+        for activation in Activation::ALL {
             let pairs = twice(activation, true).into_iter().zip(twice(activation, false));
             for (name, (ours, theirs)) in ["value", "gradient", "slope"].iter().zip(pairs) {
                 let scale = theirs.abs().max().double_value(&[]);
@@ -381,7 +484,7 @@ mod tests {
 
     #[test]
     fn explicit_tangents_equal_those_of_libtorch() {
-        for activation in [Activation::Mish, Activation::Relu] {
+        for activation in Activation::ALL {
             let mut rng = rand_pcg::Pcg64::seed_from_u64(4);
             let mut builder = ParamsBuilder::new();
             let mlp = Mlp::new(&mut builder, "m", 5, 16, 2, activation, &mut rng, |b, rng| {

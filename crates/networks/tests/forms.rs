@@ -33,7 +33,8 @@ fn five_steps(activation: Activation) -> Tensor {
 
 #[test]
 fn avx512_has_the_bytes_of_avx2_and_portable_code_rounds_differently() {
-    for activation in [Activation::Relu, Activation::Mish] {
+    use Activation::{Elu, Gelu, Mish, Relu, Swish};
+    for activation in [Relu, Mish, Swish, Gelu, Elu] {
         let run = |form: Instructions| {
             form.set().unwrap();
             assert_eq!(Instructions::in_use(), form);

@@ -593,7 +593,13 @@ fn benchmarks_print_a_json_document_for_programs() {
         for row in report["rows"].as_array().unwrap() {
             assert!(row[figure].as_f64().unwrap() > 0.0, "{row}");
             assert!(row["parameters"].as_i64().unwrap() > 1000, "{row}");
-            let calls = if matches!(row["algo"].as_str(), Some("qvpo" | "dpmd")) { 20 } else { 1 };
+            let calls = match row["algo"].as_str() {
+                Some("qvpo" | "dpmd") => 20,
+                Some("dime") => 16,
+                Some("flowrl") => 2,
+                Some("sac-flow-g" | "sac-flow-t") => 4,
+                _ => 1,
+            };
             assert_eq!(row["calls_per_action"], calls, "{row}");
         }
     }

@@ -2,7 +2,9 @@
 #![allow(dead_code)] // Each test program uses its own part.
 
 use agent::{ActMode, Agent, AgentConfig, Batch, stream};
-use baselines::{crossq, dpmd, mdpo, meanflow, qvpo, sac, td3};
+use baselines::{
+    crossq, dime, dpmd, flowrl, mdpo, meanflow, qvpo, sac, sac_flow_g, sac_flow_t, td3,
+};
 use networks::uniform;
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
@@ -32,6 +34,10 @@ pub fn make(algo: &str, keys: &str, obs_dim: i64, act_dim: i64, seed: u64) -> Bo
         "meanflow" => Box::new(config::<meanflow::MeanFlowConfig>(meanflow::PRESETS, keys)),
         "qvpo" => Box::new(config::<qvpo::QvpoConfig>(qvpo::PRESETS, keys)),
         "dpmd" => Box::new(config::<dpmd::DpmdConfig>(dpmd::PRESETS, keys)),
+        "sac-flow-g" => Box::new(config::<sac_flow_g::SacFlowGConfig>(sac_flow_g::PRESETS, keys)),
+        "dime" => Box::new(config::<dime::DimeConfig>(dime::PRESETS, keys)),
+        "flowrl" => Box::new(config::<flowrl::FlowRlConfig>(flowrl::PRESETS, keys)),
+        "sac-flow-t" => Box::new(config::<sac_flow_t::SacFlowTConfig>(sac_flow_t::PRESETS, keys)),
         _ => panic!("{algo} is no algorithm"),
     };
     config.validate().unwrap();

@@ -1,7 +1,7 @@
 //! Activations with their slopes.
 
 use crate::instructions::kernel;
-use crate::layout::Activation;
+use crate::layout::{Activation, GELU_CUBIC, GELU_SCALE};
 
 /// e^x to 2 units in the last place, for x in [-87, 88]; beyond, the value there.
 ///
@@ -42,6 +42,40 @@ fn mish(x: f32) -> (f32, f32) {
     (x * ratio, ratio + x * 4.0 * e * (e + 1.0) * inverse * inverse)
 }
 
+/// Value and slope of x sigmoid(u(x)), from u and its slope.
+#[inline(always)]
+fn gated(x: f32, u: f32, slope: f32) -> (f32, f32) {
+    let s = 1.0 / (1.0 + exp(-u));
+    (x * s, s + x * s * (1.0 - s) * slope)
+}
+
+/// Value and slope of Swish.
+#[inline(always)]
+fn swish(x: f32) -> (f32, f32) {
+    gated(x, x, 1.0)
+}
+
+/// Value and slope of GELU.
+#[inline(always)]
+fn gelu(x: f32) -> (f32, f32) {
+    const SCALE: f32 = 2.0 * GELU_SCALE as f32;
+    const CUBIC: f32 = GELU_CUBIC as f32;
+    let square = x * x;
+    gated(x, SCALE * x * (1.0 + CUBIC * square), SCALE * (1.0 + 3.0 * CUBIC * square))
+}
+
+/// Value and slope of ELU.
+#[inline(always)]
+fn elu(x: f32) -> (f32, f32) {
+    let below = x.min(0.0);
+    let slope = exp(below);
+    // Near zero exp(x) - 1 loses its digits; Taylor has them.
+    let near = 1.0 + below * (1.0 / 6.0 + below * (1.0 / 24.0 + below * (1.0 / 120.0))) * 2.0;
+    let near = below + 0.5 * below * below * near;
+    let y = if below > -0.2 { near } else { slope - 1.0 };
+    (if x <= 0.0 { y } else { x }, slope) // NaN stays NaN
+}
+
 /// Value and slope of tanh(x).
 #[inline(always)]
 pub(super) fn tanh(x: f32) -> (f32, f32) {
@@ -61,6 +95,9 @@ kernel! {
             // (`max` would turn NaN into 0.)
             Activation::Relu => y.iter_mut().for_each(|y| *y = if *y <= 0.0 { 0.0 } else { *y }),
             Activation::Mish => smooth(y, slope, mish),
+            Activation::Swish => smooth(y, slope, swish),
+            Activation::Gelu => smooth(y, slope, gelu),
+            Activation::Elu => smooth(y, slope, elu),
         }
     }
 }
@@ -117,7 +154,7 @@ mod tests {
             let wide = f64::from(x);
             let (y, slope) = ours(x);
             let value = exact(wide);
-            let derivative = (exact(wide + 1e-5) - exact(wide - 1e-5)) / 2e-5;
+            let derivative = (exact(wide + 1e-6) - exact(wide - 1e-6)) / 2e-6;
             assert!((f64::from(y) - value).abs() <= 2e-6 * value.abs() + 1e-9, "value at {x}");
             assert!((f64::from(slope) - derivative).abs() < 2e-6, "slope at {x}");
         }
@@ -128,5 +165,9 @@ mod tests {
         let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
         check(mish, |x| x * softplus(x).tanh());
         check(tanh, f64::tanh);
+        check(swish, |x| x / (1.0 + (-x).exp()));
+        let u = |x: f64| GELU_SCALE * (x + GELU_CUBIC * x.powi(3));
+        check(gelu, |x| x / (1.0 + (-2.0 * u(x)).exp()));
+        check(elu, |x| if x > 0.0 { x } else { x.exp_m1() });
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::base::failure::{Outcome, unknown};
 use agent::{AgentConfig, Batch, presets, stream};
-use baselines::{crossq, dpmd, mdpo, meanflow, qvpo, sac, td3};
+use baselines::{
+    crossq, dime, dpmd, flowrl, mdpo, meanflow, qvpo, sac, sac_flow_g, sac_flow_t, td3,
+};
 use envs::Spec;
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
@@ -18,7 +20,7 @@ pub struct Algorithm {
 }
 
 /// All of them.
-pub static ALGORITHMS: [Algorithm; 8] = [
+pub static ALGORITHMS: [Algorithm; 12] = [
     row::<smfp::SmfpConfig>("smfp", smfp::PRESETS),
     row::<sac::SacConfig>("sac", sac::PRESETS),
     row::<td3::Td3Config>("td3", td3::PRESETS),
@@ -27,6 +29,10 @@ pub static ALGORITHMS: [Algorithm; 8] = [
     row::<meanflow::MeanFlowConfig>("meanflow", meanflow::PRESETS),
     row::<qvpo::QvpoConfig>("qvpo", qvpo::PRESETS),
     row::<dpmd::DpmdConfig>("dpmd", dpmd::PRESETS),
+    row::<sac_flow_g::SacFlowGConfig>("sac-flow-g", sac_flow_g::PRESETS),
+    row::<sac_flow_t::SacFlowTConfig>("sac-flow-t", sac_flow_t::PRESETS),
+    row::<dime::DimeConfig>("dime", dime::PRESETS),
+    row::<flowrl::FlowRlConfig>("flowrl", flowrl::PRESETS),
 ];
 
 const fn row<C: AgentConfig + DeserializeOwned + 'static>(

@@ -440,7 +440,11 @@ mod tests {
                 assert_eq!(section(algo, preset, name), smfp, "{algo} {preset} [{name}]");
             }
         }
-        assert_eq!(section("crossq", "default", "critic"), section("smfp", "default", "critic"));
+        for algo in ["crossq", "sac-flow-g", "sac-flow-t", "dime", "flowrl"] {
+            let (own, smfp) =
+                (section(algo, "default", "critic"), section("smfp", "default", "critic"));
+            assert_eq!(own, smfp, "{algo}");
+        }
     }
 
     #[test]

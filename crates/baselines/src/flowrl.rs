@@ -1,0 +1,375 @@
+//! FlowRL (arXiv 2506.12811): a flow policy by one midpoint step, with the replay's actions that
+//! are better than its own as a second source.
+//!
+//! ```text
+//! a = tanh(x_1),   x' = v(s, x, t) from x_0 = clamp(N(0, I), -1, 1),   midpoint steps
+//! L = E [-Q(s, a) + w |v(s, x_t, t) - (b - x_0)|^2],   x_t = t b + (1 - t) x_0
+//! w = clip(lambda exp(d - mean d), 0.001, 1),   d = relu(Q_b(s, b) - Q(s, a))
+//! y_b = r + gamma (1 - terminated) V_b(s'),   V_b the upper expectile of Q_b(s, b)
+//! ```
+//!
+//! b is the replay's action before squashing, Q_b its value under the best of the replay, and
+//! |.|^2 the mean over the action's dimensions. There is no entropy.
+
+use agent::candidates::repeat_rows;
+use agent::{
+    ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, Idle, Metrics,
+    ObsNorm, Random, in_range,
+};
+use networks::{
+    Activation, Adam, AdamConfig, Linear, Mlp, Params, ParamsBuilder, merge_state, move_together,
+    normal, uniform,
+};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+/// The preset file: every key with its default and meaning.
+pub const PRESETS: &str = include_str!("flowrl.toml");
+
+/// Range of the weights w.
+const WEIGHT_RANGE: (f64, f64) = (1e-3, 1.0);
+/// Distance from the bounds that actions are clamped to before atanh.
+const TANH_MARGIN: f64 = 1e-3;
+
+/// Everything that shapes FlowRL. `flowrl.toml` says what each key means.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowRlConfig {
+    /// The critics, of the policy and of the replay.
+    pub critic: CriticConfig,
+    /// The policy's network and its optimiser.
+    pub actor: ActorConfig,
+    /// The flow.
+    pub flow: FlowRlFlowConfig,
+}
+
+/// `[flow]`: the integration, and the regression to the replay's actions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowRlFlowConfig {
+    /// Midpoint steps: two network calls each.
+    pub steps: i64,
+    /// Expectile of Q_b that V_b learns.
+    pub expectile: f64,
+    /// Weight lambda of the regression.
+    pub weight: f64,
+    /// Whether each transition has its own weight; if not, all have the mean.
+    pub weight_each: bool,
+    /// Whether the regression's actions are those before squashing.
+    pub unsquash: bool,
+}
+
+impl AgentConfig for FlowRlConfig {
+    fn validate(&self) -> Result<(), String> {
+        let Self { critic, actor, flow } = self;
+        critic.validate()?;
+        actor.validate()?;
+        in_range("flow.steps", flow.steps as f64, 1.0, 1000.0)?;
+        in_range("flow.expectile", flow.expectile, 0.0, 1.0)?;
+        in_range("flow.weight", flow.weight, 0.0, 1e9)
+    }
+
+    fn idle(&self) -> Vec<Idle> {
+        self.critic.idle()
+    }
+
+    fn build(
+        &self,
+        obs_dim: i64,
+        act_dim: i64,
+        device: Device,
+        rng: &mut Random,
+    ) -> Box<dyn Agent> {
+        Box::new(FlowRl::new(self, obs_dim, act_dim, device, rng))
+    }
+}
+
+/// The network v(s, x, t). All methods take raw observations.
+struct Policy {
+    obs_norm: ObsNorm,
+    network: Mlp,
+    steps: i64,
+    act_dim: i64,
+}
+
+impl Policy {
+    fn new(
+        actor: &ActorConfig,
+        steps: i64,
+        obs_dim: i64,
+        act_dim: i64,
+        device: Device,
+        rng: &mut Random,
+    ) -> (Self, Params) {
+        let mut builder = ParamsBuilder::new();
+        let ActorConfig { width, depth, activation, .. } = *actor;
+        let (b, inputs) = (&mut builder, obs_dim + act_dim + 1);
+        let network =
+            Mlp::layer_normed(b, "trunk", inputs, width, depth, activation, rng, |b, rng| {
+                vec![Linear::new(b, "velocity", width, act_dim, rng)]
+            });
+        let obs_norm = ObsNorm::new(actor.normalise, obs_dim, (Kind::Float, device));
+        (Self { obs_norm, network, steps, act_dim }, builder.build(Kind::Float, device))
+    }
+
+    /// v of normalised observations, at times t (B, 1).
+    fn velocity(&self, p: &[Tensor], obs: &Tensor, x: &Tensor, t: &Tensor) -> Tensor {
+        self.network.forward(p, &Tensor::cat(&[obs, x, t], 1))
+    }
+
+    /// Actions (B, act) in (-1, 1) from x_0 (B, act).
+    fn action(&self, p: &[Tensor], obs: &Tensor, start: &Tensor) -> Tensor {
+        let obs = self.obs_norm.apply(obs);
+        let (h, mut x) = (1.0 / self.steps as f64, start.shallow_clone());
+        let at = |t: f64| Tensor::full([obs.size()[0], 1], t, (obs.kind(), obs.device()));
+        for i in 0..self.steps {
+            let t = i as f64 * h;
+            let middle = &x + self.velocity(p, &obs, &x, &at(t)) * (0.5 * h);
+            x = &x + self.velocity(p, &obs, &middle, &at(t + 0.5 * h)) * h;
+        }
+        x.tanh()
+    }
+
+    /// |v(s, x_t, t) - (b - x_0)|^2 of each row: (B).
+    fn errors(&self, p: &[Tensor], obs: &Tensor, b: &Tensor, x0: &Tensor, t: &Tensor) -> Tensor {
+        let x = t * b + (1.0 - t) * x0;
+        let velocity = self.velocity(p, &self.obs_norm.apply(obs), &x, t);
+        (velocity - (b - x0)).square().mean_dim(&[1i64][..], false, None)
+    }
+}
+
+/// V_b(s): an upper expectile of Q_b(s, b) over the replay's actions.
+struct StateValue {
+    network: Mlp,
+    params: Params,
+    adam: Adam,
+    expectile: f64,
+}
+
+impl StateValue {
+    fn new(
+        critic: &CriticConfig,
+        expectile: f64,
+        obs_dim: i64,
+        device: Device,
+        rng: &mut Random,
+    ) -> Self {
+        let mut builder = ParamsBuilder::new();
+        let CriticConfig { width, depth, learning_rate, beta1, .. } = *critic;
+        let (b, relu) = (&mut builder, Activation::Relu);
+        let network = Mlp::layer_normed(b, "trunk", obs_dim, width, depth, relu, rng, |b, rng| {
+            vec![Linear::new(b, "value", width, 1, rng)]
+        });
+        let params = builder.build(Kind::Float, device);
+        let adam = Adam::new(AdamConfig { learning_rate, beta1, beta2: 0.999 }, &params);
+        Self { network, params, adam, expectile }
+    }
+
+    /// (B, obs) -> (B).
+    fn value(&self, p: &[Tensor], obs: &Tensor) -> Tensor {
+        self.network.forward(p, obs).squeeze_dim(1)
+    }
+
+    /// One step on E |expectile - 1(q < V)| (q - V)^2 (Kostrikov et al. 2022, equation 5). Returns
+    /// the loss.
+    fn update(&mut self, obs: &Tensor, q: &Tensor) -> Tensor {
+        let error = q - self.value(self.params.trainable(), obs);
+        let above = error.detach().ge(0.0).to_kind(error.kind());
+        let weight = above * (2.0 * self.expectile - 1.0) + (1.0 - self.expectile);
+        let loss = (weight * error.square()).mean(Kind::Float);
+        let gradient = self.params.gradient(&loss);
+        self.adam.step(&mut self.params, &gradient);
+        loss
+    }
+}
+
+/// A flow policy, its critics, and the values of the replay's actions.
+pub struct FlowRl {
+    config: FlowRlConfig,
+    policy: Policy,
+    actor: Params,
+    actor_adam: Adam,
+    critic: CriticLearner,
+    /// Q_b.
+    replay_critic: CriticLearner,
+    /// V_b.
+    replay_value: StateValue,
+    device: Device,
+}
+
+/// Noise of one update over a batch of B transitions.
+pub struct FlowRlNoise {
+    /// x_0 of the next actions in the target, standard normal: (B, act).
+    pub next: Tensor,
+    /// Noise of the actor's update, where one is due.
+    pub actor: Option<FlowRlActorNoise>,
+}
+
+/// Noise of an actor update.
+pub struct FlowRlActorNoise {
+    /// x_0 of the actions, standard normal: (B, act).
+    pub start: Tensor,
+    /// x_0 of the regression, standard normal: (B, act).
+    pub flow_start: Tensor,
+    /// Flow times: (B, 1) in [0, 1).
+    pub t: Tensor,
+}
+
+/// x_0 from standard-normal noise.
+fn start(noise: &Tensor) -> Tensor {
+    noise.clamp(-1.0, 1.0)
+}
+
+impl FlowRl {
+    /// Draws networks for the given sizes. The configuration must be valid.
+    pub fn new(
+        config: &FlowRlConfig,
+        obs_dim: i64,
+        act_dim: i64,
+        device: Device,
+        rng: &mut Random,
+    ) -> Self {
+        let FlowRlConfig { critic, actor, flow } = config;
+        let (policy, params) = Policy::new(actor, flow.steps, obs_dim, act_dim, device, rng);
+        Self {
+            config: config.clone(),
+            policy,
+            actor_adam: Adam::new(actor.adam(), &params),
+            actor: params,
+            critic: CriticLearner::new(critic, obs_dim, act_dim, device, rng),
+            replay_critic: CriticLearner::new(critic, obs_dim, act_dim, device, rng),
+            replay_value: StateValue::new(critic, flow.expectile, obs_dim, device, rng),
+            device,
+        }
+    }
+
+    /// One update with the given noise.
+    pub fn update_with(&mut self, batch: &Batch, noise: &FlowRlNoise) -> Metrics {
+        self.policy.obs_norm.update(&batch.obs);
+        let next_action = {
+            let _guard = tch::no_grad_guard();
+            self.policy.action(self.actor.frozen(), &batch.next_obs, &start(&noise.next))
+        };
+        let mut metrics = self.critic.update(batch, &next_action, None);
+        metrics.extend(self.update_replay_values(batch, &next_action));
+        if let Some(noise) = &noise.actor {
+            metrics.extend(self.update_actor(batch, noise));
+        }
+        metrics
+    }
+
+    /// One step of V_b and of Q_b.
+    fn update_replay_values(&mut self, batch: &Batch, next_action: &Tensor) -> Metrics {
+        // Q_b regresses to y_b as to the reward of a last step.
+        let whole = {
+            let _guard = tch::no_grad_guard();
+            let next = self.replay_value.value(self.replay_value.params.frozen(), &batch.next_obs);
+            let discount = (1.0 - &batch.terminated) * self.config.critic.gamma;
+            Batch {
+                obs: batch.obs.shallow_clone(),
+                action: batch.action.shallow_clone(),
+                reward: &batch.reward + discount * next,
+                next_obs: batch.next_obs.shallow_clone(),
+                terminated: batch.terminated.ones_like(),
+            }
+        };
+        let q = self.replay_critic.target_value(&batch.obs, &batch.action);
+        let value_loss = self.replay_value.update(&batch.obs, &q);
+        let mut metrics = Metrics::from([("replay_value_loss", &value_loss)]);
+        let critic = self.replay_critic.update(&whole, next_action, None);
+        metrics.extend(critic.renamed(|name| match name {
+            "critic_loss" => "replay_critic_loss",
+            _ => "replay_q_mean",
+        }));
+        metrics
+    }
+
+    /// One step of the actor.
+    fn update_actor(&mut self, batch: &Batch, noise: &FlowRlActorNoise) -> Metrics {
+        let FlowRlFlowConfig { weight, weight_each, unsquash, .. } = self.config.flow;
+        let p = self.actor.trainable();
+        let action = self.policy.action(p, &batch.obs, &start(&noise.start));
+        let q = self.critic.value(&batch.obs, &action);
+        let weights = {
+            let _guard = tch::no_grad_guard();
+            let better = self.replay_critic.value(&batch.obs, &batch.action) - q.detach();
+            let better = better.relu();
+            let (low, high) = WEIGHT_RANGE;
+            ((&better - better.mean(Kind::Float)).exp() * weight).clamp(low, high)
+        };
+        let b = match unsquash {
+            true => batch.action.clamp(TANH_MARGIN - 1.0, 1.0 - TANH_MARGIN).atanh(),
+            false => batch.action.shallow_clone(),
+        };
+        let errors = self.policy.errors(p, &batch.obs, &b, &start(&noise.flow_start), &noise.t);
+        let mean = weights.mean(Kind::Float);
+        let flow = match weight_each {
+            true => (&weights * errors).mean(Kind::Float),
+            false => errors.mean(Kind::Float) * &mean,
+        };
+        let loss = &flow - q.mean(Kind::Float);
+        let gradient = self.actor.gradient(&loss);
+        self.actor_adam.step(&mut self.actor, &gradient);
+        Metrics::from([
+            ("actor_loss", &loss),
+            ("flow_loss", &flow),
+            ("flow_weight", &mean),
+            ("grad_norm", &gradient.norm()),
+        ])
+    }
+}
+
+impl Agent for FlowRl {
+    fn act(&self, obs: &Tensor, mode: ActMode, rng: &mut Random) -> Tensor {
+        let _guard = tch::no_grad_guard();
+        let k = mode.candidates(1);
+        let rows = repeat_rows(obs, k);
+        let noise = normal(rng, &[rows.size()[0], self.policy.act_dim], self.device);
+        let proposals = self.policy.action(self.actor.frozen(), &rows, &start(&noise));
+        self.critic.choose(&rows, &proposals, k)
+    }
+
+    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
+        let (shape, cpu) = ([batch.len(), self.policy.act_dim], Device::Cpu);
+        let mut noise = FlowRlNoise {
+            next: normal(rng, &shape, cpu),
+            actor: with_actor.then(|| FlowRlActorNoise {
+                start: normal(rng, &shape, cpu),
+                flow_start: normal(rng, &shape, cpu),
+                t: uniform(rng, &[batch.len(), 1], cpu),
+            }),
+        };
+        let FlowRlNoise { next, actor } = &mut noise;
+        let mut all = vec![next];
+        all.extend(actor.iter_mut().flat_map(|a| [&mut a.start, &mut a.flow_start, &mut a.t]));
+        move_together(&mut all, self.device);
+        self.update_with(batch, &noise)
+    }
+
+    fn calls_per_action(&self) -> u32 {
+        2 * self.config.flow.steps as u32
+    }
+
+    fn state(&self) -> Vec<(String, Tensor)> {
+        let StateValue { params, adam, .. } = &self.replay_value;
+        let of_replay = self.replay_critic.state().into_iter();
+        merge_state([
+            self.actor.named("actor"),
+            self.actor_adam.named("actor_adam"),
+            self.critic.state(),
+            of_replay.map(|(name, tensor)| (format!("replay_{name}"), tensor)).collect(),
+            params.named("replay_value"),
+            adam.named("replay_value_adam"),
+            self.policy.obs_norm.state(),
+        ])
+    }
+
+    fn observe_returns(&mut self, returns: &[f64]) {
+        self.critic.observe_returns(returns);
+        self.replay_critic.observe_returns(returns);
+    }
+
+    fn actor_due(&self) -> bool {
+        self.config.actor.due(self.critic.updates())
+    }
+}

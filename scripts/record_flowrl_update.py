@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""Records single updates of FlowRL, computed with JAX, for `crates/baselines/tests/recorded.rs`.
+
+    third_party/venv-jax/bin/python scripts/record_flowrl_update.py            # every case
+    third_party/venv-jax/bin/python scripts/record_flowrl_update.py published  # some cases
+
+(recording.py says how to create the environment.) Reads
+crates/baselines/tests/fixtures/flowrl.toml and writes a flowrl-<case>.safetensors next to it for
+every case: `before.*` and `after.*` (the agent's state), `batch.*`, `noise.*`, `metrics.*`.
+
+This is an independent implementation (see recording.py) of arXiv 2506.12811, section 4. Order: the
+critics step first, then V_b on the targets of Q_b, then Q_b on V_b as it was before its step, then
+the actor with the critics after their steps. The state values are an expectile regression
+(Kostrikov et al. 2022, equation 5).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from recording import (
+    ACT,
+    ACTIVATIONS,
+    BATCH,
+    CRATES,
+    LAYER_NORM_EPSILON,
+    OBS,
+    adam,
+    cases,
+    chosen,
+    clear,
+    critics,
+    draw_adam,
+    draw_batch,
+    draw_critics,
+    draw_obs_norm,
+    draw_params,
+    linear,
+    linear_shapes,
+    named,
+    norm_of,
+    observe,
+    preset_of,
+    record,
+    seen,
+    smallest,
+    step_critics,
+    sub,
+    target_critics,
+    track_critics,
+)
+
+BASELINES = CRATES / "baselines"
+FIXTURES = BASELINES / "tests" / "fixtures"
+UPDATES = 113
+WEIGHT_RANGE = (1e-3, 1.0)
+TANH_MARGIN = 1e-3
+
+
+def net_shapes(inputs, width, depth, head, outputs):
+    shapes = []
+    for i in range(depth):
+        shapes += linear_shapes(f"trunk.{i}", inputs if i == 0 else width, width)
+        shapes += [(f"trunk.norm_{i}.weight", (width,)), (f"trunk.norm_{i}.bias", (width,))]
+    return shapes + linear_shapes(head, width, outputs)
+
+
+def net(p, head, x, depth, activation):
+    for i in range(depth):
+        x = linear(p, f"trunk.{i}", x)
+        x = x - x.mean(axis=1, keepdims=True)
+        x = x / jnp.sqrt((x**2).mean(axis=1, keepdims=True) + LAYER_NORM_EPSILON)
+        x = x * p[f"trunk.norm_{i}.weight"] + p[f"trunk.norm_{i}.bias"]
+        x = ACTIVATIONS[activation](x)
+    return linear(p, head, x)
+
+
+def actor_shapes(a):
+    return net_shapes(OBS + ACT + 1, a["width"], a["depth"], "velocity", ACT)
+
+
+def value_shapes(k):
+    return net_shapes(OBS, k["width"], k["depth"], "value", 1)
+
+
+def velocity(a, p, obs, x, t):
+    h = jnp.concatenate([obs, x, jnp.broadcast_to(t, (len(x), 1))], axis=1)
+    return net(p, "velocity", h, a["depth"], a["activation"])
+
+
+def integrate(c, p, obs, noise):
+    steps, x = c["flow"]["steps"], jnp.clip(noise, -1, 1)
+    for i in range(steps):
+        first = velocity(c["actor"], p, obs, x, i / steps)
+        x = x + velocity(c["actor"], p, obs, x + first / (2 * steps), (i + 0.5) / steps) / steps
+    return jnp.tanh(x)
+
+
+def state_value(k, p, obs):
+    return net(p, "value", obs, k["depth"], "relu")[:, 0]
+
+
+def actor_due(c, state):
+    return (int(state["critic_updates"]) + 1) % c["actor"]["update_every"] == 0
+
+
+def of_replay(state):
+    """The state of Q_b under the names of critics."""
+    return {
+        key.removeprefix("replay_"): value
+        for key, value in state.items()
+        if key.startswith("replay_critic")
+    }
+
+
+def to_replay(entries):
+    return {f"replay_{key}": value for key, value in entries.items()}
+
+
+def draw_state(rng, c):
+    a, k = c["actor"], c["critic"]
+    state = named("actor", draw_params(rng, actor_shapes(a)))
+    state |= draw_adam(rng, "actor_adam", actor_shapes(a), 37)
+    state |= draw_critics(rng, k, UPDATES) | to_replay(draw_critics(rng, k, UPDATES))
+    state |= named("replay_value", draw_params(rng, value_shapes(k)))
+    state |= draw_adam(rng, "replay_value_adam", value_shapes(k), UPDATES)
+    return state | draw_obs_norm(rng, a, 4000)
+
+
+def draw_noise(rng, c, state):
+    shape = (BATCH, ACT)
+    noise = {"next": rng.normal(size=shape)}
+    if actor_due(c, state):
+        noise["start"] = rng.normal(size=shape)
+        noise["flow_start"] = rng.normal(size=shape)
+        noise["t"] = rng.uniform(size=(BATCH, 1))
+    return noise
+
+
+def update_replay_values(c, state, batch, next_action):
+    k, value = c["critic"], sub(state, "replay_value")
+    target = target_critics(k, of_replay(state))
+    stats = sub(of_replay(state), "critic_stats")
+    q, _ = critics(k, target, stats, batch["obs"], batch["action"])
+    gap = smallest(q) - state_value(k, value, batch["obs"])
+    clear("the side of the expectile", jnp.abs(gap))
+    assert (gap > 0).any() and (gap < 0).any(), "the case does not test the expectile"
+
+    def loss(p):
+        error = smallest(q) - state_value(k, p, batch["obs"])
+        return (jnp.abs(c["flow"]["expectile"] - (error < 0)) * error**2).mean()
+
+    value_loss, gradient = jax.value_and_grad(loss)(value)
+    new_value, new = adam(
+        state,
+        "replay_value_adam",
+        value,
+        gradient,
+        value_shapes(k),
+        k["learning_rate"],
+        k["beta1"],
+    )
+    new |= named("replay_value", new_value)
+    # (step_critics bootstraps from critics: what is to be regressed to is a last reward.)
+    next_value = state_value(k, value, batch["next_obs"])
+    y = batch["reward"] + k["gamma"] * (1 - batch["terminated"]) * next_value
+    last = batch | {"reward": y, "terminated": jnp.ones(BATCH)}
+    stepped, metrics = step_critics(k, of_replay(state), last, next_action, 0.0)
+    stepped |= track_critics(k, of_replay(state) | stepped)
+    return new | to_replay(stepped), {
+        "replay_value_loss": value_loss,
+        "replay_critic_loss": metrics["critic_loss"],
+        "replay_q_mean": metrics["q_mean"],
+    }
+
+
+def update_actor(c, state, batch, noise):
+    a, k, flow = c["actor"], c["critic"], c["flow"]
+    critic, stats = sub(state, "critic"), sub(state, "critic_stats")
+    replay = of_replay(state)
+    of_replays, _ = critics(
+        k, sub(replay, "critic"), sub(replay, "critic_stats"), batch["obs"], batch["action"]
+    )
+    obs = seen(a, state, batch["obs"])
+    b = batch["action"]
+    if flow["unsquash"]:
+        b = jnp.arctanh(jnp.clip(b, -1 + TANH_MARGIN, 1 - TANH_MARGIN))
+    x0, t = jnp.clip(noise["flow_start"], -1, 1), noise["t"]
+
+    def loss(p):
+        q, _ = critics(k, critic, stats, batch["obs"], integrate(c, p, obs, noise["start"]))
+        better = jnp.maximum(smallest(of_replays) - smallest(q), 0.0)
+        w = jnp.clip(flow["weight"] * jnp.exp(better - better.mean()), *WEIGHT_RANGE)
+        w = jax.lax.stop_gradient(w)
+        error = velocity(a, p, obs, t * b + (1 - t) * x0, t) - (b - x0)
+        each = (error**2).mean(axis=1)
+        regression = (w * each).mean() if flow["weight_each"] else w.mean() * each.mean()
+        return (-smallest(q)).mean() + regression, (regression, w.mean(), q)
+
+    (value, (regression, w, q)), gradient = jax.value_and_grad(loss, has_aux=True)(
+        sub(state, "actor")
+    )
+    ordered = jnp.sort(q, axis=0)
+    clear("the smallest value", ordered[1] - ordered[0])
+    actor, new = adam(
+        state,
+        "actor_adam",
+        sub(state, "actor"),
+        gradient,
+        actor_shapes(a),
+        a["learning_rate"],
+        a["beta1"],
+    )
+    return new | named("actor", actor), {
+        "actor_loss": value,
+        "flow_loss": regression,
+        "flow_weight": w,
+        "grad_norm": norm_of(gradient),
+    }
+
+
+def update(c, state, batch, noise):
+    k = c["critic"]
+    new = observe(c["actor"], state, batch["obs"])
+    state = state | new
+    next_obs = seen(c["actor"], state, batch["next_obs"])
+    next_action = integrate(c, sub(state, "actor"), next_obs, noise["next"])
+    stepped, metrics = step_critics(k, state, batch, next_action, 0.0)
+    new |= stepped | track_critics(k, state | stepped)
+    stepped, replay_metrics = update_replay_values(c, state, batch, next_action)
+    new, metrics = new | stepped, metrics | replay_metrics
+    if actor_due(c, state):
+        actor, actor_metrics = update_actor(c, state | new, batch, noise)
+        return new | actor, metrics | actor_metrics
+    return new, metrics
+
+
+def main():
+    preset = preset_of(BASELINES / "src" / "flowrl.toml")
+    for name, c in chosen(cases(FIXTURES / "flowrl.toml", preset)).items():
+
+        def draw(rng):
+            state = draw_state(rng, c)
+            return state, draw_batch(rng), draw_noise(rng, c, state)
+
+        record(FIXTURES / f"flowrl-{name}.safetensors", draw, functools.partial(update, c))
+
+
+if __name__ == "__main__":
+    main()
