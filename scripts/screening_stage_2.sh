@@ -33,7 +33,7 @@ for seed in 20 21; do
         plan "$critic-twice" crossq temperature.alpha=$alpha train.updates_per_step=2
         soft alpha
         soft twice train.updates_per_step=2
-        soft hold policy.hold=16
-        soft all train.updates_per_step=2 policy.hold=16 entropy.estimate=semi-implicit entropy.target_latents=4
+        soft spread entropy.estimate=semi-implicit entropy.target_latents=4
+        soft both train.updates_per_step=2 entropy.estimate=semi-implicit entropy.target_latents=4
     done
 done
