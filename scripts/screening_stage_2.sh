@@ -5,7 +5,8 @@
 #
 #     scripts/screening_stage_2.sh > results/screening/stage-2.jsonl
 #     cargo run -p runner -- sweep results/screening/stage-2.jsonl
-#     scripts/screening.py results/screening/stage-2
+#     scripts/screening.py results/screening/stage-2                           # crossq is 1
+#     scripts/screening.py results/screening/stage-2 --reference crossq-xqc
 #
 # Seeds 20 and 21 are for choosing only; reported runs have others.
 set -euo pipefail
@@ -15,25 +16,26 @@ runner=${RUNNER:-target/debug/runner}
 for seed in 20 21; do
     for critic in crossq xqc; do
         # alpha is in units of Q. "xqc" clips its targets to a range of 5 return scales: alpha starts low.
-        if [ $critic = crossq ]; then alpha=0.2 kind=(); else alpha=0.1 kind=(critic.tau=1); fi
+        case $critic in
+            crossq) alpha=0.2 prefix='' kind=() first=() ;;
+            xqc) alpha=0.1 prefix=-xqc kind=(critic.kind=xqc critic.tau=1) first=(temperature.alpha=0.1) ;;
+        esac
         plan() {
-            local name=$1 algo=$2
-            shift 2
-            "$runner" plan --algos "$algo" --envs Hopper-v4,Walker2d-v4,HalfCheetah-v4,Ant-v4 \
-                --seeds "$seed" --steps 60000 --threads 1 --name "$name" --out results/screening/stage-2 \
-                --set train.eval_interval=5000 --set 'train.eval_modes=["deterministic"]' \
-                --set critic.kind=$critic "${kind[@]/#/--set=}" "${@/#/--set=}" 2> /dev/null
+            local algo=$1 preset=$2 name=$3
+            shift 3
+            name=$prefix$name
+            "$runner" plan --algos "$algo" --preset "$preset" --seeds "$seed" --steps 60000 --threads 1 \
+                --envs Hopper-v4,Walker2d-v4,HalfCheetah-v4,Ant-v4 ${name:+--name "${name#-}"} \
+                --out results/screening/stage-2 --set train.eval_interval=5000 \
+                --set 'train.eval_modes=["deterministic"]' "${kind[@]/#/--set=}" "${@/#/--set=}" 2> /dev/null
         }
-        soft() {
-            local name=$1
-            shift
-            plan "$critic-$name" smfp entropy.alpha=$alpha "$@" --preset soft
-        }
-        if [ $critic = crossq ]; then plan crossq crossq; else plan xqc crossq temperature.alpha=$alpha; fi
-        plan "$critic-twice" crossq temperature.alpha=$alpha train.updates_per_step=2
-        soft alpha
-        soft twice train.updates_per_step=2
-        soft spread entropy.estimate=semi-implicit entropy.target_latents=4
-        soft both train.updates_per_step=2 entropy.estimate=semi-implicit entropy.target_latents=4
+        crossq() { plan crossq default "$@"; }
+        soft() { plan smfp soft "$@" entropy.alpha=$alpha; }
+        crossq "" "${first[@]}"
+        crossq -twice temperature.alpha=$alpha train.updates_per_step=2
+        soft -alpha
+        soft -twice train.updates_per_step=2
+        soft -spread entropy.estimate=semi-implicit entropy.target_latents=4
+        soft -both train.updates_per_step=2 entropy.estimate=semi-implicit entropy.target_latents=4
     done
 done
