@@ -67,6 +67,10 @@ fn every_algorithm_trains_from_the_command_line_and_its_checkpoint_evaluates_to_
         let mut printed: Vec<EvalRow> = report::read(&copy).unwrap();
         printed[0].wall_s = 0.0;
         assert_eq!(printed, eval, "{algo}");
+
+        let mean = runner().args(["eval", "--mode", "mean", "--run"]).arg(&run).output().unwrap();
+        assert!(mean.status.success(), "{algo}: {}", stderr(&mean));
+        assert!(String::from_utf8_lossy(&mean.stdout).contains("300,mean,10,"), "{algo}");
     }
 }
 
@@ -581,7 +585,9 @@ fn benchmarks_print_a_json_document_for_programs() {
         assert!(task[speed].as_f64().unwrap() > 0.0, "{speed}: {task}");
     }
     let small = ["--rounds", "1", "--set", "critic.width=16", "--set", "actor.width=16"];
-    for (what, figure) in [("update", "us_per_update"), ("act", "us_p50")] {
+    for (what, figure) in
+        [("update", "us_per_update"), ("act", "us_p50"), ("act", "runtime_us_p50")]
+    {
         let report = json(&[&[what][..], &small].concat());
         let algos: Vec<&str> = report["rows"]
             .as_array()
