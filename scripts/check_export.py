@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 import parity
 
@@ -113,6 +114,34 @@ def compare_onnx(export, runtime, inputs, tolerance):
         print(f"  {name}: at most {numpy.abs(batch - ours).max():.1e} from the runtime")
 
 
+def times(export, runtime):
+    """Prints the time of an action from Python, at batch 1 and one thread: the runtime by ctypes, and
+    onnxruntime, in alternating blocks so that both meet the same other load."""
+    import numpy
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(export / "policy.onnx"), options)
+    feed = {v.name: numpy.full((1, v.shape[1]), 0.5, "f4") for v in session.get_inputs()}
+    rows = [numpy.full(n, 0.5, "f4") for n in runtime.sizes]
+    pointers = [row.ctypes.data_as(ctypes.c_void_p) for row in rows]
+    calls = {
+        "the runtime by ctypes": lambda: runtime.library.smfp_act(runtime.policy, *pointers),
+        "onnxruntime": lambda: session.run(None, feed),
+    }
+    found = {name: [] for name in calls}
+    for _ in range(41):
+        for name, call in calls.items():
+            for _ in range(100):
+                begun = time.perf_counter()
+                call()
+                found[name].append((time.perf_counter() - begun) * 1e6)
+    for name, all_times in found.items():
+        p50, p99 = numpy.quantile(all_times[100:], [0.5, 0.99])
+        print(f"  {name}: {p50:.1f} us p50, {p99:.1f} us p99")
+
+
 def other_processors(export, inputs, folder):
     """(name, actions' bytes) of the runtime on other processors; says which are not there."""
     import numpy
@@ -169,6 +198,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runner", default=ROOT / "target" / "debug" / "runner")
     parser.add_argument("--run", type=pathlib.Path, help="compare this run's policy instead")
+    parser.add_argument("--times", action="store_true", help="measure actions from Python, too")
     args = parser.parse_args()
     runner = os.path.abspath(args.runner)
     if not pathlib.Path(runner).is_file():
@@ -200,6 +230,8 @@ def main():
             print(f"{algo}: obs, z, xi, actions have {runtime.sizes}", flush=True)
             chain = runtime.sizes[1] > runtime.sizes[3]
             found = list(compare_onnx(export, runtime, inputs, CHAIN_TOLERANCE if chain else TOLERANCE))
+            if args.times:
+                times(export, runtime)
             bits = runtime.act(*inputs).tobytes()
             if algo in ["smfp", "of the run", "dpmd"]:
                 for name, actions in other_processors(export, inputs, folder):

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mujoco_rs::wrappers::mj_model::{MjModel, MjtJoint, MjtObjBase};
+use mujoco_rs::wrappers::mj_model::{MjModel, MjtJoint, MjtObjBase, MjtTrn};
 
 use crate::error::Error;
 use crate::registry::{Spec, open};
@@ -14,7 +14,7 @@ pub struct Interface {
     pub spec: Spec,
     /// The parts of an observation, in order; their lengths add up to `obs_dim`.
     pub observation: Vec<Term>,
-    /// The actuators' names, in the order of an action.
+    /// The actuators' names, or the joints' that they drive, in the order of an action.
     pub actuators: Vec<String>,
 }
 
@@ -101,8 +101,7 @@ pub fn interface(id: &str, model: Option<&Path>) -> Result<Interface, Error> {
         Term { name, start: start - length, length, entries }
     };
     let observation = terms.into_iter().map(&mut term).collect();
-    let actuator = |i| name(&model, MjtObjBase::mjOBJ_ACTUATOR, i, "actuator");
-    let actuators = (0..spec.act_dim).map(actuator).collect();
+    let actuators = (0..spec.act_dim).map(|i| actuator(&model, i)).collect();
     Ok(Interface { spec, observation, actuators })
 }
 
@@ -130,6 +129,16 @@ fn coordinates(model: &MjModel) -> (Vec<String>, Vec<String>) {
         qvel.extend(velocities.iter().map(|suffix| format!("{joint}{suffix}")));
     }
     (qpos, qvel)
+}
+
+/// An actuator's name; the name of the joint that it drives if it has none.
+fn actuator(model: &MjModel, index: usize) -> String {
+    let own = model.id_to_name(MjtObjBase::mjOBJ_ACTUATOR, index);
+    if own.is_none_or(str::is_empty) && model.actuator_trntype()[index] == MjtTrn::mjTRN_JOINT {
+        let [joint, _] = model.actuator_trnid()[index];
+        return name(model, MjtObjBase::mjOBJ_JOINT, joint as usize, "joint");
+    }
+    name(model, MjtObjBase::mjOBJ_ACTUATOR, index, "actuator")
 }
 
 /// An object's name; its kind and index if it has none.
@@ -179,6 +188,9 @@ mod tests {
         let joints = ["rootz", "rooty", "thigh_joint", "leg_joint", "foot_joint"];
         assert_eq!(positions.entries, joints);
         assert_eq!((velocities.start, &velocities.entries[0][..]), (5, "rootx"));
+        // The model has no names for them.
+        assert_eq!(found.actuators, ["thigh_joint", "leg_joint", "foot_joint"]);
+        assert_eq!(interface("Humanoid-v4", None).unwrap().actuators[0], "abdomen_y");
         let ant = interface("Ant-v4", None).unwrap();
         assert_eq!(ant.observation[0].entries[..2], ["root.z", "root.qw"]);
     }

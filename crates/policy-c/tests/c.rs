@@ -31,7 +31,7 @@ fn graph() -> Graph {
 /// The folder of the libraries: that of this test's build.
 fn libraries() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(2).unwrap().to_owned()
+    test.parent().unwrap().to_owned()
 }
 
 fn here(path: &str) -> PathBuf {
