@@ -1,7 +1,7 @@
 //! A policy as a graph of operations, the form that it is exported in (crate `policy`).
 
 use crate::ObsNorm;
-use networks::{Activation, Mlp};
+use networks::{Activation, GELU_CUBIC, GELU_SCALE, Mlp};
 use policy::{Graph, Op, Value};
 use tch::{Device, Kind, Tensor};
 
@@ -11,9 +11,11 @@ pub struct GraphBuilder(Graph);
 
 /// A network's parameters in a graph, which may be called several times.
 pub struct Layers {
-    /// Weights (inputs, outputs), and biases (outputs), of each layer.
+    /// Weights (inputs, outputs), and outputs (outputs), of each layer.
     tensors: Vec<[u32; 2]>,
-    /// The first layer's weights of constant inputs, (outputs, constants), and its biases.
+    /// Outputs of each layer.
+    outputs: Vec<i64>,
+    /// The first layer's weights of constant inputs, (outputs, constants), and its outputs.
     first: (Tensor, Tensor),
     activation: Activation,
 }
@@ -44,7 +46,7 @@ impl GraphBuilder {
 
     /// x times a number; `n` is the length of x.
     pub fn scaled(&mut self, x: Value, factor: f64, n: i64) -> Value {
-        let factor = self.constant(&Tensor::full([n], factor, (Kind::Float, Device::Cpu)));
+        let factor = self.full(factor, n);
         self.push(Op::Mul(x, factor))
     }
 
@@ -58,19 +60,20 @@ impl GraphBuilder {
     }
 
     /// Takes in a network whose last `constants` inputs will be constants: they are folded into
-    /// the first layer's biases.
+    /// the first layer's outputs.
     pub fn layers(&mut self, network: &Mlp, p: &[Tensor], constants: i64) -> Layers {
         let mut first = None;
-        let mut tensors = Vec::new();
+        let (mut tensors, mut outputs) = (Vec::new(), Vec::new());
         for [weight, bias] in network.layers(p) {
             let own = weight.size()[1] - if first.is_none() { constants } else { 0 };
             let of_constants = weight.narrow(1, own, weight.size()[1] - own);
+            outputs.push(bias.size()[0]);
             first.get_or_insert_with(|| (of_constants, bias.shallow_clone()));
             let weight = weight.narrow(1, 0, own).transpose(0, 1);
             tensors.push([&weight, &bias].map(|tensor| self.0.tensor(floats(tensor))));
         }
         let first = first.expect("a network has a layer");
-        Layers { tensors, first, activation: network.activation() }
+        Layers { tensors, outputs, first, activation: network.activation() }
     }
 
     /// The network's heads for an input x and constants that follow it, next to each other.
@@ -88,13 +91,53 @@ impl GraphBuilder {
             };
             x = self.push(Op::Affine(x, weight, bias));
             if i + 1 < layers.tensors.len() {
-                x = self.push(match layers.activation {
-                    Activation::Relu => Op::Relu(x),
-                    Activation::Mish => Op::Mish(x),
-                });
+                let n = layers.outputs[i];
+                x = self.activation(layers.activation, x, n);
             }
         }
         x
+    }
+
+    /// A nonlinearity of x, whose length is `n`.
+    fn activation(&mut self, activation: Activation, x: Value, n: i64) -> Value {
+        match activation {
+            Activation::Relu => self.push(Op::Relu(x)),
+            Activation::Mish => self.push(Op::Mish(x)),
+            // x sigmoid(y) = x / 2 + x / 2 tanh(y / 2).
+            Activation::Swish => {
+                let half = self.scaled(x, 0.5, n);
+                self.gated(half, half)
+            }
+            Activation::Gelu => {
+                let square = self.push(Op::Mul(x, x));
+                let cubic = self.scaled(square, GELU_SCALE * GELU_CUBIC, n);
+                let scale = self.full(GELU_SCALE, n);
+                let factor = self.push(Op::Add(cubic, scale));
+                let inner = self.push(Op::Mul(x, factor));
+                let half = self.scaled(x, 0.5, n);
+                self.gated(half, inner)
+            }
+            Activation::Elu => {
+                let positive = self.push(Op::Relu(x));
+                let negative = self.push(Op::Clip(x, f32::MIN, 0.0));
+                let exp = self.push(Op::Exp(negative));
+                let one = self.full(1.0, n);
+                let below = self.push(Op::Sub(exp, one));
+                self.push(Op::Add(positive, below))
+            }
+        }
+    }
+
+    /// x + x tanh(y)
+    fn gated(&mut self, x: Value, y: Value) -> Value {
+        let tanh = self.push(Op::Tanh(y));
+        let part = self.push(Op::Mul(x, tanh));
+        self.push(Op::Add(x, part))
+    }
+
+    /// A number, `n` times.
+    fn full(&mut self, number: f64, n: i64) -> Value {
+        self.constant(&Tensor::full([n], number, (Kind::Float, Device::Cpu)))
     }
 
     /// mean + exp(log sigma) xi for heads (mean, log sigma) of `act` numbers each.

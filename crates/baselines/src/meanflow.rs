@@ -12,7 +12,8 @@
 use agent::candidates::repeat_rows;
 use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Batch, CandidatesConfig, CriticConfig, CriticLearner,
-    GraphBuilder, Idle, Metrics, ObjectiveConfig, ObsNorm, QScale, Random, Scale, idle_where, in_range,
+    GraphBuilder, Idle, Metrics, ObjectiveConfig, ObsNorm, QScale, Random, Scale, idle_where,
+    in_range,
 };
 use networks::{
     Adam, Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, merge_state, normal, uniform,
@@ -319,8 +320,8 @@ impl Agent for MeanFlow {
         self.update_with(batch, &MeanFlowNoise { next, actor })
     }
 
-    fn graph(&self) -> Graph {
-        self.policy.graph(self.actor.frozen())
+    fn graph(&self) -> Option<Graph> {
+        Some(self.policy.graph(self.actor.frozen()))
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

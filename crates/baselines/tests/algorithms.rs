@@ -27,9 +27,13 @@ macro_rules! promises {
 }
 
 promises! {
+    [smfp sac td3 crossq mdpo meanflow qvpo dpmd]
+    [the_graph_acts_as_the_agent_in_every_mode]
+}
+
+promises! {
     [smfp]
     [
-        the_graph_acts_as_the_agent_in_every_mode
         normalised_observations_are_saved_and_used_in_actions_and_in_the_critics_target
         xqc_critics_return_values_in_the_units_of_the_rewards
         xqc_critics_and_their_scale_of_returns_are_saved_to_the_byte
@@ -40,7 +44,6 @@ promises! {
     [sac td3 crossq mdpo meanflow qvpo dpmd sac_flow_g sac_flow_t dime flowrl]
     [
         normalised_observations_are_saved_and_used_in_actions_and_in_the_critics_target
-        the_graph_acts_as_the_agent_in_every_mode
         one_seed_gives_one_agent_to_the_byte_and_another_seed_another
         an_agent_that_loads_a_state_continues_from_it_to_the_byte
         the_actor_learns_at_every_nth_update
@@ -133,9 +136,12 @@ fn the_graph_acts_as_the_agent_in_every_mode(algo: &str) {
     // A chain of 20 calls multiplies rounding by the networks' slopes, and ends at the bounds for
     // most weights.
     let spread = if chain { 0.005 } else { 0.05 };
-    for normalise in [false, true] {
+    let cases = [(false, "mish"), (true, "relu"), (false, "swish"), (true, "gelu"), (false, "elu")];
+    // A nonlinearity is the same operations in every algorithm.
+    for (normalise, activation) in &cases[..if algo == "smfp" { 5 } else { 2 }] {
         let keys = format!(
-            "\"actor.normalise\" = {normalise}\n\"actor.width\" = 256\n\"actor.depth\" = 3"
+            "\"actor.normalise\" = {normalise}\n\"actor.activation\" = \"{activation}\"\n\
+             \"actor.width\" = 256\n\"actor.depth\" = 3"
         );
         let (mut agent, mut rng) = (make(algo, &keys, OBS, ACT, 1), stream(1, "learning"));
         for _ in 0..6 {
@@ -147,7 +153,7 @@ fn the_graph_acts_as_the_agent_in_every_mode(algo: &str) {
                 let _ = tensor.shallow_clone().g_add_(&noise);
             }
         }
-        let mut policy = Policy::new(agent.graph()).unwrap();
+        let mut policy = Policy::new(agent.graph().unwrap()).unwrap();
         let [obs_dim, z_dim, xi_dim, act_dim] = policy.sizes().map(|n| n as i64);
         assert_eq!([obs_dim, act_dim], [OBS, ACT]);
         let obs = normal(&mut rng, &[rows, OBS], Device::Cpu) * 3.0;
@@ -171,8 +177,10 @@ fn the_graph_acts_as_the_agent_in_every_mode(algo: &str) {
             }
             let found = Tensor::from_slice(&actions).view([rows, ACT]);
             let worst = (&found - &expected).abs().max().double_value(&[]);
-            println!("{algo}, {mode:?}, normalise {normalise}: at most {worst:.1e} off");
-            assert!(worst < 1e-5, "{algo}, {mode:?}, normalise {normalise}: {worst}");
+            println!(
+                "{algo}, {activation}, {mode:?}, normalise {normalise}: at most {worst:.1e} off"
+            );
+            assert!(worst < 1e-5, "{algo}, {activation}, {mode:?}, normalise {normalise}: {worst}");
             let inside = found.abs().lt(0.99).to_kind(Kind::Float).mean(Kind::Float);
             assert!(
                 chain || inside.double_value(&[]) > 0.2,

@@ -163,9 +163,9 @@ impl Agent for Smfp {
         self.config.actor.due(self.critic.updates())
     }
 
-    fn graph(&self) -> policy::Graph {
+    fn graph(&self) -> Option<policy::Graph> {
         let (policy, params) = self.policy();
-        policy.graph(params.frozen())
+        Some(policy.graph(params.frozen()))
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

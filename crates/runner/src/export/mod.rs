@@ -69,7 +69,11 @@ impl Export {
     pub fn of(run: &SavedRun, device: Device) -> Outcome<Self> {
         let interface = envs::interface(&run.env, run.model.as_deref())?;
         let (agent, step) = run.agent(&interface.spec, device)?;
-        let graph = in_units(agent.graph(), &interface.spec);
+        let graph = agent.graph().ok_or_else(|| {
+            let (folder, algo) = (run.folder.display(), &run.algo);
+            Failure::Usage(format!("{folder}: policies of {algo} can't be exported yet"))
+        })?;
+        let graph = in_units(graph, &interface.spec);
         let bytes = graph.to_bytes();
         if agent.calls_per_action() > 1 && bytes.len() > MAX_CHAIN {
             return Err(Failure::Usage(format!(
