@@ -11,11 +11,11 @@ pub struct GraphBuilder(Graph);
 
 /// A network's parameters in a graph, which may be called several times.
 pub struct Layers {
-    /// Weights (inputs, outputs), and outputs (outputs), of each layer.
+    /// Weights (inputs, outputs), and biases (outputs), of each layer.
     tensors: Vec<[u32; 2]>,
     /// Outputs of each layer.
     outputs: Vec<i64>,
-    /// The first layer's weights of constant inputs, (outputs, constants), and its outputs.
+    /// The first layer's weights of constant inputs, (outputs, constants), and its biases.
     first: (Tensor, Tensor),
     activation: Activation,
 }
@@ -60,7 +60,7 @@ impl GraphBuilder {
     }
 
     /// Takes in a network whose last `constants` inputs will be constants: they are folded into
-    /// the first layer's outputs.
+    /// the first layer's biases.
     pub fn layers(&mut self, network: &Mlp, p: &[Tensor], constants: i64) -> Layers {
         let mut first = None;
         let (mut tensors, mut outputs) = (Vec::new(), Vec::new());
