@@ -26,9 +26,14 @@ macro_rules! promises {
     };
 }
 
-promises! {
-    [smfp sac td3 crossq mdpo meanflow qvpo dpmd]
-    [the_graph_acts_as_the_agent_in_every_mode]
+/// Of the algorithms that can be exported.
+mod graphs {
+    use super::the_graph_acts_as_the_agent_in_every_mode;
+
+    promises! {
+        [smfp sac td3 crossq mdpo meanflow qvpo dpmd]
+        [the_graph_acts_as_the_agent_in_every_mode]
+    }
 }
 
 promises! {
