@@ -31,6 +31,17 @@ train *ARGS: setup
 eval *ARGS: setup
     @cargo run -p runner -- eval "$@"
 
+# Write a trained policy for programs without LibTorch: `just export --run results/smfp/Hopper-v4/seed-0`
+[no-exit-message]
+export *ARGS: setup
+    @cargo run -p runner -- export "$@"
+
+# Build the runtime of exported policies for C and C++ into target/runtime: header, static and shared library
+runtime:
+    cargo build --release -p policy-c
+    mkdir -p target/runtime
+    cp crates/policy-c/include/smfp_policy.h target/release/libsmfp_policy.a target/release/libsmfp_policy.so target/runtime/
+
 # Train on the seven tasks, one run per processor: `just bench-all --steps 20000 --seeds 0-2`
 [no-exit-message]
 bench-all *ARGS: setup
@@ -77,7 +88,7 @@ doctor:
     @python3 scripts/setup.py || true # `doctor` explains what set-up can't fix
     @cargo run -p runner -- doctor
 
-# Check formatting and lints, run all tests, compare with Gymnasium and TensorBoard (380 MB from PyPI)
+# Check formatting and lints, run all tests, compare with Gymnasium, TensorBoard and onnxruntime (470 MB from PyPI)
 test: setup
     python3 scripts/test_setup.py
     cargo fmt --all --check
@@ -86,6 +97,7 @@ test: setup
     python3 scripts/parity.py --quick
     python3 scripts/check_tensorboard.py
     scripts/test_bundle.sh
+    python3 scripts/check_export.py
 
 # Run a sweep under a real Slurm with a time limit and a preemption (installs Slurm; needs root)
 test-slurm: build

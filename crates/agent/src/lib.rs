@@ -10,6 +10,7 @@ pub mod candidates;
 mod categorical;
 mod critic;
 mod device_replay;
+mod graph;
 mod head;
 mod metrics;
 mod obs_norm;
@@ -26,6 +27,7 @@ pub use candidates::CandidatesConfig;
 pub use categorical::DistributionConfig;
 pub use critic::{CriticConfig, CriticLearner};
 pub use device_replay::DeviceReplay;
+pub use graph::{GraphBuilder, Layers};
 pub use metrics::{Diverged, Metrics};
 pub use obs_norm::ObsNorm;
 pub use random::{Random, stream};
@@ -34,6 +36,7 @@ pub use td::Aggregate;
 pub use temperature::{Temperature, TemperatureConfig};
 
 use networks::{StateError, load_state};
+use policy::Graph;
 use tch::{Device, Tensor};
 
 /// Q(s, a): observations (B, obs) and actions (B, act) to values (B), with
@@ -48,6 +51,8 @@ pub enum ActMode {
     /// One candidate, without the action noise of the policy's Gaussian head.
     /// The latent of a generative policy is still drawn, unless its settings say otherwise.
     Deterministic,
+    /// One candidate without any noise: latent and action noise are zero.
+    Mean,
     /// One candidate, with all noise.
     Stochastic,
     /// The best of K stochastic candidates under the critics.
@@ -60,7 +65,7 @@ impl ActMode {
         match self {
             Self::Explore => exploring,
             Self::BestOf(k) => k as i64,
-            Self::Deterministic | Self::Stochastic => 1,
+            Self::Deterministic | Self::Mean | Self::Stochastic => 1,
         }
     }
 }
@@ -96,6 +101,14 @@ pub trait Agent {
     /// the critics' choice among them is not counted.
     fn calls_per_action(&self) -> u32 {
         1
+    }
+
+    /// The policy as a graph, from an observation to an action in [-1, 1] of one candidate. With
+    /// standard-normal latent z and noise xi it acts as in [`ActMode::Stochastic`], with xi = 0 as
+    /// in [`ActMode::Deterministic`] (unless settings make its latent zero), with z = xi = 0 as in
+    /// [`ActMode::Mean`]. None for an algorithm that has no such form yet.
+    fn graph(&self) -> Option<Graph> {
+        None
     }
 
     /// Everything that is needed to continue from here, as tensors that share

@@ -41,6 +41,13 @@ impl ObsNorm {
         ((obs - mean) * (var + EPSILON).rsqrt()).clamp(-CLIP, CLIP)
     }
 
+    /// What [`apply`](Self::apply) subtracts, multiplies by and clips to, (obs), (obs) and a
+    /// number; None if normalisation is off.
+    pub(crate) fn affine(&self) -> Option<(Tensor, Tensor, f64)> {
+        let Statistics { mean, var, .. } = self.0.as_ref()?;
+        Some((mean.shallow_clone(), (var + EPSILON).rsqrt(), CLIP))
+    }
+
     /// Adds the observations (B, obs) of a minibatch to the statistics.
     pub fn update(&mut self, obs: &Tensor) {
         let Some(Statistics { mean, var, batches }) = &mut self.0 else { return };

@@ -2,8 +2,9 @@
 //! share: the noise schedule, the network that predicts the noise, sampling
 //! and the weighted loss.
 
-use agent::{ActorConfig, ObsNorm, Random, in_range};
+use agent::{ActMode, ActorConfig, GraphBuilder, ObsNorm, Random, in_range};
 use networks::{Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, normal, uniform};
+use policy::{Op, Value};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::FRAC_PI_2;
 use tch::{Device, Kind, Tensor};
@@ -100,18 +101,34 @@ impl Schedule {
         of_rows(|a| a) * x0 + of_rows(|a| 1.0 - a) * eps
     }
 
+    /// The numbers of the step from x_t to x_(t-1).
+    fn reverse_step(&self, t: usize) -> ReverseStep {
+        let (now, before) = (self.alpha_bar[t], self.alpha_bar[t - 1]);
+        let (alpha, beta) = (now / before, 1.0 - now / before);
+        // Ho et al., equations (6) and (7).
+        ReverseStep {
+            of_x0: before.sqrt() * beta / (1.0 - now),
+            of_x: alpha.sqrt() * (1.0 - before) / (1.0 - now),
+            deviation: (beta * (1.0 - before) / (1.0 - now)).sqrt(),
+        }
+    }
+
     /// One reverse step: x_(t-1) drawn from q(x_(t-1) | x_t, x_0), with x_0 from the predicted
     /// `eps`, clipped to [-1, 1] as actions are. The last step, to t = 0, has no noise.
     pub fn reverse(&self, x: &Tensor, eps: &Tensor, t: usize, noise: &Tensor) -> Tensor {
-        let (now, before) = (self.alpha_bar[t], self.alpha_bar[t - 1]);
+        let now = self.alpha_bar[t];
         let x0 = ((x - eps * (1.0 - now).sqrt()) / now.sqrt()).clamp(-1.0, 1.0);
-        let (alpha, beta) = (now / before, 1.0 - now / before);
-        // Ho et al., equations (6) and (7).
-        let mean = x0 * (before.sqrt() * beta / (1.0 - now))
-            + x * (alpha.sqrt() * (1.0 - before) / (1.0 - now));
-        let deviation = (beta * (1.0 - before) / (1.0 - now)).sqrt();
+        let ReverseStep { of_x0, of_x, deviation } = self.reverse_step(t);
+        let mean = x0 * of_x0 + x * of_x;
         if t == 1 { mean } else { mean + noise * deviation }
     }
+}
+
+/// The numbers of a reverse step: mean `of_x0` x_0 + `of_x` x_t, and the deviation around it.
+struct ReverseStep {
+    of_x0: f64,
+    of_x: f64,
+    deviation: f64,
 }
 
 /// The network eps(s, x_t, t) and the chain from noise to actions. All methods take raw observations.
@@ -121,6 +138,7 @@ pub struct DiffusionPolicy {
     network: Mlp,
     /// temb(t / T) for t = 0..=T: (T + 1, 2 K).
     times: Tensor,
+    obs_dim: i64,
     act_dim: i64,
 }
 
@@ -157,7 +175,7 @@ impl DiffusionPolicy {
         let times = Tensor::arange(steps + 1, (Kind::Float, device)).unsqueeze(1) / steps as f64;
         let times = embedding.forward(&times);
         let obs_norm = ObsNorm::new(actor.normalise, obs_dim, (Kind::Float, device));
-        let policy = Self { obs_norm, schedule, network, times, act_dim };
+        let policy = Self { obs_norm, schedule, network, times, obs_dim, act_dim };
         (policy, builder.build(Kind::Float, device))
     }
 
@@ -188,7 +206,48 @@ impl DiffusionPolicy {
 
     /// Noise of `rows` samples: (T, rows, act).
     pub fn noise(&self, rows: i64, device: Device, rng: &mut Random) -> Tensor {
-        normal(rng, &[self.schedule.steps() as i64, rows, self.act_dim], device)
+        normal(rng, &self.noise_shape(rows), device)
+    }
+
+    /// The same for acting: zeros in [`ActMode::Mean`].
+    pub fn act_noise(&self, mode: ActMode, rows: i64, device: Device, rng: &mut Random) -> Tensor {
+        match mode {
+            ActMode::Mean => Tensor::zeros(self.noise_shape(rows), (Kind::Float, device)),
+            _ => self.noise(rows, device, rng),
+        }
+    }
+
+    fn noise_shape(&self, rows: i64) -> [i64; 3] {
+        [self.schedule.steps() as i64, rows, self.act_dim]
+    }
+
+    /// A graph with noise xi of length `xi`, and the chain's action as its last value. Its latent
+    /// is the chain's noise, of length T act.
+    pub fn graph(&self, p: &[Tensor], xi: i64) -> (GraphBuilder, Value) {
+        let (steps, act) = (self.schedule.steps(), self.act_dim);
+        let mut g = GraphBuilder::new(self.obs_dim, steps as i64 * act, xi);
+        let obs = g.observation(&self.obs_norm);
+        let layers = g.layers(&self.network, p, self.times.size()[1]);
+        let noise = |i: usize| Op::Slice(GraphBuilder::Z, (i as i64 * act) as u32, act as u32);
+        let mut x = g.push(noise(0));
+        for t in (1..=steps).rev() {
+            let input = g.push(Op::Concat(obs, x));
+            let eps = g.call(&layers, input, Some(&self.times.get(t as i64)));
+            let now = self.schedule.alpha_bar(t);
+            let removed = g.scaled(eps, (1.0 - now).sqrt(), act);
+            let rest = g.push(Op::Sub(x, removed));
+            let x0 = g.scaled(rest, 1.0 / now.sqrt(), act);
+            let x0 = g.push(Op::Clip(x0, -1.0, 1.0));
+            let ReverseStep { of_x0, of_x, deviation } = self.schedule.reverse_step(t);
+            let (x0, old) = (g.scaled(x0, of_x0, act), g.scaled(x, of_x, act));
+            x = g.push(Op::Add(x0, old));
+            if t > 1 {
+                let fresh = g.push(noise(steps - t + 1));
+                let fresh = g.scaled(fresh, deviation, act);
+                x = g.push(Op::Add(x, fresh));
+            }
+        }
+        (g, x)
     }
 
     /// Actions (B, act) in [-1, 1] from noise (T, B, act), whose first entry is

@@ -7,9 +7,10 @@ use crate::diffusion::{Denoising, DiffusionConfig, DiffusionPolicy};
 use agent::candidates::{repeat_rows, rows_of_share};
 use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Batch, CandidatesConfig, CriticConfig, CriticLearner,
-    Idle, Metrics, Random, RunningMean, Temperature, idle_where, in_range,
+    GraphBuilder, Idle, Metrics, Random, RunningMean, Temperature, idle_where, in_range,
 };
 use networks::{Adam, Params, merge_state, normal};
+use policy::Op;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::{E, PI};
 use tch::{Device, Kind, Tensor};
@@ -253,10 +254,10 @@ impl Agent for Dpmd {
         let _guard = tch::no_grad_guard();
         let k = mode.candidates(self.config.candidates.act);
         let rows = repeat_rows(obs, k);
-        let noise = self.policy.noise(rows.size()[0], self.device, rng);
+        let noise = self.policy.act_noise(mode, rows.size()[0], self.device, rng);
         let proposals = self.policy.sample(self.lagged.frozen(), &rows, &noise);
         let chosen = self.critic.choose(&rows, &proposals, k);
-        if mode == ActMode::Deterministic {
+        if matches!(mode, ActMode::Deterministic | ActMode::Mean) {
             return chosen;
         }
         self.add_noise(&chosen, &normal(rng, &chosen.size(), self.device))
@@ -281,6 +282,17 @@ impl Agent for Dpmd {
 
     fn calls_per_action(&self) -> u32 {
         self.policy.calls()
+    }
+
+    fn graph(&self) -> Option<policy::Graph> {
+        let act = self.policy.act_dim();
+        let (mut g, chosen) = self.policy.graph(self.lagged.frozen(), act);
+        let deviation = self.temperature.alpha() * self.config.temperature.noise;
+        let deviation = g.constant(&deviation.expand([act], false));
+        let noise = g.push(Op::Mul(GraphBuilder::XI, deviation));
+        let noisy = g.push(Op::Add(chosen, noise));
+        g.push(Op::Clip(noisy, -1.0, 1.0));
+        Some(g.finish())
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -324,7 +324,11 @@ impl Agent for FlowRl {
         let _guard = tch::no_grad_guard();
         let k = mode.candidates(1);
         let rows = repeat_rows(obs, k);
-        let noise = normal(rng, &[rows.size()[0], self.policy.act_dim], self.device);
+        let shape = [rows.size()[0], self.policy.act_dim];
+        let noise = match mode {
+            ActMode::Mean => Tensor::zeros(shape, (Kind::Float, self.device)),
+            _ => normal(rng, &shape, self.device),
+        };
         let proposals = self.policy.action(self.actor.frozen(), &rows, &start(&noise));
         self.critic.choose(&rows, &proposals, k)
     }

@@ -1,9 +1,10 @@
 //! A Gaussian policy squashed by tanh (SAC, Haarnoja et al. 2018b, appendix C).
 
-use agent::{ActorConfig, ObsNorm, Random};
+use agent::{ActorConfig, GraphBuilder, ObsNorm, Random};
 use networks::{
     Linear, Mlp, Params, ParamsBuilder, squashed_action, squashed_gaussian, squashed_log_prob,
 };
+use policy::{Graph, Op};
 use tch::{Device, Kind, Tensor};
 
 /// Range of the head's log standard deviation, as in Stable-Baselines3.
@@ -14,6 +15,7 @@ const LOG_STD_RANGE: (f64, f64) = (-20.0, 2.0);
 pub struct GaussianPolicy {
     obs_norm: ObsNorm,
     network: Mlp,
+    obs_dim: i64,
     act_dim: i64,
 }
 
@@ -49,7 +51,7 @@ impl GaussianPolicy {
             ["mean", "log_std"].map(|name| Linear::new(b, name, width, act_dim, rng)).into()
         });
         let obs_norm = ObsNorm::new(actor.normalise, obs_dim, (Kind::Float, device));
-        let policy = Self { obs_norm, network, act_dim };
+        let policy = Self { obs_norm, network, obs_dim, act_dim };
         (policy, builder.build(Kind::Float, device))
     }
 
@@ -97,6 +99,19 @@ impl GaussianPolicy {
     /// graph.
     pub fn action(&self, p: &[Tensor], obs: &Tensor, noise: &Tensor) -> Tensor {
         squashed_action(&self.heads(p, obs), noise, LOG_STD_RANGE)
+    }
+
+    /// The policy as a graph.
+    pub fn graph(&self, p: &[Tensor]) -> Graph {
+        let act = self.act_dim;
+        let mut g = GraphBuilder::new(self.obs_dim, 0, act);
+        let obs = g.observation(&self.obs_norm);
+        let layers = g.layers(&self.network, p, 0);
+        let heads = g.call(&layers, obs, None);
+        let mean = g.push(Op::Slice(heads, 0, act as u32));
+        let raw = g.gaussian(mean, heads, act, LOG_STD_RANGE);
+        g.push(Op::Tanh(raw));
+        g.finish()
     }
 
     /// log pi(a | s) of actions tanh(raw), raw (B, act): (B).

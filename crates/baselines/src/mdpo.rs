@@ -275,7 +275,7 @@ impl Agent for Mdpo {
         let _guard = tch::no_grad_guard();
         let p = self.actor.frozen();
         let k = match mode {
-            ActMode::Deterministic => return self.policy.mode(p, obs),
+            ActMode::Deterministic | ActMode::Mean => return self.policy.mode(p, obs),
             ActMode::BestOf(k) => k as i64,
             ActMode::Explore | ActMode::Stochastic => 1,
         };
@@ -290,6 +290,10 @@ impl Agent for Mdpo {
         let noise =
             MdpoNoise::draw(&self.config, batch.len(), act_dim, with_actor, self.device, rng);
         self.update_with(batch, &noise)
+    }
+
+    fn graph(&self) -> Option<policy::Graph> {
+        Some(self.policy.graph(self.actor.frozen()))
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -12,11 +12,13 @@
 use agent::candidates::repeat_rows;
 use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Batch, CandidatesConfig, CriticConfig, CriticLearner,
-    Idle, Metrics, ObjectiveConfig, ObsNorm, QScale, Random, Scale, idle_where, in_range,
+    GraphBuilder, Idle, Metrics, ObjectiveConfig, ObsNorm, QScale, Random, Scale, idle_where,
+    in_range,
 };
 use networks::{
     Adam, Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, merge_state, normal, uniform,
 };
+use policy::{Graph, Op};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -101,6 +103,7 @@ pub struct MeanFlowPolicy {
     times: TimeEmbedding,
     /// temb(1), the embedding of the one-step map: (1, 2 K).
     one: Tensor,
+    obs_dim: i64,
     act_dim: i64,
 }
 
@@ -126,7 +129,7 @@ impl MeanFlowPolicy {
         });
         let one = times.forward(&Tensor::ones([1, 1], (kind, device)));
         let obs_norm = ObsNorm::new(actor.normalise, obs_dim, (kind, device));
-        (Self { obs_norm, network, times, one, act_dim }, builder.build(kind, device))
+        (Self { obs_norm, network, times, one, obs_dim, act_dim }, builder.build(kind, device))
     }
 
     /// Adds the observations (B, obs) of a minibatch to the statistics that normalise them.
@@ -143,6 +146,18 @@ impl MeanFlowPolicy {
     pub fn one_step(&self, p: &[Tensor], obs: &Tensor, z: &Tensor) -> Tensor {
         let time = self.one.expand([obs.size()[0], -1], false);
         z - self.network.forward(p, &Tensor::cat(&[&self.obs_norm.apply(obs), z, &time], 1))
+    }
+
+    /// The policy as a graph.
+    pub fn graph(&self, p: &[Tensor]) -> Graph {
+        let mut g = GraphBuilder::new(self.obs_dim, self.act_dim, 0);
+        let obs = g.observation(&self.obs_norm);
+        let input = g.push(Op::Concat(obs, GraphBuilder::Z));
+        let layers = g.layers(&self.network, p, self.one.size()[1]);
+        let velocity = g.call(&layers, input, Some(&self.one));
+        let raw = g.push(Op::Sub(GraphBuilder::Z, velocity));
+        g.push(Op::Clip(raw, -1.0, 1.0));
+        g.finish()
     }
 
     /// g(s, x, t) for times t of shape (B, 1).
@@ -285,7 +300,11 @@ impl Agent for MeanFlow {
         let _guard = tch::no_grad_guard();
         let k = mode.candidates(self.config.candidates.act);
         let rows = repeat_rows(obs, k);
-        let z = normal(rng, &[rows.size()[0], self.policy.act_dim], self.device);
+        let shape = [rows.size()[0], self.policy.act_dim];
+        let z = match mode {
+            ActMode::Mean => Tensor::zeros(shape, (Kind::Float, self.device)),
+            _ => normal(rng, &shape, self.device),
+        };
         let proposals = self.policy.one_step(self.actor.frozen(), &rows, &z).clamp(-1.0, 1.0);
         self.critic.choose(&rows, &proposals, k)
     }
@@ -299,6 +318,10 @@ impl Agent for MeanFlow {
             t: uniform(rng, &[rows, 1], self.device),
         });
         self.update_with(batch, &MeanFlowNoise { next, actor })
+    }
+
+    fn graph(&self) -> Option<Graph> {
+        Some(self.policy.graph(self.actor.frozen()))
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

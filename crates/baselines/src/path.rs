@@ -232,6 +232,9 @@ impl Agent for PathAgent {
         if mode == ActMode::Deterministic && policy.steps_without_noise() {
             let _ = noise.narrow(0, 1, policy.steps()).zero_();
         }
+        if mode == ActMode::Mean {
+            let _ = noise.shallow_clone().zero_();
+        }
         let path = policy.draw(params.frozen(), &rows, &noise, NormMode::Running);
         self.critic.choose(&rows, &path.action, k)
     }

@@ -208,7 +208,7 @@ impl Agent for Qvpo {
         let _guard = tch::no_grad_guard();
         let k = mode.candidates(self.config.candidates.act);
         let rows = repeat_rows(obs, k);
-        let noise = self.policy.noise(rows.size()[0], self.device, rng);
+        let noise = self.policy.act_noise(mode, rows.size()[0], self.device, rng);
         let proposals = self.policy.sample(self.actor.frozen(), &rows, &noise);
         self.critic.choose(&rows, &proposals, k)
     }
@@ -230,6 +230,10 @@ impl Agent for Qvpo {
 
     fn calls_per_action(&self) -> u32 {
         self.policy.calls()
+    }
+
+    fn graph(&self) -> Option<policy::Graph> {
+        Some(self.policy.graph(self.actor.frozen(), 0).0.finish())
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

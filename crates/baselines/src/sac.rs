@@ -168,7 +168,7 @@ impl Agent for Sac {
         let SacActor { policy, params, .. } = &self.actor;
         let p = params.frozen();
         let k = match mode {
-            ActMode::Deterministic => return policy.mode(p, obs),
+            ActMode::Deterministic | ActMode::Mean => return policy.mode(p, obs),
             ActMode::BestOf(k) => k as i64,
             ActMode::Explore | ActMode::Stochastic => 1,
         };
@@ -185,6 +185,11 @@ impl Agent for Sac {
         let mut both: Vec<&mut Tensor> = std::iter::once(&mut next).chain(&mut actor).collect();
         move_together(&mut both, self.device);
         self.update_with(batch, &SacNoise { next, actor })
+    }
+
+    fn graph(&self) -> Option<policy::Graph> {
+        let (policy, params) = self.actor.policy();
+        Some(policy.graph(params.frozen()))
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -3,10 +3,11 @@
 
 use agent::candidates::repeat_rows;
 use agent::{
-    ActMode, ActorConfig, Agent, AgentConfig, Aggregate, Batch, CriticConfig, CriticLearner, Idle,
-    Metrics, ObsNorm, Random, idle_where, in_range,
+    ActMode, ActorConfig, Agent, AgentConfig, Aggregate, Batch, CriticConfig, CriticLearner,
+    GraphBuilder, Idle, Metrics, ObsNorm, Random, idle_where, in_range,
 };
 use networks::{Adam, CriticKind, Linear, Mlp, Params, ParamsBuilder, merge_state, normal};
+use policy::Op;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -67,6 +68,7 @@ impl AgentConfig for Td3Config {
 struct Policy {
     obs_norm: ObsNorm,
     network: Mlp,
+    obs_dim: i64,
     act_dim: i64,
 }
 
@@ -85,7 +87,7 @@ impl Policy {
             vec![Linear::new(b, "mean", width, act_dim, rng)]
         });
         let obs_norm = ObsNorm::new(config.normalise, obs_dim, (Kind::Float, device));
-        (Self { obs_norm, network, act_dim }, builder.build(Kind::Float, device))
+        (Self { obs_norm, network, obs_dim, act_dim }, builder.build(Kind::Float, device))
     }
 
     /// Raw observations (B, obs) to actions (B, act) in (-1, 1).
@@ -169,7 +171,7 @@ impl Agent for Td3 {
         let _guard = tch::no_grad_guard();
         let action = self.policy.action(self.actor.frozen(), obs);
         let k = match mode {
-            ActMode::Deterministic => return action,
+            ActMode::Deterministic | ActMode::Mean => return action,
             ActMode::BestOf(k) => k as i64,
             ActMode::Explore | ActMode::Stochastic => 1,
         };
@@ -181,6 +183,19 @@ impl Agent for Td3 {
     fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
         let next = normal(rng, &[batch.len(), self.policy.act_dim], self.device);
         self.update_with(batch, with_actor, &Td3Noise { next })
+    }
+
+    fn graph(&self) -> Option<policy::Graph> {
+        let Policy { obs_norm, network, obs_dim, act_dim } = &self.policy;
+        let mut g = GraphBuilder::new(*obs_dim, 0, *act_dim);
+        let obs = g.observation(obs_norm);
+        let layers = g.layers(network, self.actor.frozen(), 0);
+        let head = g.call(&layers, obs, None);
+        let action = g.push(Op::Tanh(head));
+        let noise = g.scaled(GraphBuilder::XI, self.config.noise.exploration, *act_dim);
+        let noisy = g.push(Op::Add(action, noise));
+        g.push(Op::Clip(noisy, -1.0, 1.0));
+        Some(g.finish())
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

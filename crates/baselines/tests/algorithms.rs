@@ -7,6 +7,7 @@ mod common;
 use agent::{ActMode, Agent, Batch, Random, stream};
 use common::{actions, bandit, make, named, snapshot};
 use networks::{normal, uniform};
+use policy::Policy;
 use tch::{Device, Kind, Tensor};
 
 const OBS: i64 = 5;
@@ -23,6 +24,16 @@ macro_rules! promises {
             })*
         }
     };
+}
+
+/// Of the algorithms that can be exported.
+mod graphs {
+    use super::the_graph_acts_as_the_agent_in_every_mode;
+
+    promises! {
+        [smfp sac td3 crossq mdpo meanflow qvpo dpmd]
+        [the_graph_acts_as_the_agent_in_every_mode]
+    }
 }
 
 promises! {
@@ -122,6 +133,72 @@ fn normalised_observations_are_saved_and_used_in_actions_and_in_the_critics_targ
     assert!(critics_after(0.0) != critics_after(1.0), "{algo}");
 }
 
+/// Within 1e-5 on 10,000 observations, with networks of the preset's size and weights changed at
+/// random.
+fn the_graph_acts_as_the_agent_in_every_mode(algo: &str) {
+    let rows = 10_000;
+    let chain = matches!(algo, "qvpo" | "dpmd");
+    // A chain of 20 calls multiplies rounding by the networks' slopes, and ends at the bounds for
+    // most weights.
+    let spread = if chain { 0.005 } else { 0.05 };
+    let cases = [(false, "mish"), (true, "relu"), (false, "swish"), (true, "gelu"), (false, "elu")];
+    // A nonlinearity is the same operations in every algorithm.
+    for (normalise, activation) in &cases[..if algo == "smfp" { 5 } else { 2 }] {
+        let keys = format!(
+            "\"actor.normalise\" = {normalise}\n\"actor.activation\" = \"{activation}\"\n\
+             \"actor.width\" = 256\n\"actor.depth\" = 3"
+        );
+        let (mut agent, mut rng) = (make(algo, &keys, OBS, ACT, 1), stream(1, "learning"));
+        for _ in 0..6 {
+            agent.update(&batch(&mut rng), &mut rng).read().unwrap();
+        }
+        for (name, tensor) in agent.state() {
+            if name.starts_with("actor.") || name.starts_with("actor_lagged.") {
+                let noise = normal(&mut rng, &tensor.size(), Device::Cpu) * spread;
+                let _ = tensor.shallow_clone().g_add_(&noise);
+            }
+        }
+        let mut policy = Policy::new(agent.graph().unwrap()).unwrap();
+        let [obs_dim, z_dim, xi_dim, act_dim] = policy.sizes().map(|n| n as i64);
+        assert_eq!([obs_dim, act_dim], [OBS, ACT]);
+        let obs = normal(&mut rng, &[rows, OBS], Device::Cpu) * 3.0;
+        use ActMode::{Deterministic, Mean, Stochastic};
+        for mode in [Mean, Deterministic, Stochastic] {
+            let expected = agent.act(&obs, mode, &mut stream(0, "act"));
+            let mut noise = stream(0, "act");
+            // The chain's noise is drawn step by step, (T, rows, act).
+            let z = normal(&mut noise, &[z_dim / ACT, rows, ACT], Device::Cpu);
+            let z = z.transpose(0, 1).contiguous().view([rows, z_dim]);
+            let xi = normal(&mut noise, &[rows, xi_dim], Device::Cpu);
+            let [obs, z, xi] = [&obs, &z, &xi].map(floats);
+            let row =
+                |of: &[f32], dim: i64, i: usize| of[i * dim as usize..][..dim as usize].to_vec();
+            let mut actions = vec![0.0; rows as usize * ACT as usize];
+            for (i, action) in actions.chunks_exact_mut(ACT as usize).enumerate() {
+                let (z, xi) = (row(&z, z_dim, i), row(&xi, xi_dim, i));
+                let z = (mode != Mean).then_some(&z[..]);
+                let xi = (mode == Stochastic).then_some(&xi[..]);
+                policy.act(&row(&obs, OBS, i), z, xi, action).unwrap();
+            }
+            let found = Tensor::from_slice(&actions).view([rows, ACT]);
+            let worst = (&found - &expected).abs().max().double_value(&[]);
+            println!(
+                "{algo}, {activation}, {mode:?}, normalise {normalise}: at most {worst:.1e} off"
+            );
+            assert!(worst < 1e-5, "{algo}, {activation}, {mode:?}, normalise {normalise}: {worst}");
+            let inside = found.abs().lt(0.99).to_kind(Kind::Float).mean(Kind::Float);
+            assert!(
+                chain || inside.double_value(&[]) > 0.2,
+                "{algo}: most actions are at the bounds"
+            );
+        }
+    }
+}
+
+fn floats(tensor: &Tensor) -> Vec<f32> {
+    Vec::try_from(tensor.contiguous().view([-1])).unwrap()
+}
+
 fn the_actor_learns_at_every_nth_update(algo: &str) {
     let mut agent = make(algo, "\"actor.update_every\" = 3", OBS, ACT, 0);
     let mut rng = stream(0, "learning");
@@ -139,8 +216,8 @@ fn actions_lie_in_bounds_and_follow_from_the_stream(algo: &str) {
     let (agent, _) = trained(algo, 3, 6);
     let obs = normal(&mut stream(0, "obs"), &[9, OBS], Device::Cpu);
     let act = |mode, seed| agent.act(&obs, mode, &mut stream(seed, "act"));
-    use ActMode::{BestOf, Deterministic, Explore, Stochastic};
-    for mode in [Explore, Deterministic, Stochastic, BestOf(4)] {
+    use ActMode::{BestOf, Deterministic, Explore, Mean, Stochastic};
+    for mode in [Explore, Deterministic, Mean, Stochastic, BestOf(4)] {
         let action = act(mode, 0);
         assert_eq!(action.size(), [9, ACT], "{algo}");
         assert!(action.abs().max().double_value(&[]) <= 1.0, "{algo}, {mode:?}");
@@ -150,7 +227,7 @@ fn actions_lie_in_bounds_and_follow_from_the_stream(algo: &str) {
             algo,
             "meanflow" | "qvpo" | "dpmd" | "sac-flow-g" | "sac-flow-t" | "dime" | "flowrl"
         );
-        let varies = mode != Deterministic || latent;
+        let varies = mode != Mean && (mode != Deterministic || latent);
         assert_eq!(action != act(mode, 1), varies, "{algo}, {mode:?}");
     }
 }

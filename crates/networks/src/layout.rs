@@ -24,10 +24,9 @@ pub enum Activation {
 }
 
 /// GELU's sqrt(2 / pi).
-pub(crate) const GELU_SCALE: f64 =
-    std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
+pub const GELU_SCALE: f64 = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
 /// GELU's factor of x^3.
-pub(crate) const GELU_CUBIC: f64 = 0.044715;
+pub const GELU_CUBIC: f64 = 0.044715;
 
 impl Activation {
     /// All of them.

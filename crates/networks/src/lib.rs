@@ -39,7 +39,7 @@ pub use gaussian::{
     gaussian_log_density, squashed_action, squashed_gaussian, squashed_log_prob, tanh_log_slope,
 };
 pub use instructions::Instructions;
-pub use layout::{Activation, Linear};
+pub use layout::{Activation, GELU_CUBIC, GELU_SCALE, Linear};
 pub use mlp::Mlp;
 pub use norm::{BatchNorm, LayerNorm, NormMode, Renorm};
 pub use params::{Params, ParamsBuilder, StateError, load_state, merge_state};

@@ -96,6 +96,26 @@ impl Mlp {
         self.forward(&p, x)
     }
 
+    /// Weights (outputs, inputs) and biases (outputs) of every layer, the heads joined into one.
+    /// Only for networks without normalisation.
+    pub fn layers(&self, p: &[Tensor]) -> Vec<[Tensor; 2]> {
+        assert!(self.0.is_plain(), "layers are of networks without normalisation");
+        let of = |layer: &Linear| {
+            let bias = layer.bias.expect("a layer before a nonlinearity has a bias");
+            [layer.weight, bias].map(|at| p[at].shallow_clone())
+        };
+        let mut layers: Vec<_> = self.0.blocks.iter().map(|block| of(&block.linear)).collect();
+        let (weights, biases): (Vec<_>, Vec<_>) =
+            self.0.heads.iter().map(of).map(|[weight, bias]| (weight, bias)).unzip();
+        layers.push([cat(weights, 0), cat(biases, 0)]);
+        layers
+    }
+
+    /// The nonlinearity between layers.
+    pub fn activation(&self) -> Activation {
+        self.0.activation
+    }
+
     /// Value at `x` and directional derivative along `dx` in one pass, each
     /// (B, outputs): the cost of two forward passes. Only for networks without
     /// normalisation; outside of any graph.

@@ -20,5 +20,6 @@ mod math;
 mod runtime;
 
 pub use error::Error;
+pub use file::VERSION;
 pub use graph::{Graph, Op, Value};
 pub use runtime::{Kernel, Policy};

@@ -45,7 +45,13 @@ impl Policy {
             end - n..end
         };
         let places: Vec<_> = graph.lengths()?.into_iter().map(place).collect();
-        Ok(Self { graph, places, memory: alloc::vec![0.0; end], kernel: best() })
+        let mut memory = alloc::vec![0.0; end];
+        for (op, place) in graph.ops.iter().zip(&places[3..]) {
+            if let Op::Constant(t) = *op {
+                memory[place.clone()].copy_from_slice(&graph.tensors[t as usize]);
+            }
+        }
+        Ok(Self { graph, places, memory, kernel: best() })
     }
 
     /// Uses another kernel; one that this processor lacks is ignored.
@@ -136,7 +142,8 @@ fn run(graph: &Graph, places: &[Range<usize>], memory: &mut [f32]) {
         let value = |v: u32| &before[places[v as usize].clone()];
         let tensor = |t: u32| &graph.tensors[t as usize][..];
         match *op {
-            Op::Constant(t) => out.copy_from_slice(tensor(t)),
+            // Written when the policy was loaded, and never over.
+            Op::Constant(_) => {}
             Op::Affine(x, w, b) => affine(value(x), tensor(w), tensor(b), out),
             Op::Concat(a, b) => {
                 let (first, second) = out.split_at_mut(value(a).len());

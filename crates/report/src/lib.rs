@@ -48,7 +48,7 @@ use std::path::{Path, PathBuf};
 pub struct EvalRow {
     /// Environment steps trained so far.
     pub step: u64,
-    /// `deterministic`, `stochastic` or `best-of-K`.
+    /// `deterministic`, `mean`, `stochastic` or `best-of-K`.
     pub mode: String,
     /// Episodes evaluated.
     pub episodes: u64,

@@ -25,6 +25,7 @@
 
 pub mod base;
 mod commands;
+mod export;
 pub mod sweep;
 mod toy;
 pub mod train;

@@ -67,6 +67,10 @@ fn every_algorithm_trains_from_the_command_line_and_its_checkpoint_evaluates_to_
         let mut printed: Vec<EvalRow> = report::read(&copy).unwrap();
         printed[0].wall_s = 0.0;
         assert_eq!(printed, eval, "{algo}");
+
+        let mean = runner().args(["eval", "--mode", "mean", "--run"]).arg(&run).output().unwrap();
+        assert!(mean.status.success(), "{algo}: {}", stderr(&mean));
+        assert!(String::from_utf8_lossy(&mean.stdout).contains("300,mean,10,"), "{algo}");
     }
 }
 
@@ -601,6 +605,9 @@ fn benchmarks_print_a_json_document_for_programs() {
                 _ => 1,
             };
             assert_eq!(row["calls_per_action"], calls, "{row}");
+            // Those that can be exported are timed by the runtime, too.
+            let exported = what == "act" && matches!(calls, 1 | 20);
+            assert_eq!(row["runtime_us_p50"].as_f64().is_some_and(|us| us > 0.0), exported);
         }
     }
 }

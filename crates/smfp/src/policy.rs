@@ -1,10 +1,11 @@
 //! The policy: one network call from noise to action (section 1).
 
 use crate::config::{EntropyMode, SmfpConfig, Squash};
-use agent::{ObsNorm, Random};
+use agent::{GraphBuilder, ObsNorm, Random};
 use networks::{
     Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, gaussian_log_density, tanh_log_slope,
 };
+use policy::{Graph, Op};
 use tch::{Device, Kind, Tensor};
 
 /// Range of the head's log standard deviation.
@@ -16,6 +17,7 @@ const TANH_MARGIN: f64 = 1e-3;
 /// methods take raw observations.
 pub struct Policy {
     obs_norm: ObsNorm,
+    obs_dim: i64,
     /// Its heads: the velocity u, then log sigma if it is [`Std::Head`].
     network: Mlp,
     std: Std,
@@ -92,6 +94,7 @@ impl Policy {
         let one_step_times = Tensor::cat(&[at(1.0), at(0.0)], 1);
         let policy = Self {
             obs_norm: ObsNorm::new(actor.normalise, obs_dim, (kind, device)),
+            obs_dim,
             network,
             std,
             times,
@@ -189,6 +192,36 @@ impl Policy {
         let heads = self.one_step_heads(p, obs, &x);
         let log_std = self.log_std(&heads);
         (x - self.first_head(heads), log_std)
+    }
+
+    /// The policy as a graph.
+    pub fn graph(&self, p: &[Tensor]) -> Graph {
+        let act = self.act_dim;
+        let mut g = GraphBuilder::new(self.obs_dim, act, if self.stochastic() { act } else { 0 });
+        let obs = g.observation(&self.obs_norm);
+        let x = match self.latent_std {
+            1.0 => GraphBuilder::Z,
+            std => g.scaled(GraphBuilder::Z, std, act),
+        };
+        let input = g.push(Op::Concat(obs, x));
+        let times = &self.one_step_times;
+        let layers = g.layers(&self.network, p, times.size()[1]);
+        let heads = g.call(&layers, input, Some(times));
+        let velocity = g.push(Op::Slice(heads, 0, act as u32));
+        let mean = g.push(Op::Sub(x, velocity));
+        let raw = match self.std {
+            Std::Head => g.gaussian(mean, heads, act, LOG_STD_RANGE),
+            Std::Constant(None) => mean,
+            Std::Constant(Some(log_std)) => {
+                let noise = g.scaled(GraphBuilder::XI, log_std.exp(), act);
+                g.push(Op::Add(mean, noise))
+            }
+        };
+        g.push(match self.squash {
+            Squash::Clip => Op::Clip(raw, -1.0, 1.0),
+            Squash::Tanh => Op::Tanh(raw),
+        });
+        g.finish()
     }
 
     /// Standard-normal numbers with the deviation of the flow's noise end.

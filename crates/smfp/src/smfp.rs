@@ -126,13 +126,14 @@ impl Agent for Smfp {
         let _guard = tch::no_grad_guard();
         let k = mode.candidates(self.config.candidates.act);
         let shape = [obs.size()[0] * k, self.act_dim()];
-        if mode != ActMode::Deterministic {
+        if !matches!(mode, ActMode::Deterministic | ActMode::Mean) {
             let z = normal(rng, &shape, self.device);
             return self.act_from(obs, &z, rng);
         }
-        let z = match self.config.policy.eval_latent {
-            EvalLatent::Drawn => normal(rng, &shape, self.device),
-            EvalLatent::Zero => Tensor::zeros(shape, (Kind::Float, self.device)),
+        let zero = mode == ActMode::Mean || self.config.policy.eval_latent == EvalLatent::Zero;
+        let z = match zero {
+            false => normal(rng, &shape, self.device),
+            true => Tensor::zeros(shape, (Kind::Float, self.device)),
         };
         let (policy, params) = self.policy();
         policy.draw(params.frozen(), obs, &z, None).action
@@ -160,6 +161,11 @@ impl Agent for Smfp {
 
     fn actor_due(&self) -> bool {
         self.config.actor.due(self.critic.updates())
+    }
+
+    fn graph(&self) -> Option<policy::Graph> {
+        let (policy, params) = self.policy();
+        Some(policy.graph(params.frozen()))
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

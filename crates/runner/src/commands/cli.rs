@@ -2,6 +2,7 @@
 
 use super::bench::{BenchAgentArgs, BenchEnvArgs};
 use super::eval::EvalArgs;
+use super::export::ExportArgs;
 use super::plan::PlanArgs;
 use super::report::ReportArgs;
 use super::run::RunArgs;
@@ -34,6 +35,8 @@ pub enum Command {
     Train(TrainArgs),
     /// Evaluate a run's checkpoint; prints a CSV table.
     Eval(EvalArgs),
+    /// Write a run's policy as ONNX files and for the runtime of crates/policy, with a README.
+    Export(ExportArgs),
     /// Plan a sweep: prints a manifest, one resolved run per line.
     Plan(PlanArgs),
     /// Train one run of a manifest; does nothing if it is finished.
@@ -65,6 +68,7 @@ pub enum BenchCommand {
     Env(BenchEnvArgs),
     /// Time of an update on a random batch of the task's sizes.
     Update(BenchAgentArgs),
-    /// Time of an action at batch size 1, in the mode in which the algorithm explores.
+    /// Time of an action at batch size 1, in the mode in which the algorithm explores, and by
+    /// the runtime of exported policies.
     Act(BenchAgentArgs),
 }

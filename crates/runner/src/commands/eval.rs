@@ -6,6 +6,7 @@ use crate::base::failure::Outcome;
 use crate::base::stop::Stop;
 use crate::train::evaluator::mode_name;
 use crate::train::saved_run::SavedRun;
+use crate::train::settings;
 use agent::ActMode;
 use clap::Args;
 use report::EvalRow;
@@ -26,9 +27,14 @@ pub struct EvalArgs {
     seed: Option<u64>,
     /// Best of K candidates under the critics.
     #[arg(long, value_name = "K", allow_negative_numbers = true,
-          value_parser = clap::value_parser!(u64).range(1..=1024), conflicts_with = "stochastic")]
+          value_parser = clap::value_parser!(u64).range(1..=1024),
+          conflicts_with_all = ["stochastic", "mode"])]
     candidates: Option<u64>,
-    /// With the noise of the policy's head.
+    /// Mode: deterministic (the default), mean (no noise at all: the latent is zero),
+    /// stochastic or best-of-K.
+    #[arg(long, value_parser = settings::mode, conflicts_with = "stochastic")]
+    mode: Option<ActMode>,
+    /// With the noise of the policy's head: --mode stochastic.
     #[arg(long)]
     stochastic: bool,
     /// A model of your own instead of the run's: an MJCF file, or a run's model.mjb.
@@ -52,7 +58,7 @@ pub fn eval(args: &EvalArgs) -> Outcome<()> {
     let mode = match args.candidates {
         Some(k) => ActMode::BestOf(k as usize),
         None if args.stochastic => ActMode::Stochastic,
-        None => ActMode::Deterministic,
+        None => args.mode.unwrap_or(ActMode::Deterministic),
     };
     let begun = std::time::Instant::now();
     let never = Stop::default();

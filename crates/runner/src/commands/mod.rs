@@ -7,6 +7,7 @@ mod bench;
 mod cli;
 mod doctor;
 mod eval;
+mod export;
 mod flags;
 mod plan;
 mod report;
@@ -76,6 +77,7 @@ fn run() -> Outcome<()> {
     match (cli.command, cli.train) {
         (Some(Command::Train(args)), _) | (None, Some(args)) => train::train(&args),
         (Some(Command::Eval(args)), _) => eval::eval(&args),
+        (Some(Command::Export(args)), _) => export::export(&args),
         (Some(Command::Trace(args)), _) => trace::trace(&args),
         (Some(Command::Plan(args)), _) => plan::plan(&args),
         (Some(Command::Run(args)), _) => run::run(&args),

@@ -208,6 +208,7 @@ pub fn mode_name(mode: ActMode) -> String {
     match mode {
         ActMode::Explore => "explore".into(),
         ActMode::Deterministic => "deterministic".into(),
+        ActMode::Mean => "mean".into(),
         ActMode::Stochastic => "stochastic".into(),
         ActMode::BestOf(k) => format!("best-of-{k}"),
     }

@@ -8,7 +8,7 @@
 use crate::base::failure::{Failure, Outcome, nearest, unknown};
 use crate::train::idle;
 use crate::train::registry::{ALGORITHMS, Algorithm};
-use agent::{AgentConfig, in_range, presets};
+use agent::{ActMode, AgentConfig, in_range, presets};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -312,25 +312,30 @@ impl TrainConfig {
     ///
     /// # Errors
     /// A name that is none.
-    pub fn modes(&self) -> Result<Vec<agent::ActMode>, String> {
-        use agent::ActMode::{BestOf, Deterministic, Stochastic};
-        let parse = |name: &String| match name.as_str() {
-            "deterministic" => Some(Deterministic),
-            "stochastic" => Some(Stochastic),
-            _ => {
-                let k: usize = name.strip_prefix("best-of-")?.parse().ok()?;
-                (1..=1024).contains(&k).then_some(BestOf(k))
-            }
+    pub fn modes(&self) -> Result<Vec<ActMode>, String> {
+        let parse = |name: &String| {
+            mode(name).map_err(|expected| format!("train.eval_modes has \"{name}\", {expected}"))
         };
-        self.eval_modes
-            .iter()
-            .map(|name| {
-                parse(name).ok_or(format!(
-                    "train.eval_modes has \"{name}\", expected \"deterministic\", \"stochastic\" \
-                     or \"best-of-K\" with K from 1 to 1024"
-                ))
-            })
-            .collect()
+        self.eval_modes.iter().map(parse).collect()
+    }
+}
+
+/// An evaluation mode by its name.
+///
+/// # Errors
+/// What was expected.
+pub fn mode(name: &str) -> Result<ActMode, String> {
+    let best_of = || {
+        let k = name.strip_prefix("best-of-")?.parse().ok()?;
+        (1..=1024).contains(&k).then_some(ActMode::BestOf(k))
+    };
+    match name {
+        "deterministic" => Ok(ActMode::Deterministic),
+        "mean" => Ok(ActMode::Mean),
+        "stochastic" => Ok(ActMode::Stochastic),
+        _ => best_of().ok_or_else(|| {
+            "expected deterministic, mean, stochastic or best-of-K with K from 1 to 1024".into()
+        }),
     }
 }
 

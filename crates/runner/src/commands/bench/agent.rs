@@ -11,6 +11,7 @@ use clap::Args;
 use networks::{Instructions, multiplications, normal, uniform};
 use report::statistics::{median, quantile};
 use serde::Serialize;
+use std::hint::black_box;
 use std::time::Instant;
 use tch::{Cuda, Device, Kind, Tensor};
 
@@ -72,12 +73,16 @@ struct UpdateRow {
     of_product_limit: f64,
 }
 
-/// Cost of an action at batch size 1, in the mode in which the algorithm explores.
+/// Cost of an action at batch size 1, in the mode in which the algorithm explores, and of one
+/// candidate of the exported policy by the runtime of `crates/policy`, on one thread.
 #[derive(Serialize)]
 struct ActRow {
     algo: String,
     us_p50: f64,
     us_p99: f64,
+    /// None for an algorithm that can't be exported.
+    runtime_us_p50: Option<f64>,
+    runtime_us_p99: Option<f64>,
     calls_per_action: u32,
     parameters: i64,
 }
@@ -86,6 +91,8 @@ struct ActRow {
 const UPDATES: u32 = 60;
 /// Actions in a measurement.
 const ACTIONS: usize = 2000;
+/// Actions by the one before those by the other, so that both meet the same other load.
+const BLOCK: usize = 100;
 
 /// The command `bench update`.
 ///
@@ -151,18 +158,46 @@ pub fn act(args: &BenchAgentArgs) -> Outcome<()> {
             let _ = action.double_value(&[0, 0]);
             begun.elapsed().as_secs_f64() * 1e6
         };
-        (0..ACTIONS / 4).for_each(|_| {
+        let policy = agent.graph().map(policy::Policy::new).transpose();
+        let mut policy = policy.map_err(|error| Failure::Failed(format!("{algo}: {error}")))?;
+        let inputs = policy.as_ref().map_or([0; 4], policy::Policy::sizes).map(|n| vec![0.5; n]);
+        let [seen, z, xi, mut actions] = inputs;
+        let mut measure_runtime = || {
+            let policy = policy.as_mut()?;
+            let begun = Instant::now();
+            let done = policy.act(black_box(&seen), Some(&z), Some(&xi), &mut actions);
+            done.expect("the lengths are the policy's");
+            black_box(&actions);
+            Some(begun.elapsed().as_secs_f64() * 1e6)
+        };
+        for _ in 0..ACTIONS / 4 {
             measure();
-        });
-        let count = ACTIONS * usize::from(args.rounds);
-        let mut times: Vec<f64> = (0..count).map(|_| measure()).collect();
+            measure_runtime();
+        }
+        let (mut times, mut runtime_times) = (Vec::new(), Vec::new());
+        for _ in 0..ACTIONS * usize::from(args.rounds) / BLOCK {
+            times.extend((0..BLOCK).map(|_| measure()));
+            runtime_times.extend((0..BLOCK).filter_map(|_| measure_runtime()));
+        }
         times.sort_by(f64::total_cmp);
-        let (us_p50, us_p99) = (quantile(&times, 0.5), quantile(&times, 0.99));
-        let (calls_per_action, parameters) = (agent.calls_per_action(), parameters(agent.as_ref()));
-        rows.push(ActRow { algo, us_p50, us_p99, calls_per_action, parameters });
+        runtime_times.sort_by(f64::total_cmp);
+        let runtime = |q| (!runtime_times.is_empty()).then(|| quantile(&runtime_times, q));
+        rows.push(ActRow {
+            algo,
+            us_p50: quantile(&times, 0.5),
+            us_p99: quantile(&times, 0.99),
+            runtime_us_p50: runtime(0.5),
+            runtime_us_p99: runtime(0.99),
+            calls_per_action: agent.calls_per_action(),
+            parameters: parameters(agent.as_ref()),
+        });
     }
     print(args, rows, |row| {
         format!("{:>8.1} us p50 {:>8.1} us p99", row.us_p50, row.us_p99)
+            + &match (row.runtime_us_p50, row.runtime_us_p99) {
+                (Some(p50), Some(p99)) => format!(" runtime {p50:>7.1} p50 {p99:>7.1} p99"),
+                _ => format!(" runtime {:>19}", "no export"),
+            }
             + &network(row.calls_per_action, row.parameters, &row.algo)
     })
 }

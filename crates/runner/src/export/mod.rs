@@ -1,0 +1,241 @@
+//! A run's policy as files for programs without LibTorch: `docs/export.md` describes them.
+
+mod mean;
+mod onnx;
+mod readme;
+
+use crate::base::digest::sha256;
+use crate::base::failure::{Failure, Outcome};
+use crate::base::stop::Stop;
+use crate::base::versions::versions;
+use crate::train::evaluator::{Evaluation, mode_name};
+use crate::train::saved_run::SavedRun;
+use agent::ActMode;
+use envs::{Interface, Spec};
+use networks::normal;
+use policy::{Graph, Op, Policy};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use tch::Device;
+
+/// Episodes of each evaluation.
+const EPISODES: usize = 10;
+/// Largest file of a policy that calls its network several times, in bytes.
+const MAX_CHAIN: usize = 20_000_000;
+/// The file that tells an export from another folder.
+const FACTS: &str = "policy.json";
+
+/// A policy that is ready to be written.
+pub struct Export {
+    /// The step of the checkpoint.
+    pub step: u64,
+    graph: Graph,
+    facts: Value,
+    readme: String,
+}
+
+/// The returns of one mode: of the exported file, and of the checkpoint it is made of.
+struct Measured {
+    mode: ActMode,
+    runtime: Evaluation,
+    checkpoint: Evaluation,
+}
+
+impl Export {
+    /// Checks that an export can be written to a folder without losing other files.
+    ///
+    /// # Errors
+    /// The folder has other content.
+    pub fn check(out: &Path) -> Outcome<()> {
+        let empty = match fs::read_dir(out) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+            Err(error) => return Err(Failure::file(out, "read", error)),
+        };
+        if empty || out.join(FACTS).exists() {
+            return Ok(());
+        }
+        Err(Failure::Usage(format!(
+            "--out {}: the folder has files and is no export (it has no {FACTS}); name another",
+            out.display()
+        )))
+    }
+
+    /// The policy of a run's newest checkpoint, measured.
+    ///
+    /// # Errors
+    /// There is no checkpoint, the policy is too large, or MuJoCo failed.
+    pub fn of(run: &SavedRun, device: Device) -> Outcome<Self> {
+        let interface = envs::interface(&run.env, run.model.as_deref())?;
+        let (agent, step) = run.agent(&interface.spec, device)?;
+        let graph = agent.graph().ok_or_else(|| {
+            let (folder, algo) = (run.folder.display(), &run.algo);
+            Failure::Usage(format!("{folder}: policies of {algo} can't be exported yet"))
+        })?;
+        let graph = in_units(graph, &interface.spec);
+        let bytes = graph.to_bytes();
+        if agent.calls_per_action() > 1 && bytes.len() > MAX_CHAIN {
+            return Err(Failure::Usage(format!(
+                "{}: the policy's {} network calls make a file of {} MB, expected at most {} MB; \
+                 train with a smaller actor.width or diffusion.steps",
+                run.folder.display(),
+                agent.calls_per_action(),
+                bytes.len() / 1_000_000,
+                MAX_CHAIN / 1_000_000
+            )));
+        }
+        let mut policy = Policy::from_bytes(&bytes)
+            .map_err(|error| Failure::Failed(format!("the exported policy: {error}")))?;
+        let mut modes = vec![ActMode::Mean];
+        // Where the settings make the latent of deterministic actions zero, they are the mean's.
+        let setting = |key: &str| run.settings.document.get("policy")?.get(key)?.as_str();
+        if policy.sizes()[1] > 0 && setting("eval_latent") != Some("zero") {
+            modes.push(ActMode::Deterministic);
+        }
+        let mut measured = Vec::new();
+        for mode in modes {
+            let mut envs = run.evaluator(EPISODES, None, device)?;
+            let never = Stop::default();
+            let checkpoint = envs.run(agent.as_ref(), mode, &never)?.expect("no stop");
+            let [obs_dim, z_dim, ..] = policy.sizes();
+            let mut rng = envs.noise();
+            let act = |obs: &[f32]| {
+                let rows = obs.len() / obs_dim;
+                let z = (mode != ActMode::Mean)
+                    .then(|| latents(&mut rng, rows, z_dim, interface.spec.act_dim));
+                let mut actions = vec![0.0; rows * interface.spec.act_dim];
+                let of_rows = actions.chunks_exact_mut(interface.spec.act_dim);
+                for (i, (action, obs)) in of_rows.zip(obs.chunks_exact(obs_dim)).enumerate() {
+                    let z = z.as_ref().map(|z| &z[i * z_dim..][..z_dim]);
+                    policy.act(obs, z, None, action).expect("the lengths are the policy's");
+                }
+                actions
+            };
+            let runtime = envs.play(act, &never)?.expect("no stop");
+            measured.push(Measured { mode, runtime, checkpoint });
+        }
+        let facts = facts(run, step, &interface, &graph, &measured)?;
+        let readme = readme::readme(&facts);
+        Ok(Self { step, graph, facts, readme })
+    }
+
+    /// Writes the folder; files of an export that is there are replaced.
+    ///
+    /// # Errors
+    /// A file can't be written.
+    pub fn write(&self, out: &Path) -> Outcome<()> {
+        fs::create_dir_all(out).map_err(|error| Failure::file(out, "create", error))?;
+        let put = |name: &str, bytes: &[u8]| {
+            let path = out.join(name);
+            // Renamed when it is whole: a full disk leaves the old file.
+            let part = out.join(format!("{name}.part"));
+            let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, &path));
+            written.map_err(|error| Failure::file(&path, "write", error))
+        };
+        let mean = mean::without_noise(&self.graph);
+        let metadata = metadata(&self.facts);
+        let text = serde_json::to_string_pretty(&self.facts).expect("plain values");
+        put(FACTS, (text + "\n").as_bytes())?;
+        put("policy.smfp", &self.graph.to_bytes())?;
+        put("policy.onnx", &onnx::model(&self.graph, &metadata))?;
+        put("policy-mean.onnx", &onnx::model(&mean, &metadata))?;
+        put("README.md", self.readme.as_bytes())
+    }
+
+    /// The returns as CSV.
+    pub fn table(&self) -> String {
+        let mut text = String::from("mode,return_runtime,return_checkpoint\n");
+        for row in self.facts["returns"].as_array().into_iter().flatten() {
+            let mode = row["mode"].as_str().unwrap_or_default();
+            text += &format!("{mode},{},{}\n", row["runtime"]["mean"], row["checkpoint"]["mean"]);
+        }
+        text
+    }
+}
+
+/// The graph with actions in the actuators' units, computed as in training.
+fn in_units(mut graph: Graph, spec: &Spec) -> Graph {
+    let (low, high) = (&spec.act_low, &spec.act_high);
+    let action = graph.ops.len() as u32 + 2;
+    let half = low.iter().zip(high).map(|(low, high)| 0.5 * (high - low)).collect();
+    let mut constant = |numbers: Vec<f32>| {
+        let tensor = graph.tensor(numbers);
+        graph.push(Op::Constant(tensor))
+    };
+    let (one, half, low) = (constant(vec![1.0; low.len()]), constant(half), constant(low.clone()));
+    let shifted = graph.push(Op::Add(action, one));
+    let scaled = graph.push(Op::Mul(shifted, half));
+    graph.push(Op::Add(low, scaled));
+    graph
+}
+
+/// Latents of some rows, (rows, z_dim), as training draws them: a chain's step by step.
+fn latents(rng: &mut agent::Random, rows: usize, z_dim: usize, act_dim: usize) -> Vec<f32> {
+    let (rows, z_dim, act_dim) = (rows as i64, z_dim as i64, act_dim as i64);
+    let z = normal(rng, &[z_dim / act_dim, rows, act_dim], Device::Cpu);
+    Vec::try_from(z.transpose(0, 1).contiguous().view([-1])).expect("a vector of f32")
+}
+
+/// The content of `policy.json`.
+fn facts(
+    run: &SavedRun,
+    step: u64,
+    interface: &Interface,
+    graph: &Graph,
+    measured: &[Measured],
+) -> Outcome<Value> {
+    let Interface { spec, observation, actuators } = interface;
+    let checkpoint = run.folder.join(format!("checkpoint/step-{step:012}/agent.safetensors"));
+    let sum = fs::File::open(&checkpoint).and_then(sha256);
+    let sum = sum.map_err(|error| Failure::file(&checkpoint, "read", error))?;
+    let term = |term: &envs::Term| json!({"name": term.name, "start": term.start, "length": term.length, "entries": term.entries});
+    let ranges = spec.act_low.iter().zip(&spec.act_high);
+    let actuator = |(name, (low, high)): (&String, (&f32, &f32))| json!({"name": name, "low": low, "high": high});
+    let returns = |evaluation: &Evaluation| {
+        let returns: Vec<f64> = evaluation.episodes.iter().map(|(total, _)| *total).collect();
+        let mean = returns.iter().sum::<f64>() / returns.len() as f64;
+        json!({"mean": mean, "episodes": returns})
+    };
+    let row = |row: &Measured| {
+        json!({
+            "mode": mode_name(row.mode),
+            "runtime": returns(&row.runtime),
+            "checkpoint": returns(&row.checkpoint),
+        })
+    };
+    let [obs, z, xi] = graph.inputs;
+    Ok(json!({
+        "format": policy::VERSION,
+        "task": run.env,
+        "algorithm": run.algo,
+        "seed": run.seed,
+        "step": step,
+        "steps_planned": run.settings.train.steps,
+        "run": run.folder.display().to_string(),
+        "commit": env!("SMFP_COMMIT"),
+        "versions": versions().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "checkpoint_sha256": sum,
+        "control_period_s": spec.dt,
+        "simulation_steps_per_action": spec.frame_skip,
+        "inputs": {"obs": obs, "z": z, "xi": xi},
+        "observation": observation.iter().map(term).collect::<Vec<_>>(),
+        "actions": actuators.iter().zip(ranges).map(actuator).collect::<Vec<_>>(),
+        "returns": measured.iter().map(row).collect::<Vec<_>>(),
+    }))
+}
+
+/// The metadata of the ONNX files: keys that other tools read, and everything as JSON.
+fn metadata(facts: &Value) -> Vec<(String, String)> {
+    let names = |list: &str| {
+        let items = facts[list].as_array().into_iter().flatten();
+        items.filter_map(|item| item["name"].as_str()).collect::<Vec<_>>().join(",")
+    };
+    let word = |key: &str| facts[key].as_str().unwrap_or_default().to_string();
+    vec![
+        ("run_path".into(), word("run")),
+        ("observation_names".into(), names("observation")),
+        ("action_names".into(), names("actions")),
+        ("smfp".into(), facts.to_string()),
+    ]
+}
