@@ -1,6 +1,8 @@
 //! What a model looks like: the shapes of its bodies, for a renderer.
 
-use mujoco_rs::wrappers::mj_model::{MjModel, MjtGeomBase as Kind, MjtObjBase};
+use mujoco_rs::wrappers::mj_model::{
+    MjModel, MjtGeomBase as Kind, MjtObjBase, MjtTrn as Transmission,
+};
 
 /// The geoms of a model that a renderer shows, and its bodies.
 ///
@@ -12,7 +14,7 @@ pub struct Scene {
     pub bodies: Vec<String>,
     /// The root of the kinematic tree that each body is in; the world's is the world.
     pub roots: Vec<usize>,
-    /// The names of the actuators, "actuator 3" for one without.
+    /// The names of the actuators; of its joint for one without, else "actuator 3".
     pub actuators: Vec<String>,
     /// The shapes.
     pub geoms: Vec<Geom>,
@@ -99,9 +101,7 @@ impl Scene {
         Self {
             bodies: count(model.nbody()).map(|i| name(MjtObjBase::mjOBJ_BODY, "body", i)).collect(),
             roots: model.body_rootid().iter().map(|root| *root as usize).collect(),
-            actuators: count(model.nu())
-                .map(|i| name(MjtObjBase::mjOBJ_ACTUATOR, "actuator", i))
-                .collect(),
+            actuators: count(model.nu()).map(|i| actuator(model, i)).collect(),
             geoms: count(model.ngeom()).filter_map(|i| geom(model, i)).collect(),
             meshes: count(model.nmesh())
                 .map(|i| mesh(model, i, name(MjtObjBase::mjOBJ_MESH, "mesh", i)))
@@ -109,6 +109,18 @@ impl Scene {
             height_fields: count(model.nhfield()).map(|i| height_field(model, i)).collect(),
         }
     }
+}
+
+fn actuator(model: &MjModel, i: usize) -> String {
+    let joint = match model.actuator_trntype()[i] {
+        Transmission::mjTRN_JOINT | Transmission::mjTRN_JOINTINPARENT => {
+            usize::try_from(model.actuator_trnid()[i][0]).ok()
+        }
+        _ => None,
+    };
+    let own = model.id_to_name(MjtObjBase::mjOBJ_ACTUATOR, i);
+    let name = own.or_else(|| model.id_to_name(MjtObjBase::mjOBJ_JOINT, joint?));
+    name.map_or_else(|| format!("actuator {i}"), str::to_owned)
 }
 
 /// Geom `i`, if it is to be seen.
@@ -181,9 +193,10 @@ mod tests {
           <geom type="ellipsoid" size=".1 .2 .3" material="steel" rgba="1 0 0 1"/>
           <geom type="box" size=".1 .2 .3" group="3"/>
           <geom type="sphere" size=".1" rgba="0 0 0 0"/>
-          <body pos="0 0 1"><joint/><geom type="mesh" mesh="wedge" pos=".5 0 0"/></body>
+          <body pos="0 0 1"><joint name="hinge"/><geom type="mesh" mesh="wedge" pos=".5 0 0"/></body>
         </body>
       </worldbody>
+      <actuator><motor joint="hinge"/><motor name="push" joint="hinge"/></actuator>
     </mujoco>"#;
 
     #[test]
@@ -191,6 +204,7 @@ mod tests {
         let scene = Scene::of(&MjModel::from_xml_string(MODEL).unwrap());
         assert_eq!(scene.bodies, ["world", "trunk", "body 2"]);
         assert_eq!(scene.roots, [0, 1, 1]);
+        assert_eq!(scene.actuators, ["hinge", "push"]);
         let steel = [0.2, 0.3, 0.4, 1.0];
         let expected = [
             (Shape::Plane([0.0, 0.0]), 0, steel),

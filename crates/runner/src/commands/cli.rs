@@ -5,6 +5,7 @@ use super::eval::EvalArgs;
 use super::plan::PlanArgs;
 use super::report::ReportArgs;
 use super::run::RunArgs;
+use super::show::ShowArgs;
 use super::slurm::SlurmArgs;
 use super::status::StatusArgs;
 use super::sweep::SweepArgs;
@@ -34,6 +35,8 @@ pub enum Command {
     Train(TrainArgs),
     /// Evaluate a run's checkpoint; prints a CSV table.
     Eval(EvalArgs),
+    /// Show what policies do: writes a page with their episodes in 3D, which works offline.
+    Show(ShowArgs),
     /// Plan a sweep: prints a manifest, one resolved run per line.
     Plan(PlanArgs),
     /// Train one run of a manifest; does nothing if it is finished.
