@@ -42,6 +42,11 @@ runtime:
     mkdir -p target/runtime
     cp crates/policy-c/include/smfp_policy.h target/release/libsmfp_policy.a target/release/libsmfp_policy.so target/runtime/
 
+# Show a trained policy in 3D: `just show --run results/smfp/Hopper-v4/seed-0`
+[no-exit-message]
+show *ARGS: setup
+    @cargo run -p runner -- show "$@"
+
 # Train on the seven tasks, one run per processor: `just bench-all --steps 20000 --seeds 0-2`
 [no-exit-message]
 bench-all *ARGS: setup
@@ -108,6 +113,13 @@ pictures: setup
     cargo run -p runner -- report results/reference --out target/report --act-times results/bench/act.csv
     python3 scripts/screenshot_report.py target/report/index.html --out target/pictures
     cp target/report/curves.png target/pictures/desktop-light-hover.png docs/pictures/
+
+# For maintainers: update the README's picture of a robot (trains for some minutes; needs Chromium)
+picture-of-a-robot: setup
+    cargo run -p runner -- train --env HalfCheetah-v4 --preset soft --seed 0 --steps 20000 --out target/show
+    cargo run -p runner -- show --run target/show/smfp/HalfCheetah-v4/seed-0 --untrained --episodes 2
+    python3 scripts/screenshot_show.py target/show/smfp/HalfCheetah-v4/seed-0/show.html --out target/pictures
+    cp target/pictures/show-desktop-light-middle.png docs/pictures/show.png
 
 # Format the code
 fmt:

@@ -2,8 +2,8 @@
 """Compares the runner's environments with Gymnasium's, bit for bit.
 
 Random actions are replayed through `gymnasium.make(ID)` and through `runner trace`; observations,
-reset observations, rewards, terminations and truncations must be bit-identical. Half of the
-actions are far outside the bounds.
+reset observations, rewards, terminations, truncations and, in v5, the terms of the rewards must be
+bit-identical. Half of the actions are far outside the bounds.
 
     scripts/parity.py                                   # every task, seeds 0 to 2, 3000 steps
     scripts/parity.py --quick                           # every task in less than a minute
@@ -117,11 +117,16 @@ def replay(task, seed, actions):
     with quiet():
         env = gymnasium.make(task)
     obs, resets, rewards, ends = [], [env.reset(seed=seed)[0]], [], []
+    terms = {}
     for action in actions:
-        observation, reward, terminated, truncated, _ = env.step(action)
+        observation, reward, terminated, truncated, info = env.step(action)
         obs.append(observation)
         rewards.append(reward)
         ends.append((terminated, truncated))
+        if task.endswith("-v5"):  # v4 has not all, and other names
+            for name, value in info.items():
+                if name.startswith("reward_") or name.endswith("_penalty"):
+                    terms.setdefault("term_" + name.removeprefix("reward_"), []).append(value)
         if terminated or truncated:
             resets.append(env.reset()[0])
     env.close()
@@ -132,6 +137,7 @@ def replay(task, seed, actions):
         "reward": np.array(rewards, np.float64),
         "terminated": ends[:, 0],
         "truncated": ends[:, 1],
+        **{name: np.array(values, np.float64) for name, values in terms.items()},
     }
 
 

@@ -91,6 +91,15 @@ def look(browser, page_file, out, screen, scheme):
         picture("settings")
         page.keyboard.press("Escape")
         expect("Escape does not close the settings", page.locator("dialog[open]").count() == 0)
+    replays = page.get_by_role("button", name="Replay of")
+    if replays.count():
+        replays.first.click()
+        # Drawn or not (this browser may have no WebGL2): screenshot_show.py tests the drawing.
+        replay = page.frame_locator("#replay iframe").locator("html[data-ready]")
+        replay.wait_for(state="attached")
+        picture("replay")
+        page.keyboard.press("Escape")
+        expect("a closed replay goes on", page.locator("#replay iframe").count() == 0)
     context.close()
     return wrong
 

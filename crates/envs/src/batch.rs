@@ -19,8 +19,11 @@ use mujoco_sys::{
 use crate::episode::{Memory, Rules, Step};
 use crate::error::Error;
 use crate::physics::{Simulation, World, instability};
+use crate::poses::Recorder;
 use crate::registry::{Spec, open};
+use crate::scene::Scene;
 use crate::state::{INTEGRATION, read, write};
+use crate::terms::Terms;
 
 /// Many copies of one of Gymnasium's MuJoCo tasks, stepped together on several threads.
 ///
@@ -47,6 +50,8 @@ pub struct Batch {
 pub struct BatchStep {
     /// The reward, with NumPy's rounding; 0 if the environment was reset.
     pub reward: f64,
+    /// The parts that the reward is the sum of; none if the environment was reset.
+    pub terms: Terms,
     /// The episode ended in a terminal state, such as a fall, whose value is 0.
     pub terminated: bool,
     /// The time limit was reached; the state is not terminal.
@@ -212,8 +217,8 @@ impl Batch {
             *answer = match &mut memory.episode {
                 Some(episode) if !episode.over => {
                     let step = rules.step(episode, world, action(i), observation);
-                    let Step { reward, terminated, truncated } = step;
-                    BatchStep { reward, terminated, truncated, reset: false }
+                    let Step { reward, terms, terminated, truncated } = step;
+                    BatchStep { reward, terms, terminated, truncated, reset: false }
                 }
                 _ => {
                     rules.reset(memory, world, None, observation);
@@ -272,6 +277,29 @@ impl Batch {
         self.pool.state_mut(index).copy_from_slice(&simulation.state(INTEGRATION));
         self.pool.warnings_mut(index).clone_from_slice(simulation.warning());
         Ok(())
+    }
+}
+
+/// To be seen: what the robot looks like and where its parts are.
+impl Batch {
+    /// The shapes of the model.
+    pub fn scene(&self) -> Scene {
+        Scene::of(&self.model)
+    }
+
+    /// What [`look`](Self::look) needs.
+    pub fn recorder(&self) -> Recorder {
+        Recorder::new(Arc::clone(&self.model))
+    }
+
+    /// Computes the poses and contacts of environment `index` into the recorder. They are of the
+    /// state after the last step, and the batch does not change: results are the same to the bit
+    /// whether it is looked at or not.
+    ///
+    /// # Panics
+    /// If there is no such environment, or the recorder is of another batch's model.
+    pub fn look(&self, index: usize, recorder: &mut Recorder) {
+        recorder.take(self.pool.state(index));
     }
 }
 

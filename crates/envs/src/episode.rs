@@ -5,12 +5,15 @@ use crate::numpy::Generator;
 use crate::physics::World;
 use crate::registry::Spec;
 use crate::tasks::Task;
+use crate::terms::Terms;
 
 /// Result of a step, besides the observation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
     /// The reward, with NumPy's rounding.
     pub reward: f64,
+    /// The parts that the reward is the sum of.
+    pub terms: Terms,
     /// The episode ended in a terminal state, such as a fall, whose value is 0.
     pub terminated: bool,
     /// The time limit was reached; the state is not terminal.
@@ -104,6 +107,7 @@ impl Rules {
         episode.steps += 1;
         let step = Step {
             reward: judgement.reward,
+            terms: judgement.terms,
             terminated: judgement.terminated,
             truncated: episode.steps >= self.spec.max_episode_steps,
         };

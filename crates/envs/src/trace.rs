@@ -22,6 +22,8 @@ pub struct Trace {
     pub terminated: Array1<u8>,
     /// 1 where the step reached the time limit, (T,).
     pub truncated: Array1<u8>,
+    /// The terms of the rewards by name, (T,) each.
+    pub terms: Vec<(&'static str, Array1<f64>)>,
 }
 
 /// Resets with `seed`, applies every row of `actions` (T, `act_dim`), and resets without a seed
@@ -38,6 +40,7 @@ pub fn replay(env: &mut Env, seed: u64, actions: ArrayView2<f32>) -> Result<Trac
         reward: Array1::zeros(length),
         terminated: Array1::zeros(length),
         truncated: Array1::zeros(length),
+        terms: Vec::new(),
     };
     let mut observation = vec![0.0; width];
     let mut action = vec![0.0; actions.ncols()];
@@ -55,6 +58,13 @@ pub fn replay(env: &mut Env, seed: u64, actions: ArrayView2<f32>) -> Result<Trac
         trace.reward[t] = step.reward;
         trace.terminated[t] = u8::from(step.terminated);
         trace.truncated[t] = u8::from(step.truncated);
+        if t == 0 {
+            trace.terms =
+                step.terms.iter().map(|(name, _)| (name, Array1::zeros(length))).collect();
+        }
+        for ((_, values), (_, value)) in trace.terms.iter_mut().zip(step.terms.iter()) {
+            values[t] = value;
+        }
         if step.terminated || step.truncated {
             reset(env, None);
         }
@@ -76,7 +86,7 @@ pub fn read_npy(file: &Path) -> Result<Array2<f32>, Error> {
     Ok(view.to_owned())
 }
 
-/// Writes a trace as `.npz`, with the names of [`Trace`]'s fields.
+/// Writes a trace as `.npz`, with the names of [`Trace`]'s fields; a term is `term_NAME`.
 ///
 /// # Errors
 /// [`Error::TraceFile`] when the file cannot be written.
@@ -90,6 +100,9 @@ pub fn write_npz(file: &Path, trace: &Trace) -> Result<(), Error> {
         npz.add_array("reward", &trace.reward)?;
         npz.add_array("terminated", &trace.terminated)?;
         npz.add_array("truncated", &trace.truncated)?;
+        for (name, values) in &trace.terms {
+            npz.add_array(format!("term_{name}"), values)?;
+        }
         npz.finish()
     };
     write().map(drop).map_err(|cause: ndarray_npy::WriteNpzError| fail(cause.to_string()))

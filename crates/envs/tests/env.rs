@@ -22,7 +22,7 @@ fn run(env: &mut Env, steps: std::ops::Range<u32>) -> Vec<u64> {
     let mut observation = vec![0.0; env.spec().obs_dim];
     let mut seen = Vec::new();
     for t in steps {
-        let Step { reward, terminated, truncated } =
+        let Step { reward, terminated, truncated, .. } =
             env.step(&wave(env.spec(), t), &mut observation).unwrap();
         seen.extend(observation.iter().map(|x| x.to_bits()));
         seen.extend([reward.to_bits(), u64::from(terminated), u64::from(truncated)]);

@@ -225,5 +225,6 @@ fn replay_vector(id: &str, envs: usize, seed: u64) -> Trace {
         reward: steps.iter().map(|step| step.reward).collect(),
         terminated: steps.iter().map(|step| u8::from(step.terminated)).collect(),
         truncated: steps.iter().map(|step| u8::from(step.truncated)).collect(),
+        terms: Vec::new(),
     }
 }

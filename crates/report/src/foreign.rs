@@ -252,6 +252,7 @@ fn begin([algorithm, task, seed]: [String; 3], origin: Origin, point: Point) -> 
         failed: None,
         updates: None,
         remarks: Vec::new(),
+        folder: None,
         settings: Vec::new(),
     }
 }

@@ -58,6 +58,9 @@ pub struct Run {
     pub updates: Option<u64>,
     /// What had to be left out on reading it.
     pub remarks: Vec<String>,
+    /// Its folder, if it has one.
+    #[serde(skip)]
+    pub folder: Option<PathBuf>,
     /// All settings: `section.key`, and the value as TOML.
     pub settings: Vec<(String, String)>,
 }
@@ -172,6 +175,7 @@ fn read_run(place: &Place) -> Result<Run, Problem> {
         failed: failed.map(|reason| reason.trim().to_string()),
         updates: train.last().map(|row| row.updates),
         remarks: Vec::new(),
+        folder: Some(folder.clone()),
         settings,
     })
 }
@@ -264,6 +268,7 @@ mod tests {
             failed: None,
             updates: None,
             remarks: vec![],
+            folder: None,
             settings: vec![],
         }
     }

@@ -8,7 +8,7 @@ use crate::statistics::{
     CURVE_REPETITIONS, Estimate, Interval, REPETITIONS, estimate, mean, mean_of_tasks, median,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A run's score is the mean of this many evaluations, its last.
 const LAST: usize = 3;
@@ -41,6 +41,24 @@ pub struct Study {
     pub runs: Vec<Run>,
     /// Times of actions, if a file was given.
     pub action_times: Vec<ActionTime>,
+    /// Episodes in 3D, if there are any.
+    #[serde(skip_serializing_if = "Replays::is_empty")]
+    pub replays: Replays,
+}
+
+/// Episodes of runs, and the page that shows one.
+#[derive(Debug, Default, Serialize)]
+pub struct Replays {
+    /// An HTML page that has `{"data": "here"}` in place of an episode.
+    pub viewer: String,
+    /// Places of runs in [`Study::runs`], and the JSON text of an episode of each.
+    pub episodes: BTreeMap<usize, String>,
+}
+
+impl Replays {
+    fn is_empty(&self) -> bool {
+        self.episodes.is_empty()
+    }
 }
 
 /// All results on one task.
@@ -147,7 +165,8 @@ impl Study {
         let tasks: Vec<Task> =
             names.into_iter().map(|name| task(name, &algorithms, &runs, &options)).collect();
         let aggregate = aggregate(&tasks, &algorithms, &runs);
-        Self { options, algorithms, tasks, aggregate, runs, action_times }
+        let replays = Replays::default();
+        Self { options, algorithms, tasks, aggregate, runs, action_times, replays }
     }
 
     /// The remarks, one line per algorithm and task.

@@ -28,6 +28,7 @@ fn run(algorithm: &str, task: &str, seed: u64, scores: &[f64]) -> Run {
         failed: None,
         updates: None,
         remarks: Vec::new(),
+        folder: None,
         settings: vec![("train.steps".into(), (10 * scores.len()).to_string())],
     }
 }

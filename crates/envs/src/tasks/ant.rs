@@ -1,6 +1,6 @@
 //! Ant: a four-legged robot, rewarded for speed along x.
 
-use super::{Judgement, ModelInfo, Task, Version, add_normal, add_uniform, concatenate};
+use super::{Judgement, ModelInfo, Task, Terms, Version, add_normal, add_uniform, concatenate};
 use crate::error::Error;
 use crate::numpy::{Generator, sum_of, sum_of_squares};
 use crate::physics::Physics;
@@ -50,15 +50,20 @@ impl Task for Ant {
         let forward_reward = (physics.xpos[self.torso][0] - x_before) / self.dt;
         let control_cost = f64::from(0.5 * sum_of_squares(action));
         let healthy = is_healthy(physics);
-        let costs = match self.version {
-            Version::V4 => control_cost,
+        let healthy_reward = self.version.healthy_reward(healthy);
+        let rewards = forward_reward + healthy_reward;
+        let parts =
+            [("forward", forward_reward), ("survive", healthy_reward), ("ctrl", -control_cost)];
+        let (costs, terms) = match self.version {
+            Version::V4 => (control_cost, Terms::of(&parts)),
             Version::V5 => {
                 let forces = physics.cfrc_ext.as_flattened();
-                control_cost + 5e-4 * sum_of(forces, |force| clip(force) * clip(force))
+                let contact_cost = 5e-4 * sum_of(forces, |force| clip(force) * clip(force));
+                let [a, b, c] = parts;
+                (control_cost + contact_cost, Terms::of(&[a, b, c, ("contact", -contact_cost)]))
             }
         };
-        let rewards = forward_reward + self.version.healthy_reward(healthy);
-        Judgement { reward: rewards - costs, terminated: !healthy }
+        Judgement { reward: rewards - costs, terms, terminated: !healthy }
     }
 }
 

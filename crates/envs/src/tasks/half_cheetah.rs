@@ -1,6 +1,6 @@
 //! HalfCheetah: a planar two-legged robot, rewarded for speed along x. It never terminates.
 
-use super::{Judgement, ModelInfo, Task, add_normal, add_uniform, concatenate};
+use super::{Judgement, ModelInfo, Task, Terms, add_normal, add_uniform, concatenate};
 use crate::error::Error;
 use crate::numpy::{Generator, sum_of_squares};
 use crate::physics::Physics;
@@ -33,6 +33,7 @@ impl Task for HalfCheetah {
     fn judge(&self, [x_before, _]: [f64; 2], physics: Physics, action: &[f32]) -> Judgement {
         let forward_reward = (physics.qpos[0] - x_before) / self.dt;
         let control_cost = f64::from(0.1 * sum_of_squares(action));
-        Judgement { reward: forward_reward - control_cost, terminated: false }
+        let terms = Terms::of(&[("forward", forward_reward), ("ctrl", -control_cost)]);
+        Judgement { reward: forward_reward - control_cost, terms, terminated: false }
     }
 }

@@ -1,6 +1,6 @@
 //! Hopper: a planar one-legged robot, rewarded for speed along x and for staying upright.
 
-use super::{Judgement, ModelInfo, Task, Version, add_uniform, concatenate};
+use super::{Judgement, ModelInfo, Task, Terms, Version, add_uniform, concatenate};
 use crate::error::Error;
 use crate::numpy::{Generator, sum_of_squares};
 use crate::physics::Physics;
@@ -33,8 +33,7 @@ impl Task for Hopper {
 
     fn judge(&self, [x_before, _]: [f64; 2], physics: Physics, action: &[f32]) -> Judgement {
         let healthy = is_healthy(physics);
-        let reward = planar_reward(self.version, self.dt, x_before, physics, action, healthy);
-        Judgement { reward, terminated: !healthy }
+        planar_judgement(self.version, self.dt, x_before, physics, action, healthy)
     }
 }
 
@@ -56,17 +55,24 @@ pub(super) fn observe_planar(physics: Physics, observation: &mut [f64]) {
     velocities.iter_mut().for_each(|velocity| *velocity = velocity.clamp(-10.0, 10.0));
 }
 
-/// The reward of Hopper and Walker2d: speed along x plus health minus the cost of the action.
-pub(super) fn planar_reward(
+/// The reward of Hopper and Walker2d: speed along x plus health minus the cost of the action. They
+/// end when not healthy.
+pub(super) fn planar_judgement(
     version: Version,
     dt: f64,
     x_before: f64,
     physics: Physics,
     action: &[f32],
     healthy: bool,
-) -> f64 {
+) -> Judgement {
     let forward_reward = (physics.qpos[0] - x_before) / dt;
     let healthy_reward = version.healthy_reward(healthy);
     let control_cost = f64::from(1e-3 * sum_of_squares(action));
-    forward_reward + healthy_reward - control_cost
+    let terms = Terms::of(&[
+        ("forward", forward_reward),
+        ("survive", healthy_reward),
+        ("ctrl", -control_cost),
+    ]);
+    let reward = forward_reward + healthy_reward - control_cost;
+    Judgement { reward, terms, terminated: !healthy }
 }

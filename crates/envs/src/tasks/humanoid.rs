@@ -1,6 +1,6 @@
 //! Humanoid: a two-legged robot, rewarded for speed along x and for staying upright.
 
-use super::{Judgement, ModelInfo, Task, Version, add_uniform, concatenate};
+use super::{Judgement, ModelInfo, Task, Terms, Version, add_uniform, concatenate};
 use crate::error::Error;
 use crate::numpy::{Generator, sum_of, sum_of_squares};
 use crate::physics::Physics;
@@ -47,14 +47,21 @@ impl Task for Humanoid {
         let forward_reward = 1.25 * ((x_after - x_before) / self.dt);
         let z = physics.qpos[2];
         let healthy = 1.0 < z && z < 2.0;
-        let rewards = forward_reward + self.version.healthy_reward(healthy) * 5.0;
+        let healthy_reward = self.version.healthy_reward(healthy) * 5.0;
+        let rewards = forward_reward + healthy_reward;
         // The action as `f64`, from MuJoCo's controls.
         let control_cost = 0.1 * sum_of_squares(physics.ctrl);
-        let costs = match self.version {
-            Version::V4 => control_cost,
-            Version::V5 => control_cost + contact_cost(5e-7, physics),
+        let parts =
+            [("forward", forward_reward), ("survive", healthy_reward), ("ctrl", -control_cost)];
+        let (costs, terms) = match self.version {
+            Version::V4 => (control_cost, Terms::of(&parts)),
+            Version::V5 => {
+                let contact_cost = contact_cost(5e-7, physics);
+                let [a, b, c] = parts;
+                (control_cost + contact_cost, Terms::of(&[a, b, c, ("contact", -contact_cost)]))
+            }
         };
-        Judgement { reward: rewards - costs, terminated: !healthy }
+        Judgement { reward: rewards - costs, terms, terminated: !healthy }
     }
 }
 

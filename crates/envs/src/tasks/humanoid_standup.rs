@@ -1,7 +1,7 @@
 //! HumanoidStandup: the humanoid starts on its back and is rewarded for the height of its torso.
 
 use super::humanoid::{contact_cost, observe_whole_body};
-use super::{Judgement, ModelInfo, Task, Version, add_uniform};
+use super::{Judgement, ModelInfo, Task, Terms, Version, add_uniform};
 use crate::error::Error;
 use crate::numpy::{Generator, sum_of_squares};
 use crate::physics::Physics;
@@ -38,6 +38,13 @@ impl Task for HumanoidStandup {
         let height_reward = physics.qpos[2] / self.timestep;
         let control_cost = 0.1 * sum_of_squares(physics.ctrl);
         let impact_cost = contact_cost(0.5e-6, physics);
-        Judgement { reward: height_reward - control_cost - impact_cost + 1.0, terminated: false }
+        let terms = Terms::of(&[
+            ("linup", height_reward),
+            ("quadctrl", -control_cost),
+            ("impact", -impact_cost),
+            ("constant", 1.0),
+        ]);
+        let reward = height_reward - control_cost - impact_cost + 1.0;
+        Judgement { reward, terms, terminated: false }
     }
 }

@@ -1,6 +1,6 @@
 //! InvertedDoublePendulum: a cart, rewarded for balancing a pole on a pole.
 
-use super::{Judgement, ModelInfo, Task, Version, add_normal, add_uniform};
+use super::{Judgement, ModelInfo, Task, Terms, Version, add_normal, add_uniform};
 use crate::error::Error;
 use crate::numpy::{Generator, squared};
 use crate::physics::Physics;
@@ -52,6 +52,12 @@ impl Task for InvertedDoublePendulum {
         let distance_penalty = 0.01 * squared(x) + squared(y - 2.0);
         let velocity_penalty = 1e-3 * squared(v1) + 5e-3 * squared(v2);
         let alive_bonus = 10.0 * self.version.healthy_reward(!fallen);
-        Judgement { reward: alive_bonus - distance_penalty - velocity_penalty, terminated: fallen }
+        let terms = Terms::of(&[
+            ("survive", alive_bonus),
+            ("distance_penalty", -distance_penalty),
+            ("velocity_penalty", -velocity_penalty),
+        ]);
+        let reward = alive_bonus - distance_penalty - velocity_penalty;
+        Judgement { reward, terms, terminated: fallen }
     }
 }

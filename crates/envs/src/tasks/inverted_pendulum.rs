@@ -1,6 +1,6 @@
 //! InvertedPendulum: a cart, rewarded for every step on which its pole is upright.
 
-use super::{Judgement, ModelInfo, Task, Version, add_uniform, concatenate};
+use super::{Judgement, ModelInfo, Task, Terms, Version, add_uniform, concatenate};
 use crate::error::Error;
 use crate::numpy::Generator;
 use crate::physics::Physics;
@@ -34,6 +34,7 @@ impl Task for InvertedPendulum {
     fn judge(&self, _: [f64; 2], physics: Physics, _: &[f32]) -> Judgement {
         let finite = physics.qpos.iter().chain(physics.qvel).all(|x| x.is_finite());
         let upright = finite && physics.qpos[1].abs() <= 0.2;
-        Judgement { reward: self.version.healthy_reward(upright), terminated: !upright }
+        let reward = self.version.healthy_reward(upright);
+        Judgement { reward, terms: Terms::of(&[("survive", reward)]), terminated: !upright }
     }
 }

@@ -36,6 +36,7 @@ pub(crate) use walker2d::Walker2d;
 use crate::error::Error;
 use crate::numpy::Generator;
 use crate::physics::Physics;
+use crate::terms::Terms;
 
 /// The rules of one task, without the state of an episode, so that copies can share them.
 pub(crate) trait Task: Send + Sync {
@@ -56,6 +57,7 @@ pub(crate) trait Task: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Judgement {
     pub reward: f64,
+    pub terms: Terms,
     pub terminated: bool,
 }
 

@@ -1,6 +1,6 @@
 //! Pusher: an arm with seven joints, penalised for a cylinder's distance to its goal.
 
-use super::{Judgement, ModelInfo, Task, add_uniform, concatenate, difference};
+use super::{Judgement, ModelInfo, Task, Terms, add_uniform, concatenate, difference};
 use crate::error::Error;
 use crate::numpy::{Generator, norm, sum_of_squares};
 use crate::physics::Physics;
@@ -53,6 +53,7 @@ impl Task for Pusher {
         let near = norm(&difference(object, physics.xpos[self.tips_arm])) * 0.5;
         let distance = norm(&difference(object, physics.xpos[self.goal]));
         let control_cost = f64::from(sum_of_squares(action) * 0.1);
-        Judgement { reward: -distance - control_cost - near, terminated: false }
+        let terms = Terms::of(&[("dist", -distance), ("ctrl", -control_cost), ("near", -near)]);
+        Judgement { reward: -distance - control_cost - near, terms, terminated: false }
     }
 }

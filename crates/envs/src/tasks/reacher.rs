@@ -1,6 +1,6 @@
 //! Reacher: a planar arm of two links, penalised for its fingertip's distance to a target.
 
-use super::{Judgement, ModelInfo, Task, Version, add_uniform, difference};
+use super::{Judgement, ModelInfo, Task, Terms, Version, add_uniform, difference};
 use crate::error::Error;
 use crate::numpy::{Generator, norm, sum_of_squares};
 use crate::physics::Physics;
@@ -69,6 +69,7 @@ impl Task for Reacher {
             Version::V5 => self.mark(physics),
         };
         let control_cost = f64::from(sum_of_squares(action));
-        Judgement { reward: -distance - control_cost, terminated: false }
+        let terms = Terms::of(&[("dist", -distance), ("ctrl", -control_cost)]);
+        Judgement { reward: -distance - control_cost, terms, terminated: false }
     }
 }

@@ -1,6 +1,6 @@
 //! Swimmer: a chain of three rods in a viscous plane, rewarded for speed along x.
 
-use super::{Judgement, ModelInfo, Task, add_uniform, concatenate};
+use super::{Judgement, ModelInfo, Task, Terms, add_uniform, concatenate};
 use crate::error::Error;
 use crate::numpy::{Generator, sum_of_squares};
 use crate::physics::Physics;
@@ -33,6 +33,7 @@ impl Task for Swimmer {
     fn judge(&self, [x_before, _]: [f64; 2], physics: Physics, action: &[f32]) -> Judgement {
         let forward_reward = (physics.qpos[0] - x_before) / self.dt;
         let control_cost = f64::from(1e-4 * sum_of_squares(action));
-        Judgement { reward: forward_reward - control_cost, terminated: false }
+        let terms = Terms::of(&[("forward", forward_reward), ("ctrl", -control_cost)]);
+        Judgement { reward: forward_reward - control_cost, terms, terminated: false }
     }
 }

@@ -1,6 +1,6 @@
 //! Walker2d: a planar two-legged robot, rewarded for speed along x and for staying upright.
 
-use super::hopper::{observe_planar, planar_reward};
+use super::hopper::{observe_planar, planar_judgement};
 use super::{Judgement, ModelInfo, Task, Version, add_uniform};
 use crate::error::Error;
 use crate::numpy::Generator;
@@ -36,7 +36,6 @@ impl Task for Walker2d {
     fn judge(&self, [x_before, _]: [f64; 2], physics: Physics, action: &[f32]) -> Judgement {
         let [z, angle] = [physics.qpos[1], physics.qpos[2]];
         let healthy = 0.8 < z && z < 2.0 && -1.0 < angle && angle < 1.0;
-        let reward = planar_reward(self.version, self.dt, x_before, physics, action, healthy);
-        Judgement { reward, terminated: !healthy }
+        planar_judgement(self.version, self.dt, x_before, physics, action, healthy)
     }
 }

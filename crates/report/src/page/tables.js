@@ -134,7 +134,9 @@ function timeTables() {
 function stateOf(run) {
   if (run.origin !== "folder")
     return [
-      run.origin === "table" ? `published run, to step ${comma.format(run.reached)}` : "published mean over runs",
+      run.origin === "table"
+        ? `published run, to step ${comma.format(run.reached)}`
+        : "published mean over runs",
       false,
     ];
   const of = run.asked == null ? "" : ` of ${comma.format(run.asked)}`;
@@ -172,6 +174,16 @@ function runTable() {
               "settings",
             )
           : "",
+        data.replays?.episodes[i] &&
+          el(
+            "button",
+            {
+              type: "button",
+              "aria-label": `Replay of ${run.algorithm}, ${run.task}, ${runName(run)}`,
+              onclick: () => openReplay(i),
+            },
+            "▶ replay",
+          ),
       ),
     );
   };
@@ -179,6 +191,20 @@ function runTable() {
     "Runs",
     columns(["algorithm", "task", "run", "state", "last evaluation", ""], shown.map(row)),
   );
+}
+
+/** Shows an episode of a run in 3D: the page of `runner show`, within this one. */
+function openReplay(index) {
+  const { viewer, episodes } = data.replays;
+  // "<" is escaped, so that a name in the data can't close their element.
+  const text = episodes[index].replaceAll("<", "\\u003c");
+  const frame = el("iframe", { title: "An episode in 3D" });
+  frame.srcdoc = viewer.replace('{"data": "here"}', () => text);
+  const dialog = at("replay");
+  const close = el("button", { class: "close", type: "button", onclick: () => dialog.close() }, "close");
+  dialog.replaceChildren(close, frame);
+  dialog.onclose = () => dialog.replaceChildren(); // it would play on
+  dialog.showModal();
 }
 
 function openSettings(index) {

@@ -53,6 +53,12 @@ impl From<envs::Error> for Failure {
     }
 }
 
+impl From<show::Error> for Failure {
+    fn from(error: show::Error) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
 impl From<report::Problem> for Failure {
     fn from(problem: report::Problem) -> Self {
         match problem {

@@ -6,6 +6,7 @@ use super::export::ExportArgs;
 use super::plan::PlanArgs;
 use super::report::ReportArgs;
 use super::run::RunArgs;
+use super::show::ShowArgs;
 use super::slurm::SlurmArgs;
 use super::status::StatusArgs;
 use super::sweep::SweepArgs;
@@ -37,6 +38,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Write a run's policy as ONNX files and for the runtime of crates/policy, with a README.
     Export(ExportArgs),
+    /// Show what policies do: writes a page with their episodes in 3D, which works offline.
+    Show(ShowArgs),
     /// Plan a sweep: prints a manifest, one resolved run per line.
     Plan(PlanArgs),
     /// Train one run of a manifest; does nothing if it is finished.

@@ -12,6 +12,7 @@ mod flags;
 mod plan;
 mod report;
 mod run;
+mod show;
 mod slurm;
 mod status;
 mod sweep;
@@ -78,6 +79,7 @@ fn run() -> Outcome<()> {
         (Some(Command::Train(args)), _) | (None, Some(args)) => train::train(&args),
         (Some(Command::Eval(args)), _) => eval::eval(&args),
         (Some(Command::Export(args)), _) => export::export(&args),
+        (Some(Command::Show(args)), _) => show::show(&args),
         (Some(Command::Trace(args)), _) => trace::trace(&args),
         (Some(Command::Plan(args)), _) => plan::plan(&args),
         (Some(Command::Run(args)), _) => run::run(&args),

@@ -1,10 +1,13 @@
 //! `runner report`: from run folders to tables, figures and a page (`docs/report.md`).
 
+use super::show;
 use crate::base::console::{self, message};
+use crate::base::device;
 use crate::base::failure::{Failure, Outcome};
 use crate::train::run_folder::check_is_folder;
 use clap::Args;
-use report::{Options, Output, Study};
+use report::{Options, Output, Replays, Study};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -31,6 +34,10 @@ pub struct ReportArgs {
     /// Table of action times, such as results/bench/act.csv.
     #[arg(long, value_name = "FILE.csv")]
     act_times: Option<PathBuf>,
+    /// Megabytes of the page for episodes in 3D, one per algorithm and task; 0 leaves them out.
+    #[arg(long, value_name = "MB", default_value_t = 5, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(u64).range(0..=1000))]
+    replays: u64,
 }
 
 /// Reads a finite number.
@@ -77,11 +84,53 @@ pub fn report(args: &ReportArgs) -> Outcome<()> {
     };
     let options =
         Options { at: args.at, reference: args.reference.clone(), threshold: args.threshold };
-    let study = Study::new(runs, options, times);
+    let mut study = Study::new(runs, options, times);
+    study.replays = replays(args.replays, &study);
     let page = output.write(&study)?;
     for line in study.remarks() {
         message(line);
     }
     message(format!("wrote {} and the tables and figures next to it", page.display()));
     console::rows(&report::scores(&study))
+}
+
+/// An episode of the first run of each algorithm and task that has a checkpoint, as far as they
+/// fit. What is left out is remarked on: a report does not fail for its replays.
+fn replays(most_mb: u64, study: &Study) -> Replays {
+    if most_mb == 0 {
+        return Replays::default();
+    }
+    let viewer = ::show::viewer();
+    let most = (most_mb * 1_000_000) as usize;
+    device::use_threads(1);
+    let (mut size, mut left_out) = (viewer.len(), 0);
+    let mut episodes = BTreeMap::new();
+    for task in &study.tasks {
+        for cell in &task.cells {
+            let folder = |at: &usize| {
+                let folder = study.runs[*at].folder.as_deref()?;
+                folder.join("checkpoint").is_dir().then_some((*at, folder))
+            };
+            let Some((at, folder)) = cell.runs.iter().find_map(folder) else { continue };
+            if size >= most {
+                left_out += 1;
+                continue;
+            }
+            match show::replay(folder) {
+                Ok(episode) if size + episode.len() <= most => {
+                    size += episode.len();
+                    episodes.insert(at, episode);
+                }
+                Ok(_) => left_out += 1,
+                Err(failure) => message(format!("warning: no replay: {}", failure.message())),
+            }
+        }
+    }
+    if left_out > 0 {
+        message(format!(
+            "{left_out} replays would make the page larger than {most_mb} MB and are left out; \
+             --replays allows more"
+        ));
+    }
+    Replays { viewer, episodes }
 }

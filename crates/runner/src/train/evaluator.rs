@@ -3,7 +3,7 @@
 use crate::base::failure::Outcome;
 use crate::base::stop::Stop;
 use agent::{ActMode, Agent, Random, stream};
-use envs::{Batch, BatchStep, Spec};
+use envs::{Batch, BatchStep, Scene, Spec};
 use networks::tensor_from;
 use rand::RngExt;
 use std::path::Path;
@@ -24,6 +24,17 @@ pub struct Evaluation {
     /// The number of them whose simulation diverged; they have the return and length of the
     /// step before.
     pub diverged: usize,
+}
+
+/// A moment of an episode of an evaluation.
+pub struct Moment<'a> {
+    /// All its environments.
+    pub envs: &'a Batch,
+    /// The one that was reset or stepped.
+    pub index: usize,
+    /// The action, in the task's units, and its result; nothing after the reset. A step in which
+    /// the simulation diverged is not a moment.
+    pub step: Option<(&'a [f32], &'a BatchStep)>,
 }
 
 impl Evaluation {
@@ -68,6 +79,11 @@ impl Evaluator {
         self.envs.spec()
     }
 
+    /// What the task's model looks like.
+    pub fn scene(&self) -> Scene {
+        self.envs.scene()
+    }
+
     /// Plays one episode on every environment with an agent. Returns nothing if a stop was
     /// requested before all were over.
     ///
@@ -79,6 +95,20 @@ impl Evaluator {
         mode: ActMode,
         stop: &Stop,
     ) -> Outcome<Option<Evaluation>> {
+        self.run_watched(agent, mode, stop, &mut |_| {})
+    }
+
+    /// As [`run`](Self::run), with every moment shown to `watch`.
+    ///
+    /// # Errors
+    /// MuJoCo failed.
+    pub fn run_watched(
+        &mut self,
+        agent: &dyn Agent,
+        mode: ActMode,
+        stop: &Stop,
+        watch: &mut dyn FnMut(Moment),
+    ) -> Outcome<Option<Evaluation>> {
         let mut rng = self.noise();
         let (obs_dim, device) = (self.spec().obs_dim, self.device);
         let scale = ActionScale::of(self.spec());
@@ -89,7 +119,7 @@ impl Evaluator {
             scale.apply(&mut actions);
             actions
         };
-        self.play(act, stop)
+        self.play_watched(act, stop, watch)
     }
 
     /// The stream that a policy draws its noise from in an evaluation.
@@ -104,8 +134,17 @@ impl Evaluator {
     /// MuJoCo failed.
     pub fn play(
         &mut self,
+        act: impl FnMut(&[f32]) -> Vec<f32>,
+        stop: &Stop,
+    ) -> Outcome<Option<Evaluation>> {
+        self.play_watched(act, stop, &mut |_| {})
+    }
+
+    fn play_watched(
+        &mut self,
         mut act: impl FnMut(&[f32]) -> Vec<f32>,
         stop: &Stop,
+        watch: &mut dyn FnMut(Moment),
     ) -> Outcome<Option<Evaluation>> {
         let (n, spec) = (self.envs.len(), self.envs.spec().clone());
         let mut obs = vec![0.0f64; n * spec.obs_dim];
@@ -115,6 +154,9 @@ impl Evaluator {
         let mut alive = vec![true; n];
         let mut diverged = 0;
         self.envs.reset(Some(&self.seeds), &mut obs)?;
+        for index in 0..n {
+            watch(Moment { envs: &self.envs, index, step: None });
+        }
         // Environments step together: one network call serves all whose episode is not over.
         while alive.contains(&true) {
             if stop.asked() {
@@ -136,6 +178,8 @@ impl Evaluator {
                     alive[i] = false;
                     continue;
                 }
+                let action = &actions[i * spec.act_dim..][..spec.act_dim];
+                watch(Moment { envs: &self.envs, index: i, step: Some((action, &steps[i])) });
                 totals[i].0 += steps[i].reward;
                 totals[i].1 += 1;
                 alive[i] = !(steps[i].terminated || steps[i].truncated);

@@ -87,12 +87,17 @@ impl SavedRun {
         Evaluator::new(&self.env, self.model.as_deref(), episodes, 1, seed, device)
     }
 
+    /// The agent that the run began with.
+    pub fn untrained(&self, spec: &Spec, device: Device) -> Box<dyn Agent> {
+        make_agent(self.settings.algorithm.as_ref(), spec, self.seed, device)
+    }
+
     /// The agent of the newest intact checkpoint, and that checkpoint's step.
     ///
     /// # Errors
     /// There is no checkpoint, or none that fits.
     pub fn agent(&self, spec: &Spec, device: Device) -> Outcome<(Box<dyn Agent>, u64)> {
-        let mut agent = make_agent(self.settings.algorithm.as_ref(), spec, self.seed, device);
+        let mut agent = self.untrained(spec, device);
         let identity = Identity::new(&self.algo, &self.env, self.seed);
         let step = checkpoint::load_agent(&self.folder, &identity, agent.as_mut())?;
         Ok((agent, step))
