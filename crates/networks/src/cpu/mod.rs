@@ -20,6 +20,7 @@ mod lanes;
 mod line;
 mod norm;
 mod product;
+mod tile;
 mod view;
 
 pub(crate) use backward::backward;
