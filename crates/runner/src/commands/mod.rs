@@ -14,6 +14,7 @@ mod run;
 mod slurm;
 mod status;
 mod sweep;
+mod task;
 mod toy;
 mod trace;
 mod train;
@@ -22,7 +23,7 @@ mod watch;
 use crate::base::failure::{Failure, Outcome};
 use crate::base::{console, device};
 use clap::Parser;
-use cli::{BenchCommand, Cli, Command};
+use cli::{BenchCommand, Cli, Command, TaskCommand};
 use std::error::Error;
 use std::num::{IntErrorKind, ParseIntError};
 use std::panic::{self, AssertUnwindSafe};
@@ -76,6 +77,8 @@ fn run() -> Outcome<()> {
     match (cli.command, cli.train) {
         (Some(Command::Train(args)), _) | (None, Some(args)) => train::train(&args),
         (Some(Command::Eval(args)), _) => eval::eval(&args),
+        (Some(Command::Task(TaskCommand::Check(args))), _) => task::check(&args),
+        (Some(Command::Task(TaskCommand::New(args))), _) => task::new(&args),
         (Some(Command::Trace(args)), _) => trace::trace(&args),
         (Some(Command::Plan(args)), _) => plan::plan(&args),
         (Some(Command::Run(args)), _) => run::run(&args),
