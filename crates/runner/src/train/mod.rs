@@ -122,7 +122,11 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
         folder: folder.path(),
         evaluator: Evaluator::new(env, model, episodes, threads, *seed, device)?,
         agent: make_agent(settings.algorithm.as_ref(), envs.spec(), *seed, device),
-        metrics: metric_names(settings.algorithm.as_ref(), envs.spec()),
+        metrics: metric_names(settings.algorithm.as_ref(), envs.spec())
+            .into_iter()
+            .map(str::to_owned)
+            .chain(rollout::term_metrics(envs.spec()))
+            .collect(),
         rollout: Rollout::new(envs, settings.gamma(), settings.train.end_diverged_episodes),
         gamma: settings.gamma(),
         device,
