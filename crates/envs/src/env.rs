@@ -43,7 +43,8 @@ impl Env {
     fn build(id: &str, model: Option<&Path>) -> Result<Self, Error> {
         let (rules, model) = open(id, model)?;
         let simulation = Simulation::new(Arc::new(model));
-        Ok(Self { rules, memory: Memory::default(), simulation })
+        let memory = Memory::new(rules.task.as_ref());
+        Ok(Self { rules, memory, simulation })
     }
 
     /// Sizes, bounds and limits of the task.
@@ -80,9 +81,15 @@ impl Env {
     /// If `observation` does not have `obs_dim` numbers.
     pub fn step(&mut self, action: &[f32], observation: &mut [f64]) -> Result<Step, Error> {
         self.rules.spec.check_action(action)?;
-        let episode = self.memory.begun(&self.rules.spec)?;
+        self.memory.begun(&self.rules.spec)?;
         let world = &mut World::of(&mut self.simulation);
-        Ok(self.rules.step(episode, world, action, observation))
+        Ok(self.rules.step(&mut self.memory, world, action, observation))
+    }
+
+    /// The values of the named terms of the last step's reward, in the order of
+    /// [`Spec::terms`]; those of a step without movement after a reset.
+    pub fn terms(&self) -> impl Iterator<Item = f64> {
+        self.rules.task.terms().iter().map(|at| self.memory.notes[*at])
     }
 
     /// Whether every episode ends at its first step, so that nothing can be learned: the model's

@@ -1,7 +1,7 @@
 //! Reset and step: common to a single environment and a member of a batch.
 
 use crate::error::Error;
-use crate::numpy::Generator;
+use crate::numpy::Stream;
 use crate::physics::World;
 use crate::registry::Spec;
 use crate::tasks::Task;
@@ -27,12 +27,15 @@ pub(crate) struct Rules {
 }
 
 /// The state of a copy of a task besides MuJoCo's.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Memory {
     /// The random stream of initial states; `None` before the first reset.
-    pub random: Option<Generator>,
+    pub random: Option<Stream>,
     /// The current episode; `None` before the first reset.
     pub episode: Option<Episode>,
+    /// See [`Task::notes`]. Some are stored, because MuJoCo's saved state does not contain the
+    /// positions of bodies.
+    pub notes: Vec<f64>,
 }
 
 /// The state of an episode.
@@ -42,24 +45,26 @@ pub(crate) struct Episode {
     pub steps: u32,
     /// The last step was terminated or truncated.
     pub over: bool,
-    /// See [`Task::mark`]. Stored because MuJoCo's saved state does not contain the
-    /// positions of bodies.
-    pub mark: [f64; 2],
 }
 
 impl Memory {
+    /// That of a copy before its first reset.
+    pub fn new(task: &dyn Task) -> Self {
+        Self { random: None, episode: None, notes: task.notes() }
+    }
+
     /// The current episode.
     ///
     /// # Errors
     /// [`Error::NotReset`] before the first reset.
-    pub fn begun(&mut self, spec: &Spec) -> Result<&mut Episode, Error> {
-        self.episode.as_mut().ok_or(Error::NotReset { task: spec.id })
+    pub fn begun(&self, spec: &Spec) -> Result<Episode, Error> {
+        self.episode.ok_or_else(|| Error::NotReset { task: spec.id.clone() })
     }
 
     /// The error for a warning of MuJoCo.
     pub fn diverged(&self, spec: &Spec, warning: &'static str) -> Error {
         let step = self.episode.map_or(0, |episode| episode.steps);
-        Error::Diverged { task: spec.id, step, warning }
+        Error::Diverged { task: spec.id.clone(), step, warning }
     }
 }
 
@@ -76,34 +81,34 @@ impl Rules {
         observation: &mut [f64],
     ) {
         if let Some(seed) = seed {
-            memory.random = Some(Generator::new(seed));
+            memory.random = Some(self.task.stream(seed));
         }
         let random = memory.random.as_mut().expect("the first reset has a seed");
 
-        world.reset();
-        let (qpos, qvel) = world.state_mut();
-        self.task.disturb(random, qpos, qvel);
-        world.forward();
-
-        let physics = world.physics();
-        self.task.observe(physics, observation);
-        memory.episode = Some(Episode { steps: 0, over: false, mark: self.task.mark(physics) });
+        self.task.start(random, world, &mut memory.notes);
+        self.task.observe(world.physics(), &mut memory.notes, observation);
+        memory.episode = Some(Episode { steps: 0, over: false });
     }
 
-    /// Makes one step with an action that passed [`Spec::check_action`].
+    /// Makes one step of an episode that has begun, with an action that passed
+    /// [`Spec::check_action`].
+    ///
+    /// # Panics
+    /// Before the first reset.
     pub fn step(
         &self,
-        episode: &mut Episode,
+        memory: &mut Memory,
         world: &mut World,
         action: &[f32],
         observation: &mut [f64],
     ) -> Step {
-        world.advance(self.spec.frame_skip, action);
+        let Memory { episode, notes, .. } = memory;
+        self.task.advance(world, self.spec.frame_skip, action, notes);
 
         let physics = world.physics();
-        self.task.observe(physics, observation);
-        let judgement = self.task.judge(episode.mark, physics, action);
-        episode.mark = self.task.mark(physics);
+        self.task.observe(physics, notes, observation);
+        let judgement = self.task.judge(physics, action, notes);
+        let episode = episode.as_mut().expect("the episode has begun");
         episode.steps += 1;
         let step = Step {
             reward: judgement.reward,

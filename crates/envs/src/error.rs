@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// No task has this id.
-    #[error("unknown task '{name}': did you mean '{nearest}'? (all: {})", crate::ids().collect::<Vec<_>>().join(", "))]
+    #[error("unknown task '{name}': did you mean '{nearest}'? (a file's name ends in .toml; all: {})", crate::ids().collect::<Vec<_>>().join(", "))]
     UnknownTask {
         /// The requested id.
         name: String,
@@ -48,6 +48,28 @@ pub enum Error {
         expected: String,
     },
 
+    /// A task's file is missing or cannot be read.
+    #[error("cannot read the task {}: {reason}", file.display())]
+    UnreadableTask {
+        /// The file.
+        file: PathBuf,
+        /// Why, and what is expected.
+        reason: String,
+    },
+
+    /// A mistake in a task's file, or a name in it that the model lacks.
+    #[error("{}:{line}:{column}: {reason}", file.display())]
+    TaskFile {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The column, in characters from 1.
+        column: usize,
+        /// What was found, and what is expected.
+        reason: String,
+    },
+
     /// MuJoCo rejects a model.
     #[error("MuJoCo rejects {}: {message}", file.display())]
     Model {
@@ -63,7 +85,7 @@ pub enum Error {
         /// The MJCF file.
         file: PathBuf,
         /// The task's id.
-        task: &'static str,
+        task: String,
         /// The quantity that differs.
         what: String,
         /// Its value in the model.
@@ -85,7 +107,7 @@ pub enum Error {
     #[error("{task}: an action of {found} numbers, expected {expected}")]
     ActionLength {
         /// The task's id.
-        task: &'static str,
+        task: String,
         /// Its length.
         found: usize,
         /// The length that the task needs.
@@ -96,7 +118,7 @@ pub enum Error {
     #[error("{task}: component {index} of the action is {value}, expected a finite number")]
     NonFiniteAction {
         /// The task's id.
-        task: &'static str,
+        task: String,
         /// The first component that is not finite.
         index: usize,
         /// Its value.
@@ -107,7 +129,7 @@ pub enum Error {
     #[error("{task}: step before the first reset; call reset")]
     NotReset {
         /// The task's id.
-        task: &'static str,
+        task: String,
     },
 
     /// The simulation became unstable; see [`Env::check`](crate::Env::check).
@@ -116,7 +138,7 @@ pub enum Error {
     )]
     Diverged {
         /// The task's id.
-        task: &'static str,
+        task: String,
         /// Steps of this episode at the time of the check.
         step: u32,
         /// MuJoCo's warning.
@@ -127,7 +149,7 @@ pub enum Error {
     #[error("a batch of {task}: {reason}")]
     BatchSize {
         /// The task's id.
-        task: &'static str,
+        task: String,
         /// What is wrong with the size, or MuJoCo's message.
         reason: String,
     },
@@ -137,7 +159,7 @@ pub enum Error {
     #[error("{task}: MuJoCo failed: {message}")]
     Simulation {
         /// The task's id.
-        task: &'static str,
+        task: String,
         /// MuJoCo's message, on one line.
         message: String,
     },
@@ -155,7 +177,7 @@ pub enum Error {
     #[error("not a saved state of {task}: {reason}")]
     State {
         /// The task's id.
-        task: &'static str,
+        task: String,
         /// What is wrong with the bytes.
         reason: String,
     },

@@ -1,4 +1,5 @@
-//! Two calls into MuJoCo for which `mujoco-rs` has no suitable safe wrapper.
+//! Two calls into MuJoCo for which `mujoco-rs` has no suitable safe wrapper, and one into the C
+//! library.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char};
@@ -38,4 +39,12 @@ pub(crate) fn xml_error(file: &Path) -> Option<String> {
         }
         Some(CStr::from_ptr(message.as_ptr()).to_string_lossy().into_owned())
     }
+}
+
+/// The C library's `asinh`, which NumPy uses; Rust's is another formula.
+pub(crate) fn asinh(x: f64) -> f64 {
+    unsafe extern "C" {
+        safe fn asinh(x: f64) -> f64;
+    }
+    asinh(x)
 }

@@ -39,7 +39,7 @@ pub fn interface(id: &str, model: Option<&Path>) -> Result<Interface, Error> {
     let (rules, model) = open(id, model)?;
     let spec = rules.spec;
     let (qpos, qvel) = coordinates(&model);
-    let (robot, version) = spec.id.split_once('-').unwrap_or((spec.id, ""));
+    let (robot, version) = spec.id.split_once('-').unwrap_or((&spec.id, ""));
     let (nq, nv) = (qpos.len(), qvel.len());
     // The bodies, joints and forces that v5 leaves out: see the files of `tasks/`.
     let v5 = version == "v5";

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::env::Env;
+use crate::episode::Rules;
 use crate::error::Error;
 use crate::physics::{Simulation, World};
 use crate::registry::open;
@@ -15,14 +16,15 @@ use crate::state::INTEGRATION;
 /// and its limit can be timed on the same work.
 pub struct Limit {
     simulation: Simulation,
-    frame_skip: u32,
+    rules: Rules,
+    notes: Vec<f64>,
     ticks: Vec<Tick>,
 }
 
 /// A recorded reset or step.
 enum Tick {
-    /// An episode started with these positions and velocities.
-    Reset { qpos: Vec<f64>, qvel: Vec<f64> },
+    /// An episode started in this state, `mjSTATE_INTEGRATION`.
+    Reset { state: Vec<f64> },
     /// A step with this action.
     Step { action: Vec<f32> },
 }
@@ -76,30 +78,33 @@ impl Limit {
             play_noting(&mut env, *seed, actions, &mut obs, |env, action| {
                 ticks.push(match action {
                     Some(action) => Tick::Step { action: action.to_vec() },
-                    None => Tick::Reset {
-                        qpos: env.simulation.qpos().to_vec(),
-                        qvel: env.simulation.qvel().to_vec(),
-                    },
+                    None => Tick::Reset { state: env.simulation.state(INTEGRATION).to_vec() },
                 });
             })?;
         }
         let (rules, model) = open(id, None)?;
         let simulation = Simulation::new(Arc::new(model));
-        Ok(Self { simulation, frame_skip: rules.spec.frame_skip, ticks })
+        let notes = rules.task.notes();
+        Ok(Self { simulation, rules, notes, ticks })
     }
 
     /// Repeats all recorded resets and steps.
     pub fn run(&mut self) {
-        let mut world = World::of(&mut self.simulation);
+        let Rules { spec, task } = &self.rules;
         for tick in &self.ticks {
             match tick {
-                Tick::Step { action } => world.advance(self.frame_skip, action),
-                Tick::Reset { qpos, qvel } => {
-                    world.reset();
-                    let (to_qpos, to_qvel) = world.state_mut();
-                    to_qpos.copy_from_slice(qpos);
-                    to_qvel.copy_from_slice(qvel);
-                    world.forward();
+                Tick::Step { action } => {
+                    let mut world = World::of(&mut self.simulation);
+                    task.advance(&mut world, spec.frame_skip, action, &mut self.notes);
+                }
+                Tick::Reset { state } => {
+                    self.simulation.reset();
+                    let set = |simulation: &mut Simulation| {
+                        simulation.set_state(state, INTEGRATION).expect("the size is the model's");
+                    };
+                    set(&mut self.simulation);
+                    self.simulation.forward();
+                    set(&mut self.simulation); // `forward` may change the solver's warm start
                 }
             }
         }

@@ -58,6 +58,21 @@ fn check_in(folder: &Path, file: &str) -> Result<PathBuf, Error> {
     }
 }
 
+/// Checks a model that a task's file names, if it is one of the pinned models in [`models_dir`].
+pub(crate) fn check_if_pinned(file: &Path) -> Result<(), Error> {
+    // The file itself may be missing.
+    let folder = Path::new(".").join(file).parent().map(Path::canonicalize).transpose();
+    let (Ok(models), Ok(folder)) =
+        (models_dir().canonicalize(), folder.map(Option::unwrap_or_default))
+    else {
+        return Ok(());
+    };
+    let path = folder.join(file.file_name().unwrap_or_default());
+    let name = path.strip_prefix(&models).ok().and_then(Path::to_str);
+    let pinned = |name: &&str| CHECKSUMS.lines().any(|line| line.ends_with(&format!("  {name}")));
+    name.filter(pinned).map_or(Ok(()), |name| check_in(&models, name).map(drop))
+}
+
 /// The version of the loaded MuJoCo library, such as "3.17.0".
 pub fn mujoco_version() -> String {
     mujoco_rs::mujoco_version().to_owned()

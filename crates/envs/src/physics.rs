@@ -6,7 +6,8 @@ use std::slice;
 use std::sync::Arc;
 
 use mujoco_rs::mujoco_c::{
-    mj_forward, mj_resetData, mj_rnePostConstraint, mj_step, mjData, mjModel, mjWarningStat,
+    mj_forward, mj_resetData, mj_resetDataKeyframe, mj_rnePostConstraint, mj_step, mj_step1,
+    mj_step2, mjData, mjModel, mjWarningStat, mjtIntegrator,
 };
 use mujoco_rs::wrappers::mj_data::{MjData, MjtWarning};
 use mujoco_rs::wrappers::mj_model::MjModel;
@@ -55,19 +56,66 @@ impl<'a> World<'a> {
         unsafe { mj_forward(self.model, self.data) }
     }
 
-    /// Makes `frame_skip` MuJoCo steps with an action of `nu` numbers.
-    pub fn advance(&mut self, frame_skip: u32, action: &[f32]) {
+    /// Sets the controls to an action of `nu` numbers.
+    pub fn control(&mut self, action: &[f32]) {
         for (control, &component) in self.ctrl_mut().iter_mut().zip(action) {
             *control = f64::from(component);
         }
-        for _ in 0..frame_skip {
+    }
+
+    /// Makes `count` MuJoCo steps. What depends on positions is afterwards that of the state
+    /// before the last step.
+    pub fn steps(&mut self, count: u32) {
+        for _ in 0..count {
             // SAFETY: as in `reset`.
             unsafe { mj_step(self.model, self.data) }
         }
-        // `mj_step` leaves contact forces on bodies (`cfrc_ext`) stale; Gymnasium updates them
-        // once per environment step.
+    }
+
+    /// Computes the contact forces on bodies (`cfrc_ext`), which `mj_step` leaves stale;
+    /// Gymnasium does so once per environment step.
+    pub fn contact_forces(&mut self) {
         // SAFETY: as in `reset`.
         unsafe { mj_rnePostConstraint(self.model, self.data) }
+    }
+
+    /// Computes what depends on positions and velocities, as dm_control does after the steps.
+    ///
+    /// dm_control ends the first step of the next action with `mj_step2`, which goes on from here;
+    /// `mj_step` computes the same again. In a batch it must: simulations share a `mjData`.
+    pub fn refresh(&mut self) {
+        // SAFETY: as in `reset`.
+        unsafe { mj_step1(self.model, self.data) }
+    }
+
+    /// Resets to a keyframe of the model.
+    pub fn reset_to_keyframe(&mut self, keyframe: usize) {
+        // SAFETY: as in `reset`; MuJoCo checks the index.
+        unsafe { mj_resetDataKeyframe(self.model, self.data, keyframe as i32) }
+    }
+
+    /// [`forward`](Self::forward) with a copy of the model that has other options.
+    pub fn forward_with(&mut self, copy: &MjModel) {
+        // SAFETY: as in `reset`; MuJoCo allows a copy, whose sizes are the same.
+        unsafe { mj_forward(copy.ffi(), self.data) }
+    }
+
+    /// Makes `count` MuJoCo steps that are not part of the episode, as dm_control does: the first
+    /// one with forces of the state of the last `forward`. Time is then 0.
+    pub fn settle(&mut self, count: u32) {
+        // SAFETY: as in `reset`.
+        unsafe {
+            if (*self.model).opt.integrator == mjtIntegrator::mjINT_RK4 as i32 {
+                mj_step(self.model, self.data);
+            } else {
+                mj_step2(self.model, self.data);
+            }
+            for _ in 1..count {
+                mj_step(self.model, self.data);
+            }
+            mj_step1(self.model, self.data);
+            (*self.data).time = 0.0;
+        }
     }
 
     /// Positions (`nq`) and velocities (`nv`), to set an initial state.
@@ -83,7 +131,8 @@ impl<'a> World<'a> {
         }
     }
 
-    fn ctrl_mut(&mut self) -> &mut [f64] {
+    /// The controls, `nu`.
+    pub fn ctrl_mut(&mut self) -> &mut [f64] {
         // SAFETY: as in `state_mut`. Every task has an actuator, so the array is not empty.
         unsafe { slice::from_raw_parts_mut((*self.data).ctrl, (*self.model).nu as usize) }
     }
@@ -107,7 +156,19 @@ impl<'a> World<'a> {
             Physics {
                 qpos: view(data.qpos, model.nq),
                 qvel: view(data.qvel, model.nv),
+                qacc: view(data.qacc, model.nv),
+                act: view(data.act, model.na),
                 ctrl: view(data.ctrl, model.nu),
+                actuator_force: view(data.actuator_force, model.nu),
+                sensordata: view(data.sensordata, model.nsensordata),
+                xquat: view(data.xquat, model.nbody),
+                xmat: view(data.xmat, model.nbody),
+                subtree_com: view(data.subtree_com, model.nbody),
+                geom_xpos: view(data.geom_xpos, model.ngeom),
+                geom_xmat: view(data.geom_xmat, model.ngeom),
+                site_xmat: view(data.site_xmat, model.nsite),
+                time: data.time,
+                ncon: data.ncon,
                 qfrc_actuator: view(data.qfrc_actuator, model.nv),
                 qfrc_constraint: view(data.qfrc_constraint, model.nv),
                 xpos: view(data.xpos, model.nbody),
@@ -141,8 +202,32 @@ pub(crate) struct Physics<'a> {
     pub qpos: &'a [f64],
     /// Velocities, `nv`: metres and radians per second.
     pub qvel: &'a [f64],
-    /// Controls, `nu`: the last action.
+    /// Accelerations, `nv`.
+    pub qacc: &'a [f64],
+    /// Activations of actuators, `na`.
+    pub act: &'a [f64],
+    /// Controls, `nu`.
     pub ctrl: &'a [f64],
+    /// Forces of the actuators, `nu`.
+    pub actuator_force: &'a [f64],
+    /// Readings of sensors, `nsensordata`.
+    pub sensordata: &'a [f64],
+    /// Orientations of the bodies' frames, `nbody`, as quaternions.
+    pub xquat: &'a [[f64; 4]],
+    /// Orientations of the bodies' frames, `nbody`, as matrices by rows.
+    pub xmat: &'a [[f64; 9]],
+    /// Centres of mass of the bodies with all that hangs on them, `nbody`, in metres.
+    pub subtree_com: &'a [[f64; 3]],
+    /// Geoms, `ngeom`, in metres.
+    pub geom_xpos: &'a [[f64; 3]],
+    /// Orientations of geoms, `ngeom`, as matrices by rows.
+    pub geom_xmat: &'a [[f64; 9]],
+    /// Orientations of sites, `nsite`, as matrices by rows.
+    pub site_xmat: &'a [[f64; 9]],
+    /// Simulated time, in seconds.
+    pub time: f64,
+    /// Contacts.
+    pub ncon: i32,
     /// Actuator forces on the joints, `nv`.
     pub qfrc_actuator: &'a [f64],
     /// Constraint forces on the joints, `nv`.
@@ -159,4 +244,33 @@ pub(crate) struct Physics<'a> {
     pub cvel: &'a [[f64; 6]],
     /// External torques and forces on the bodies, `nbody`.
     pub cfrc_ext: &'a [[f64; 6]],
+}
+
+impl Physics<'_> {
+    /// No simulation.
+    pub const NONE: Physics<'static> = Physics {
+        qpos: &[],
+        qvel: &[],
+        qacc: &[],
+        act: &[],
+        ctrl: &[],
+        actuator_force: &[],
+        sensordata: &[],
+        xquat: &[],
+        xmat: &[],
+        subtree_com: &[],
+        geom_xpos: &[],
+        geom_xmat: &[],
+        site_xmat: &[],
+        qfrc_actuator: &[],
+        qfrc_constraint: &[],
+        xpos: &[],
+        xipos: &[],
+        site_xpos: &[],
+        cinert: &[],
+        cvel: &[],
+        cfrc_ext: &[],
+        time: 0.0,
+        ncon: 0,
+    };
 }

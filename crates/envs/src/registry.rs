@@ -1,15 +1,17 @@
 //! The list of all tasks, with their names and sizes.
 
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use mujoco_rs::wrappers::mj_model::MjModel;
 
 use crate::episode::Rules;
 use crate::error::Error;
-use crate::models::{check_model, load};
+use crate::file;
+use crate::models::{check_if_pinned, check_model, load};
 use crate::tasks::{
     Ant, HalfCheetah, Hopper, Humanoid, HumanoidStandup, InvertedDoublePendulum, InvertedPendulum,
-    ModelInfo, Pusher, Reacher, Swimmer, Task, Version, Walker2d,
+    ModelInfo, Pusher, Reacher, Swimmer, Task, Version, Walker2d, actuators,
 };
 
 /// The ids of all known tasks, such as "Hopper-v4".
@@ -20,42 +22,58 @@ pub fn ids() -> impl Iterator<Item = &'static str> {
 /// Description of a task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
-    /// Gymnasium's id, such as "Hopper-v4".
-    pub id: &'static str,
+    /// Gymnasium's id, such as "Hopper-v4", or the name of the task's file without `.toml`.
+    pub id: String,
     /// Size of an observation.
     pub obs_dim: usize,
     /// Size of an action.
     pub act_dim: usize,
+    /// What each component of an action drives: the actuator's name, or its joint's.
+    pub actuators: Vec<String>,
     /// Lower bound of each component of an action, from its actuator's `ctrlrange`.
     pub act_low: Vec<f32>,
     /// Upper bound of each component of an action, from its actuator's `ctrlrange`.
     pub act_high: Vec<f32>,
     /// Steps after which an episode is truncated.
     pub max_episode_steps: u32,
-    /// The task's own MJCF file, a name within [`models_dir`](crate::models_dir).
-    pub model_file: &'static str,
+    /// The task's own MJCF file: a name within [`models_dir`](crate::models_dir), or the path of
+    /// the file that a task's file names.
+    pub model_file: String,
     /// MuJoCo steps per environment step.
     pub frame_skip: u32,
     /// Simulated seconds per environment step.
     pub dt: f64,
+    /// The named terms of a file's observation, and which numbers they are; none of a built-in task.
+    pub observation: Vec<(String, Range<usize>)>,
+    /// The named terms of a file's reward that are numbers; see [`Env::terms`](crate::Env::terms).
+    pub terms: Vec<String>,
 }
 
 impl Spec {
     /// Rejects an action that Gymnasium would reject or that MuJoCo would silently replace by 0.
     pub(crate) fn check_action(&self, action: &[f32]) -> Result<(), Error> {
-        let task = self.id;
+        let task = || self.id.clone();
         if action.len() != self.act_dim {
-            return Err(Error::ActionLength { task, found: action.len(), expected: self.act_dim });
+            return Err(Error::ActionLength {
+                task: task(),
+                found: action.len(),
+                expected: self.act_dim,
+            });
         }
         match action.iter().position(|component| !component.is_finite()) {
             None => Ok(()),
-            Some(index) => Err(Error::NonFiniteAction { task, index, value: action[index] }),
+            Some(index) => {
+                Err(Error::NonFiniteAction { task: task(), index, value: action[index] })
+            }
         }
     }
 }
 
 /// Finds a task and loads its model: the pinned one, or the user's.
 pub(crate) fn open(id: &str, model: Option<&Path>) -> Result<(Rules, MjModel), Error> {
+    if file::is_file(id) {
+        return open_file(Path::new(id), model);
+    }
     let entry = Entry::find(id)?;
     let file = match model {
         Some(file) => file.to_owned(),
@@ -63,6 +81,33 @@ pub(crate) fn open(id: &str, model: Option<&Path>) -> Result<(Rules, MjModel), E
     };
     let model = load(&file)?;
     Ok((entry.build(&model, &file)?, model))
+}
+
+/// Reads a task's file and loads its model: the one that it names, or another.
+fn open_file(path: &Path, model: Option<&Path>) -> Result<(Rules, MjModel), Error> {
+    let task = file::read(path)?;
+    let model = model.unwrap_or(&task.model);
+    check_if_pinned(model)?;
+    let mut model = load(model)?;
+    let rules = file::build(&task, &mut model)?;
+    Ok((rules, model))
+}
+
+/// Checks that there is such a task: an id, or a file whose keys and expressions can be read. No
+/// model is read.
+///
+/// # Errors
+/// [`Error::UnknownTask`], [`Error::UnreadableTask`], [`Error::TaskFile`].
+pub fn check_task(id: &str) -> Result<(), Error> {
+    if file::is_file(id) { file::read(Path::new(id)).map(drop) } else { Entry::find(id).map(drop) }
+}
+
+/// The model that a task's file names; nothing if the task is built in.
+///
+/// # Errors
+/// Those of [`check_task`].
+pub fn model_of(id: &str) -> Result<Option<PathBuf>, Error> {
+    file::is_file(id).then(|| Ok(file::read(Path::new(id))?.model)).transpose()
 }
 
 /// One row of the registry.
@@ -150,15 +195,18 @@ impl Entry {
         let bounds = (0..self.sizes[2]).map(|i| info.bounds(i)).collect::<Result<Vec<_>, _>>()?;
         let (act_low, act_high) = bounds.into_iter().unzip();
         let spec = Spec {
-            id: self.id,
+            id: self.id.to_owned(),
             obs_dim: self.obs_dim,
             act_dim: self.sizes[2],
+            actuators: actuators(model),
             act_low,
             act_high,
             max_episode_steps: self.max_episode_steps,
-            model_file: self.model_file,
+            model_file: self.model_file.to_owned(),
             frame_skip: self.frame_skip,
             dt,
+            observation: Vec::new(),
+            terms: Vec::new(),
         };
         Ok(Rules { spec, task: (self.build)(&info)? })
     }

@@ -9,9 +9,8 @@ use mujoco_rs::mujoco_c::mjWarningStat;
 use mujoco_rs::wrappers::mj_data::MjtState;
 
 use crate::env::Env;
-use crate::episode::{Episode, Memory};
+use crate::episode::{Episode, Memory, Rules};
 use crate::error::Error;
-use crate::numpy::Generator;
 use crate::physics::Simulation;
 
 /// The part of MuJoCo's state that future steps depend on.
@@ -22,7 +21,7 @@ impl Env {
     /// it: the caller must store it if needed.
     pub fn save_state(&self) -> Vec<u8> {
         let physics = self.simulation.state(INTEGRATION);
-        write(self.rules.spec.id, &self.memory, self.simulation.warning(), &physics)
+        write(&self.rules, &self.memory, self.simulation.warning(), &physics)
     }
 
     /// Restores a state that [`save_state`](Self::save_state) returned for the same task and
@@ -32,31 +31,33 @@ impl Env {
     /// [`Error::State`] if the bytes are of another task, too short or too long; the environment
     /// is then unchanged.
     pub fn load_state(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.memory = read(self.rules.spec.id, bytes, &mut self.simulation)?;
+        self.memory = read(&self.rules, bytes, &mut self.simulation)?;
         Ok(())
     }
 }
 
 /// Serialises a state for [`read`].
 pub(crate) fn write(
-    task: &str,
+    rules: &Rules,
     memory: &Memory,
     warnings: &[mjWarningStat],
     physics: &[f64],
 ) -> Vec<u8> {
+    let task = &rules.spec.id;
     let mut bytes = vec![task.len() as u8];
     bytes.extend(task.as_bytes());
 
     bytes.push(u8::from(memory.random.is_some()));
-    let words = memory.random.as_ref().map_or([0; 2], Generator::words);
-    bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    let random = memory.random.clone().unwrap_or_else(|| rules.task.stream(0));
+    bytes.extend(random.to_bytes());
 
     bytes.push(u8::from(memory.episode.is_some()));
-    let none = Episode { steps: 0, over: false, mark: [0.0; 2] };
+    let none = Episode { steps: 0, over: false };
     let episode = memory.episode.unwrap_or(none);
     bytes.extend(episode.steps.to_le_bytes());
     bytes.push(u8::from(episode.over));
-    bytes.extend(episode.mark.iter().flat_map(|x| x.to_le_bytes()));
+    let kept = rules.task.kept().iter().flat_map(|kept| &memory.notes[kept.clone()]);
+    bytes.extend(kept.flat_map(|x| x.to_le_bytes()));
 
     for warning in warnings {
         bytes.extend(warning.number.to_le_bytes());
@@ -70,12 +71,13 @@ pub(crate) fn write(
 /// # Errors
 /// [`Error::State`]; `simulation` is then unchanged.
 pub(crate) fn read(
-    task: &'static str,
+    rules: &Rules,
     bytes: &[u8],
     simulation: &mut Simulation,
 ) -> Result<Memory, Error> {
     let size = simulation.model().state_size(INTEGRATION);
-    let fail = |reason: String| Error::State { task, reason };
+    let task = &rules.spec.id;
+    let fail = |reason: String| Error::State { task: task.clone(), reason };
 
     let mut reader = Reader(bytes);
     let short = || fail(format!("{} bytes are too few", bytes.len()));
@@ -86,13 +88,19 @@ pub(crate) fn read(
     }
     let mut read = || {
         let [seeded] = reader.array()?;
-        let words = [u128::from_le_bytes(reader.array()?), u128::from_le_bytes(reader.array()?)];
+        let mut memory = Memory::new(rules.task.as_ref());
+        let mut random = rules.task.stream(0);
+        random.restore(reader.take(random.to_bytes().len())?)?;
+        memory.random = (seeded == 1).then_some(random);
         let [begun] = reader.array()?;
-        let episode = Episode {
-            steps: u32::from_le_bytes(reader.array()?),
-            over: reader.array()? == [1],
-            mark: [f64::from_le_bytes(reader.array()?), f64::from_le_bytes(reader.array()?)],
-        };
+        let episode =
+            Episode { steps: u32::from_le_bytes(reader.array()?), over: reader.array()? == [1] };
+        memory.episode = (begun == 1).then_some(episode);
+        for kept in rules.task.kept() {
+            for note in &mut memory.notes[kept.clone()] {
+                *note = f64::from_le_bytes(reader.array()?);
+            }
+        }
         let mut warnings = simulation.warning().clone();
         for warning in &mut warnings {
             warning.number = i32::from_le_bytes(reader.array()?);
@@ -101,8 +109,7 @@ pub(crate) fn read(
         for x in &mut physics {
             *x = f64::from_le_bytes(reader.array()?);
         }
-        let random = (seeded == 1).then(|| Generator::from_words(words));
-        Some((Memory { random, episode: (begun == 1).then_some(episode) }, warnings, physics))
+        Some((memory, warnings, physics))
     };
     let (memory, warnings, physics) = read().ok_or_else(short)?;
     if !reader.0.is_empty() {

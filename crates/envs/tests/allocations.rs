@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use envs::{Batch, BatchStep, Env, ids};
+use envs::{Batch, BatchStep, Env, ids, models_dir};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -28,9 +28,16 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// The built-in tasks, and some that are files.
+fn tasks() -> Vec<String> {
+    let files = ["cheetah-run", "finger-spin", "humanoid-run"];
+    let path = |name| models_dir().join(format!("dm_control/{name}.toml")).display().to_string();
+    ids().map(str::to_owned).chain(files.map(path)).collect()
+}
+
 #[test]
 fn resets_and_steps_do_not_allocate() {
-    for id in ids() {
+    for id in &tasks() {
         let mut env = Env::make(id).unwrap();
         let mut observation = vec![0.0; env.spec().obs_dim];
         let action = vec![0.3; env.spec().act_dim];
@@ -49,7 +56,7 @@ fn resets_and_steps_do_not_allocate() {
 
 #[test]
 fn resets_and_steps_of_batches_do_not_allocate() {
-    for id in ids() {
+    for id in &tasks() {
         for threads in [1, 2] {
             let mut batch = Batch::make(id, 3, threads).unwrap();
             let mut obs = vec![0.0; 3 * batch.spec().obs_dim];

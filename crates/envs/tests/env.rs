@@ -61,7 +61,7 @@ fn every_task_steps_within_its_spec() {
         assert!(observation.iter().all(|x| x.is_finite()) && step.reward.is_finite(), "{id}");
         let spec = env.spec();
         let opposite: Vec<f32> = spec.act_high.iter().map(|high| -high).collect();
-        assert_eq!((spec.id, &spec.act_low), (id, &opposite));
+        assert_eq!((spec.id.as_str(), &spec.act_low), (id, &opposite));
     }
 }
 

@@ -7,9 +7,11 @@
 //! variant only the first steps are compared, with a tolerance; `scripts/parity.py` compares whole
 //! runs on any machine.
 
-use std::fs::File;
-use std::sync::LazyLock;
+mod edition;
 
+use std::fs::File;
+
+use edition::{digests, edition, hex};
 use envs::numpy::Generator;
 use envs::trace::{Trace, replay};
 use envs::{Batch, BatchStep, Env, Spec, ids};
@@ -29,10 +31,6 @@ fn draw_actions(spec: &Spec, seed: u64, steps: usize) -> Array2<f32> {
     })
 }
 
-fn hex(bytes: impl AsRef<[u8]>) -> String {
-    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn digest(trace: &Trace) -> String {
     let floats = [trace.obs.as_slice(), trace.reset_obs.as_slice(), trace.reward.as_slice()];
     let mut hash = Sha256::new();
@@ -42,55 +40,6 @@ fn digest(trace: &Trace) -> String {
     hash.update(trace.terminated.as_slice().unwrap());
     hash.update(trace.truncated.as_slice().unwrap());
     hex(hash.finalize())
-}
-
-/// SHA-256 of the values of the C library's functions on a grid.
-fn fingerprint() -> String {
-    let mut hash = Sha256::new();
-    for k in 1..=20_000 {
-        let x = f64::from(k) * 0.00078539;
-        let y = x / 16.0;
-        let values = [
-            [x.sin(), x.cos(), x.tan(), x.exp(), x.ln()],
-            [x.ln_1p(), y.asin(), y.acos(), x.atan2(3.0), x.powf(y)],
-        ];
-        values.as_flattened().iter().for_each(|value| hash.update(value.to_le_bytes()));
-    }
-    hex(hash.finalize())
-}
-
-/// The lines of `digests.txt`: edition, task, seed, episodes, digest.
-fn digests() -> Vec<[&'static str; 5]> {
-    let text = include_str!("fixtures/digests.txt");
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines.map(|line| line.split_whitespace().collect::<Vec<_>>().try_into().unwrap()).collect()
-}
-
-/// Whether norms are those of OpenBLAS's routine for AVX-512, whose last bit differs here.
-fn has_fused_norm() -> bool {
-    let x = [-0.1830535891600027, -0.9094496121951097, -0.9024845785456639];
-    envs::numpy::norm(&x) == 1.294250991167841
-}
-
-/// The recorded variant of the libraries that this machine has, if any.
-fn edition() -> Option<&'static str> {
-    static EDITION: LazyLock<Option<&str>> = LazyLock::new(|| {
-        let found = fingerprint();
-        let lines = digests();
-        let known = lines.iter().find(|line| line[1] == "fingerprint" && line[4] == found);
-        match known.map(|line| line[0]) {
-            Some("fma") if has_fused_norm() => Some("fma-avx512"),
-            None => {
-                #[expect(clippy::print_stderr, reason = "says what was not tested")]
-                {
-                    eprintln!("this C library is unknown to the fixtures (fingerprint {found})");
-                }
-                None
-            }
-            known => known,
-        }
-    });
-    *EDITION
 }
 
 /// The first difference, if any. Compares bits if the recording has this machine's variant,
@@ -170,7 +119,8 @@ fn the_first_steps_are_gymnasiums() {
 #[test]
 fn whole_runs_over_many_episodes_are_bit_identical_to_gymnasiums() {
     let Some(edition) = edition() else { return };
-    let expected = digests();
+    // Edition, task, seed, episodes, digest.
+    let expected: Vec<[&str; 5]> = digests(include_str!("fixtures/digests.txt"));
     let expected = expected.iter().filter(|line| line[0] == edition && line[1] != "fingerprint");
     let (vectors, single): (Vec<&[_; 5]>, Vec<_>) =
         expected.partition(|line| line[1].contains('*'));

@@ -98,3 +98,32 @@ fn a_generator_continues_from_its_words() {
     let mut copy = Generator::from_words(random.words());
     assert_eq!(random.next_u64(), copy.next_u64());
 }
+
+/// Written by `scripts/record_dm_control.py random_state`.
+#[test]
+fn the_legacy_stream_is_numpys() {
+    use sha2::{Digest, Sha256};
+    for line in include_str!("fixtures/random_state.txt").lines().skip(1) {
+        let (seed, words) = line.split_once(": ").unwrap();
+        let (numbers, digest) = words.rsplit_once(' ').unwrap();
+        let mut random = envs::numpy::RandomState::new(seed.parse().unwrap());
+        let mut found: Vec<f64> = (0..6).map(|_| random.uniform(-2.0, 3.0)).collect();
+        found.extend((0..7).map(|_| random.standard_normal()));
+        found.extend((0..4).map(|_| random.next_f64()));
+        let hex: Vec<String> = found.iter().map(|x| format!("{:016x}", x.to_bits())).collect();
+        assert_eq!(hex.join(" "), numbers, "seed {seed}");
+
+        let mut hash = Sha256::new();
+        for i in 0..3000 {
+            if i == 1001 {
+                // In the middle of a pair of normal numbers.
+                random = envs::numpy::RandomState::from_bytes(&random.to_bytes()).unwrap();
+            }
+            hash.update(random.standard_normal().to_le_bytes());
+            hash.update(random.next_f64().to_le_bytes());
+        }
+        let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(found, digest, "seed {seed}");
+    }
+    assert!(envs::numpy::RandomState::from_bytes(&[0; 100]).is_none());
+}

@@ -392,7 +392,9 @@ fn a_missing_or_altered_model_is_named_with_the_fix() {
     let models = tempfile::tempdir().unwrap();
     for file in fs::read_dir(envs::models_dir()).unwrap() {
         let file = file.unwrap();
-        fs::copy(file.path(), models.path().join(file.file_name())).unwrap();
+        if file.path().is_file() {
+            fs::copy(file.path(), models.path().join(file.file_name())).unwrap();
+        }
     }
     let hopper = models.path().join("hopper.xml");
     let out = tempfile::tempdir().unwrap();

@@ -7,12 +7,16 @@
 //! compare with recorded output of the version that `scripts/parity.py` installs.
 
 mod generator;
+mod random_state;
 mod scalar;
 mod seed_sequence;
+mod stream;
 mod sum;
 mod ziggurat;
 
 pub use generator::Generator;
+pub use random_state::RandomState;
 pub use scalar::{norm, squared};
 pub use seed_sequence::SeedSequence;
+pub use stream::Stream;
 pub use sum::{Float, sum_of, sum_of_squares};

@@ -1,8 +1,10 @@
 //! Ant: a four-legged robot, rewarded for speed along x.
 
-use super::{Judgement, ModelInfo, Task, Terms, Version, add_normal, add_uniform, concatenate};
+use super::{
+    Gymnasium, Judgement, ModelInfo, Task, Terms, Version, add_normal, add_uniform, concatenate,
+};
 use crate::error::Error;
-use crate::numpy::{Generator, sum_of, sum_of_squares};
+use crate::numpy::{Stream, sum_of, sum_of_squares};
 use crate::physics::Physics;
 
 /// `ant_v4.py` and `ant_v5.py`: v5 adds contact forces to the observation and the cost, and
@@ -24,8 +26,8 @@ impl Ant {
     }
 }
 
-impl Task for Ant {
-    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
+impl Gymnasium for Ant {
+    fn disturb(&self, random: &mut Stream, qpos: &mut [f64], qvel: &mut [f64]) {
         add_uniform(random, 0.1, qpos);
         add_normal(random, 0.1, qvel);
     }

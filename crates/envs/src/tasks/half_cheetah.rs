@@ -1,8 +1,8 @@
 //! HalfCheetah: a planar two-legged robot, rewarded for speed along x. It never terminates.
 
-use super::{Judgement, ModelInfo, Task, Terms, add_normal, add_uniform, concatenate};
+use super::{Gymnasium, Judgement, ModelInfo, Task, Terms, add_normal, add_uniform, concatenate};
 use crate::error::Error;
-use crate::numpy::{Generator, sum_of_squares};
+use crate::numpy::{Stream, sum_of_squares};
 use crate::physics::Physics;
 
 /// `half_cheetah_v4.py` and `half_cheetah_v5.py`, which are equivalent.
@@ -16,8 +16,8 @@ impl HalfCheetah {
     }
 }
 
-impl Task for HalfCheetah {
-    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
+impl Gymnasium for HalfCheetah {
+    fn disturb(&self, random: &mut Stream, qpos: &mut [f64], qvel: &mut [f64]) {
         add_uniform(random, 0.1, qpos);
         add_normal(random, 0.1, qvel);
     }

@@ -1,8 +1,8 @@
 //! Hopper: a planar one-legged robot, rewarded for speed along x and for staying upright.
 
-use super::{Judgement, ModelInfo, Task, Terms, Version, add_uniform, concatenate};
+use super::{Gymnasium, Judgement, ModelInfo, Task, Terms, Version, add_uniform, concatenate};
 use crate::error::Error;
-use crate::numpy::{Generator, sum_of_squares};
+use crate::numpy::{Stream, sum_of_squares};
 use crate::physics::Physics;
 
 /// `hopper_v4.py` and `hopper_v5.py`: v5 gives no health reward on the step that terminates.
@@ -17,8 +17,8 @@ impl Hopper {
     }
 }
 
-impl Task for Hopper {
-    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
+impl Gymnasium for Hopper {
+    fn disturb(&self, random: &mut Stream, qpos: &mut [f64], qvel: &mut [f64]) {
         add_uniform(random, 5e-3, qpos);
         add_uniform(random, 5e-3, qvel);
     }

@@ -1,8 +1,8 @@
 //! Humanoid: a two-legged robot, rewarded for speed along x and for staying upright.
 
-use super::{Judgement, ModelInfo, Task, Terms, Version, add_uniform, concatenate};
+use super::{Gymnasium, Judgement, ModelInfo, Task, Terms, Version, add_uniform, concatenate};
 use crate::error::Error;
-use crate::numpy::{Generator, sum_of, sum_of_squares};
+use crate::numpy::{Stream, sum_of, sum_of_squares};
 use crate::physics::Physics;
 
 /// `humanoid_v4.py` and `humanoid_v5.py`: v5 adds a contact cost, omits constant zeros from the
@@ -22,8 +22,8 @@ impl Humanoid {
     }
 }
 
-impl Task for Humanoid {
-    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
+impl Gymnasium for Humanoid {
+    fn disturb(&self, random: &mut Stream, qpos: &mut [f64], qvel: &mut [f64]) {
         add_uniform(random, 1e-2, qpos);
         add_uniform(random, 1e-2, qvel);
     }

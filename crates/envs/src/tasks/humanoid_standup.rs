@@ -1,9 +1,9 @@
 //! HumanoidStandup: the humanoid starts on its back and is rewarded for the height of its torso.
 
 use super::humanoid::{contact_cost, observe_whole_body};
-use super::{Judgement, ModelInfo, Task, Terms, Version, add_uniform};
+use super::{Gymnasium, Judgement, ModelInfo, Task, Terms, Version, add_uniform};
 use crate::error::Error;
-use crate::numpy::{Generator, sum_of_squares};
+use crate::numpy::{Stream, sum_of_squares};
 use crate::physics::Physics;
 
 /// `humanoidstandup_v4.py` and `humanoidstandup_v5.py`, which differ in the observation.
@@ -20,8 +20,8 @@ impl HumanoidStandup {
     }
 }
 
-impl Task for HumanoidStandup {
-    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
+impl Gymnasium for HumanoidStandup {
+    fn disturb(&self, random: &mut Stream, qpos: &mut [f64], qvel: &mut [f64]) {
         add_uniform(random, 1e-2, qpos);
         add_uniform(random, 1e-2, qvel);
     }

@@ -1,8 +1,8 @@
 //! InvertedDoublePendulum: a cart, rewarded for balancing a pole on a pole.
 
-use super::{Judgement, ModelInfo, Task, Terms, Version, add_normal, add_uniform};
+use super::{Gymnasium, Judgement, ModelInfo, Task, Terms, Version, add_normal, add_uniform};
 use crate::error::Error;
-use crate::numpy::{Generator, squared};
+use crate::numpy::{Stream, squared};
 use crate::physics::Physics;
 
 /// `inverted_double_pendulum_v4.py` and `inverted_double_pendulum_v5.py`: v5 observes the
@@ -20,8 +20,8 @@ impl InvertedDoublePendulum {
     }
 }
 
-impl Task for InvertedDoublePendulum {
-    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
+impl Gymnasium for InvertedDoublePendulum {
+    fn disturb(&self, random: &mut Stream, qpos: &mut [f64], qvel: &mut [f64]) {
         add_uniform(random, 0.1, qpos);
         add_normal(random, 0.1, qvel);
     }

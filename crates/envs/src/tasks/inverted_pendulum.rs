@@ -1,8 +1,8 @@
 //! InvertedPendulum: a cart, rewarded for every step on which its pole is upright.
 
-use super::{Judgement, ModelInfo, Task, Terms, Version, add_uniform, concatenate};
+use super::{Gymnasium, Judgement, ModelInfo, Task, Terms, Version, add_uniform, concatenate};
 use crate::error::Error;
-use crate::numpy::Generator;
+use crate::numpy::Stream;
 use crate::physics::Physics;
 
 /// `inverted_pendulum_v4.py` and `inverted_pendulum_v5.py`: v5 gives no reward on the step on
@@ -17,8 +17,8 @@ impl InvertedPendulum {
     }
 }
 
-impl Task for InvertedPendulum {
-    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
+impl Gymnasium for InvertedPendulum {
+    fn disturb(&self, random: &mut Stream, qpos: &mut [f64], qvel: &mut [f64]) {
         add_uniform(random, 0.01, qpos);
         add_uniform(random, 0.01, qvel);
     }

@@ -17,9 +17,10 @@ mod reacher;
 mod swimmer;
 mod walker2d;
 
+use std::ops::Range;
 use std::path::Path;
 
-use mujoco_rs::wrappers::mj_model::{MjModel, MjtObjBase};
+use mujoco_rs::wrappers::mj_model::{MjModel, MjtObjBase, MjtTrn};
 
 pub(crate) use ant::Ant;
 pub(crate) use half_cheetah::HalfCheetah;
@@ -34,14 +35,50 @@ pub(crate) use swimmer::Swimmer;
 pub(crate) use walker2d::Walker2d;
 
 use crate::error::Error;
-use crate::numpy::Generator;
-use crate::physics::Physics;
+use crate::numpy::Stream;
+use crate::physics::{Physics, World};
 use crate::terms::Terms;
 
 /// The rules of one task, without the state of an episode, so that copies can share them.
+///
+/// Every copy has its `notes`: numbers that the task keeps from one step to the next, and others that
+/// it only computes with.
 pub(crate) trait Task: Send + Sync {
+    /// The random stream of initial states, from a seed.
+    fn stream(&self, seed: u64) -> Stream {
+        Stream::pcg64(seed)
+    }
+
+    /// The notes of a copy before its first reset.
+    fn notes(&self) -> Vec<f64>;
+
+    /// Which notes are kept between steps.
+    fn kept(&self) -> &[Range<usize>];
+
+    /// Where the named terms of the last reward are in the notes.
+    fn terms(&self) -> &[usize] {
+        &[]
+    }
+
+    /// Starts an episode: changes MuJoCo's default state to an initial state, computes all that
+    /// depends on it, and makes the notes of the first step.
+    fn start(&self, random: &mut Stream, world: &mut World, notes: &mut [f64]);
+
+    /// Makes `frame_skip` MuJoCo steps with an action.
+    fn advance(&self, world: &mut World, frame_skip: u32, action: &[f32], notes: &mut [f64]);
+
+    /// Writes the observation (`obs_dim` numbers).
+    fn observe(&self, physics: Physics, notes: &mut [f64], observation: &mut [f64]);
+
+    /// Reward and termination of a step that ended in `physics`; makes the notes of the next.
+    fn judge(&self, physics: Physics, action: &[f32], notes: &mut [f64]) -> Judgement;
+}
+
+/// A task of Gymnasium's, which follows a pattern: it differs from others in noise, observation
+/// and reward only.
+pub(crate) trait Gymnasium: Send + Sync {
     /// Randomises the initial state: changes MuJoCo's default `qpos` and `qvel`.
-    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]);
+    fn disturb(&self, random: &mut Stream, qpos: &mut [f64], qvel: &mut [f64]);
 
     /// Writes the observation (`obs_dim` numbers).
     fn observe(&self, physics: Physics, observation: &mut [f64]);
@@ -51,6 +88,42 @@ pub(crate) trait Task: Send + Sync {
 
     /// Reward and termination of a step that started at `mark` and ended in `physics`.
     fn judge(&self, mark: [f64; 2], physics: Physics, action: &[f32]) -> Judgement;
+}
+
+impl<T: Gymnasium> Task for T {
+    /// The mark.
+    fn notes(&self) -> Vec<f64> {
+        vec![0.0; 2]
+    }
+
+    fn kept(&self) -> &[Range<usize>] {
+        const MARK: Range<usize> = 0..2;
+        std::slice::from_ref(&MARK)
+    }
+
+    fn start(&self, random: &mut Stream, world: &mut World, notes: &mut [f64]) {
+        world.reset();
+        let (qpos, qvel) = world.state_mut();
+        self.disturb(random, qpos, qvel);
+        world.forward();
+        notes.copy_from_slice(&self.mark(world.physics()));
+    }
+
+    fn advance(&self, world: &mut World, frame_skip: u32, action: &[f32], _: &mut [f64]) {
+        world.control(action);
+        world.steps(frame_skip);
+        world.contact_forces();
+    }
+
+    fn observe(&self, physics: Physics, _: &mut [f64], observation: &mut [f64]) {
+        Gymnasium::observe(self, physics, observation);
+    }
+
+    fn judge(&self, physics: Physics, action: &[f32], notes: &mut [f64]) -> Judgement {
+        let judgement = Gymnasium::judge(self, [notes[0], notes[1]], physics, action);
+        notes.copy_from_slice(&self.mark(physics));
+        judgement
+    }
 }
 
 /// Reward and termination of a step.
@@ -81,7 +154,7 @@ impl Version {
 /// The model and constants from which a task is built.
 pub(crate) struct ModelInfo<'a> {
     /// The task's id.
-    pub id: &'static str,
+    pub id: &'a str,
     /// The file of the model.
     pub file: &'a Path,
     pub model: &'a MjModel,
@@ -122,7 +195,7 @@ impl ModelInfo<'_> {
     pub fn misfit(&self, what: &str, found: &str, expected: &str) -> Error {
         Error::ModelSize {
             file: self.file.to_owned(),
-            task: self.id,
+            task: self.id.to_owned(),
             what: what.to_owned(),
             found: found.to_owned(),
             expected: expected.to_owned(),
@@ -130,15 +203,30 @@ impl ModelInfo<'_> {
     }
 }
 
+/// What the components of an action drive: actuators by name, or else their joints.
+pub(crate) fn actuators(model: &MjModel) -> Vec<String> {
+    let name = |i: usize| {
+        let joint = model.actuator_trnid()[i][0];
+        let is_joint = model.actuator_trntype()[i] == MjtTrn::mjTRN_JOINT && joint >= 0;
+        let joint = || {
+            let joint = is_joint.then_some(joint as usize)?;
+            Some(format!("joint {}", model.id_to_name(MjtObjBase::mjOBJ_JOINT, joint)?))
+        };
+        let own = model.id_to_name(MjtObjBase::mjOBJ_ACTUATOR, i).map(str::to_owned);
+        own.or_else(joint).unwrap_or_else(|| format!("actuator {i}"))
+    };
+    (0..model.nu() as usize).map(name).collect()
+}
+
 /// Adds uniform noise in [-scale, scale) to every number of `x`.
-fn add_uniform(random: &mut Generator, scale: f64, x: &mut [f64]) {
+fn add_uniform(random: &mut Stream, scale: f64, x: &mut [f64]) {
     for x in x {
         *x += random.uniform(-scale, scale);
     }
 }
 
 /// Adds normal noise of standard deviation `scale` to every number of `x`.
-fn add_normal(random: &mut Generator, scale: f64, x: &mut [f64]) {
+fn add_normal(random: &mut Stream, scale: f64, x: &mut [f64]) {
     for x in x {
         *x += scale * random.standard_normal();
     }

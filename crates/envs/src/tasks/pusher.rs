@@ -1,8 +1,8 @@
 //! Pusher: an arm with seven joints, penalised for a cylinder's distance to its goal.
 
-use super::{Judgement, ModelInfo, Task, Terms, add_uniform, concatenate, difference};
+use super::{Gymnasium, Judgement, ModelInfo, Task, Terms, add_uniform, concatenate, difference};
 use crate::error::Error;
-use crate::numpy::{Generator, norm, sum_of_squares};
+use crate::numpy::{Stream, norm, sum_of_squares};
 use crate::physics::Physics;
 
 /// `pusher_v5.py`. (Pusher-v4's model is not valid with MuJoCo 3.)
@@ -22,8 +22,8 @@ impl Pusher {
     }
 }
 
-impl Task for Pusher {
-    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
+impl Gymnasium for Pusher {
+    fn disturb(&self, random: &mut Stream, qpos: &mut [f64], qvel: &mut [f64]) {
         // The arm starts at rest, the cylinder anywhere but close to the goal, which is at 0.
         let cylinder = loop {
             let cylinder = [random.uniform(-0.3, 0.0), random.uniform(-0.2, 0.2)];

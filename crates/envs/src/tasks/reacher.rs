@@ -1,8 +1,8 @@
 //! Reacher: a planar arm of two links, penalised for its fingertip's distance to a target.
 
-use super::{Judgement, ModelInfo, Task, Terms, Version, add_uniform, difference};
+use super::{Gymnasium, Judgement, ModelInfo, Task, Terms, Version, add_uniform, difference};
 use crate::error::Error;
-use crate::numpy::{Generator, norm, sum_of_squares};
+use crate::numpy::{Stream, norm, sum_of_squares};
 use crate::physics::Physics;
 
 /// `reacher_v4.py` and `reacher_v5.py`: v4 penalises the distance before the step, v5 the
@@ -27,8 +27,8 @@ impl Reacher {
     }
 }
 
-impl Task for Reacher {
-    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
+impl Gymnasium for Reacher {
+    fn disturb(&self, random: &mut Stream, qpos: &mut [f64], qvel: &mut [f64]) {
         add_uniform(random, 0.1, qpos);
         let goal = loop {
             let goal = [random.uniform(-0.2, 0.2), random.uniform(-0.2, 0.2)];

@@ -1,8 +1,8 @@
 //! Swimmer: a chain of three rods in a viscous plane, rewarded for speed along x.
 
-use super::{Judgement, ModelInfo, Task, Terms, add_uniform, concatenate};
+use super::{Gymnasium, Judgement, ModelInfo, Task, Terms, add_uniform, concatenate};
 use crate::error::Error;
-use crate::numpy::{Generator, sum_of_squares};
+use crate::numpy::{Stream, sum_of_squares};
 use crate::physics::Physics;
 
 /// `swimmer_v4.py` and `swimmer_v5.py`, which are equivalent.
@@ -16,8 +16,8 @@ impl Swimmer {
     }
 }
 
-impl Task for Swimmer {
-    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
+impl Gymnasium for Swimmer {
+    fn disturb(&self, random: &mut Stream, qpos: &mut [f64], qvel: &mut [f64]) {
         add_uniform(random, 0.1, qpos);
         add_uniform(random, 0.1, qvel);
     }

@@ -1,9 +1,9 @@
 //! Walker2d: a planar two-legged robot, rewarded for speed along x and for staying upright.
 
 use super::hopper::{observe_planar, planar_judgement};
-use super::{Judgement, ModelInfo, Task, Version, add_uniform};
+use super::{Gymnasium, Judgement, ModelInfo, Task, Version, add_uniform};
 use crate::error::Error;
-use crate::numpy::Generator;
+use crate::numpy::Stream;
 use crate::physics::Physics;
 
 /// `walker2d_v4.py` and `walker2d_v5.py`: v5 has another model, whose feet have equal friction,
@@ -19,8 +19,8 @@ impl Walker2d {
     }
 }
 
-impl Task for Walker2d {
-    fn disturb(&self, random: &mut Generator, qpos: &mut [f64], qvel: &mut [f64]) {
+impl Gymnasium for Walker2d {
+    fn disturb(&self, random: &mut Stream, qpos: &mut [f64], qvel: &mut [f64]) {
         add_uniform(random, 5e-3, qpos);
         add_uniform(random, 5e-3, qvel);
     }

@@ -10,6 +10,7 @@ use super::show::ShowArgs;
 use super::slurm::SlurmArgs;
 use super::status::StatusArgs;
 use super::sweep::SweepArgs;
+use super::task::{TaskCheckArgs, TaskNewArgs};
 use super::toy::ToyArgs;
 use super::trace::TraceArgs;
 use super::train::TrainArgs;
@@ -52,6 +53,9 @@ pub enum Command {
     Watch(WatchArgs),
     /// Submit the runs of a manifest to Slurm as an array job.
     Slurm(SlurmArgs),
+    /// Tasks of your own: a TOML file next to a model.
+    #[command(subcommand, arg_required_else_help = false)]
+    Task(TaskCommand),
     /// Replay actions from a file and write what the task returns.
     Trace(TraceArgs),
     /// Measure speed.
@@ -63,6 +67,14 @@ pub enum Command {
     Report(ReportArgs),
     /// Check the installation: versions, paths, what is wrong and how to fix it.
     Doctor,
+}
+
+#[derive(Subcommand)]
+pub enum TaskCommand {
+    /// Check a task's file: sizes, names, and what a hundred random steps give.
+    Check(TaskCheckArgs),
+    /// Write a task's file for a model, with comments, to begin with.
+    New(TaskNewArgs),
 }
 
 #[derive(Subcommand)]

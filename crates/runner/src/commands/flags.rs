@@ -61,16 +61,18 @@ impl RunFlags {
         }
     }
 
-    /// The model of the user's for a task: the one given, or that of the run whose record
-    /// `--config` is.
+    /// The model of the user's for a task: the one given, that of the run whose record
+    /// `--config` is, or the one that the task's file names.
     ///
     /// # Errors
     /// That run's model is not known any more.
     pub fn model(&self, env: &str) -> Outcome<Option<PathBuf>> {
-        match (&self.model, &self.config) {
-            (None, Some(config)) => model_of(config, env),
-            _ => Ok(self.model.clone()),
+        if self.model.is_some() {
+            return Ok(self.model.clone());
         }
+        let trained = self.config.as_ref().map(|config| model_of(config, env)).transpose()?;
+        // A task's file names its model, which is the user's too.
+        trained.flatten().map_or_else(|| Ok(envs::model_of(env)?), |model| Ok(Some(model)))
     }
 
     /// A run with these flags and settings that were resolved from them.
@@ -92,7 +94,8 @@ fn model_of(config: &Path, env: &str) -> Outcome<Option<PathBuf>> {
     // That the file can't be read is found where its settings are.
     let text = std::fs::read_to_string(config).unwrap_or_default();
     let record: DocumentMut = text.parse().unwrap_or_default();
-    let same_task = record.get("run").and_then(|run| run.get("env")?.as_str()) == Some(env);
+    let same_task =
+        record.get("run").and_then(|run| run.get("env")?.as_str()) == Some(envs::task_name(env));
     let recorded = Recorded::of(&record);
     if !same_task || recorded.file.is_none() {
         return Ok(None);

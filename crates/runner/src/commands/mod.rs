@@ -16,6 +16,7 @@ mod show;
 mod slurm;
 mod status;
 mod sweep;
+mod task;
 mod toy;
 mod trace;
 mod train;
@@ -24,7 +25,7 @@ mod watch;
 use crate::base::failure::{Failure, Outcome};
 use crate::base::{console, device};
 use clap::Parser;
-use cli::{BenchCommand, Cli, Command};
+use cli::{BenchCommand, Cli, Command, TaskCommand};
 use std::error::Error;
 use std::num::{IntErrorKind, ParseIntError};
 use std::panic::{self, AssertUnwindSafe};
@@ -80,6 +81,8 @@ fn run() -> Outcome<()> {
         (Some(Command::Eval(args)), _) => eval::eval(&args),
         (Some(Command::Export(args)), _) => export::export(&args),
         (Some(Command::Show(args)), _) => show::show(&args),
+        (Some(Command::Task(TaskCommand::Check(args))), _) => task::check(&args),
+        (Some(Command::Task(TaskCommand::New(args))), _) => task::new(&args),
         (Some(Command::Trace(args)), _) => trace::trace(&args),
         (Some(Command::Plan(args)), _) => plan::plan(&args),
         (Some(Command::Run(args)), _) => run::run(&args),

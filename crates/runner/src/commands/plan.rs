@@ -5,7 +5,7 @@ use crate::base::console::{self, message};
 use crate::base::device;
 use crate::base::failure::{Failure, Outcome, nearest};
 use crate::sweep::manifest;
-use crate::train::run_model::compiled;
+use crate::train::run_model::{compiled, task_file};
 use crate::train::run_spec::{RunSpec, check_task};
 use crate::train::settings::{self, Settings, Sources};
 use clap::Args;
@@ -17,7 +17,7 @@ pub struct PlanArgs {
     /// Algorithms, separated by commas.
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "smfp")]
     algos: Vec<String>,
-    /// Tasks, separated by commas, such as Ant-v4,Hopper-v4.
+    /// Tasks, separated by commas, such as Ant-v4,Hopper-v4; a file's name ends in .toml.
     #[arg(long, value_name = "X,Y", value_delimiter = ',', required = true)]
     envs: Vec<String>,
     /// Seeds: a list of numbers and ranges, such as 0-4,7.
@@ -102,9 +102,16 @@ fn run(args: &PlanArgs, seed: u64, algo: &str, env: &str, point: &[Choice]) -> O
         name,
         model: model.map(|model| model.canonicalize().unwrap_or(model)),
         model_sha256: model_sha256.map(|(_, sum)| sum),
-        ..args.flags.spec(algo, env, seed, settings)
+        task_sha256: task_file(env)?.map(|(_, sum)| sum),
+        ..args.flags.spec(algo, &whole_path(env), seed, settings)
     }
     .checked()
+}
+
+/// A task's id, or the whole path of its file: a line may be trained elsewhere.
+fn whole_path(env: &str) -> String {
+    let path = envs::is_file(env).then(|| std::fs::canonicalize(env).ok()).flatten();
+    path.map_or(env.to_owned(), |path| path.display().to_string())
 }
 
 /// Reads `KEY=V1,V2`.

@@ -49,7 +49,7 @@ fn json(runs: &[RunSpec], statuses: Vec<RunStatus>) -> String {
             index,
             algo: &run.algo,
             name: run.name.as_deref(),
-            env: &run.env,
+            env: run.task(),
             seed: run.seed,
             folder: run.folder(),
             status,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 pub struct TraceArgs {
-    /// Task, such as Ant-v4.
+    /// Task, such as Ant-v4 or path/to/task.toml.
     #[arg(long, value_name = "ID")]
     env: String,
     /// Seed of the first reset.

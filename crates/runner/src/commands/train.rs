@@ -14,7 +14,7 @@ use clap::Args;
 #[group(multiple = true, args = ["env", "seed", "envs", "model", "resume", "restart", "steps",
         "threads", "config", "set", "name", "tensorboard"])]
 pub struct TrainArgs {
-    /// Task, such as Ant-v4.
+    /// Task, such as Ant-v4 or path/to/task.toml.
     #[arg(long, value_name = "ID")]
     env: String,
     /// Master seed of every random stream of the run.

@@ -156,7 +156,7 @@ mod tests {
     fn every_algorithms_graph_without_noise_has_the_bits_of_zeros() {
         let spec = envs::Env::make("Ant-v4").unwrap().spec().clone();
         for algo in crate::algorithms() {
-            let sources = Sources { algo, env: spec.id, preset: "default", ..Default::default() };
+            let sources = Sources { algo, env: &spec.id, preset: "default", ..Default::default() };
             let settings = resolve(&sources).ok().unwrap();
             let agent = make_agent(settings.algorithm.as_ref(), &spec, 3, Device::Cpu);
             for (name, tensor) in agent.state() {

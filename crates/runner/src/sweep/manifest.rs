@@ -30,6 +30,9 @@ struct Line {
     /// A model of the user's, and the SHA-256 of the model as compiled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     model: Option<(PathBuf, String)>,
+    /// The SHA-256 of the task's file, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    task_sha256: Option<String>,
     /// Every key of the algorithm: `section.key` is `{"section": {"key": value}}`.
     settings: Map<String, Value>,
 }
@@ -57,6 +60,7 @@ pub fn line(run: &RunSpec) -> Outcome<String> {
         threads: run.threads,
         out: run.out.clone(),
         model: run.model.clone().zip(run.model_sha256.clone()),
+        task_sha256: run.task_sha256.clone(),
         settings: as_json(&run.settings),
     };
     Ok(serde_json::to_string(&line).expect("numbers and words"))
@@ -172,6 +176,7 @@ fn spec(text: &str) -> Result<RunSpec, String> {
     let run = RunSpec {
         model,
         model_sha256,
+        task_sha256: line.task_sha256,
         name: line.name,
         preset: line.preset,
         device: line.device,

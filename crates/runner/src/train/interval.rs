@@ -46,11 +46,16 @@ impl Interval {
     /// Adds the metrics of an update.
     pub fn update(&mut self, metrics: &[(&'static str, f64)]) {
         for (name, value) in metrics {
-            let known = self.metrics.iter_mut().find(|(other, ..)| other == name);
-            let (_, sum, count) = known.expect("an agent's metrics were named at the start");
-            *sum += value;
-            *count += 1;
+            self.add(name, *value, 1);
         }
+    }
+
+    /// Adds `count` values of a metric with this sum.
+    pub fn add(&mut self, name: &str, sum: f64, count: u64) {
+        let known = self.metrics.iter_mut().find(|(other, ..)| other == name);
+        let (_, sums, counts) = known.expect("the metric was named at the start");
+        *sums += sum;
+        *counts += count;
     }
 
     /// Adds an episode that ended.

@@ -87,6 +87,15 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
         )));
     }
     record["run"]["model_sha256"] = value(&model_sum);
+    let task = run_model::task_file(env)?;
+    if let Some((_, sum)) = &task
+        && record["run"]["task_sha256"].as_str() != Some(sum)
+    {
+        return Err(Failure::Usage(format!(
+            "{env}: the task's file changed since the run was planned; plan it again, or bring the \
+             file back"
+        )));
+    }
     let (folder, existing) = RunFolder::open(spec.folder(), &record, spec.start)?;
     if existing == Existing::Finished {
         message(format!("{}: this run is finished", folder.path().display()));
@@ -101,14 +110,23 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
     if known && !folder.path().join(MODEL).exists() {
         folder.write(MODEL, model_bytes)?;
     }
+    if let (Some((bytes, _)), Some(copy)) = (task, run_model::task_copy(env))
+        && !folder.path().join(&copy).exists()
+    {
+        folder.write(&copy, bytes)?;
+    }
     let episodes = settings.train.eval_episodes;
     let parts = Parts {
-        identity: Identity::new(&spec.algo, env, *seed),
+        identity: Identity::new(&spec.algo, spec.task(), *seed),
         config: &settings.train,
         folder: folder.path(),
         evaluator: Evaluator::new(env, model, episodes, threads, *seed, device)?,
         agent: make_agent(settings.algorithm.as_ref(), envs.spec(), *seed, device),
-        metrics: metric_names(settings.algorithm.as_ref(), envs.spec()),
+        metrics: metric_names(settings.algorithm.as_ref(), envs.spec())
+            .into_iter()
+            .map(str::to_owned)
+            .chain(rollout::term_metrics(envs.spec()))
+            .collect(),
         rollout: Rollout::new(envs, settings.gamma(), settings.train.end_diverged_episodes),
         gamma: settings.gamma(),
         device,

@@ -24,6 +24,7 @@ pub struct Rollout {
     end_diverged: bool,
     /// Results of the last step.
     steps: Vec<BatchStep>,
+    term_metrics: Vec<String>,
 }
 
 /// What a step of all environments gave, other than transitions.
@@ -37,6 +38,13 @@ pub struct Stepped {
     pub largest_reward: f64,
     /// The running discounted return of each environment's episode that did not diverge.
     pub returns: Vec<f64>,
+    /// Sum and count of each named term of the reward, over the steps that did not diverge.
+    pub terms: Vec<(f64, u64)>,
+}
+
+/// The metrics of the named terms of a task's reward, in their order.
+pub fn term_metrics(spec: &Spec) -> Vec<String> {
+    spec.terms.iter().map(|name| format!("reward/{name}")).collect()
 }
 
 impl Rollout {
@@ -53,6 +61,7 @@ impl Rollout {
             end_diverged,
             scale: ActionScale::of(envs.spec()),
             steps: vec![BatchStep::default(); n],
+            term_metrics: term_metrics(envs.spec()),
             envs,
         }
     }
@@ -65,6 +74,11 @@ impl Rollout {
     /// The number of environments.
     pub fn count(&self) -> usize {
         self.envs.len()
+    }
+
+    /// The metrics of the terms of the reward; see [`Stepped::terms`].
+    pub fn term_metrics(&self) -> &[String] {
+        &self.term_metrics
     }
 
     /// The current observations (n, obs_dim).
@@ -102,7 +116,8 @@ impl Rollout {
         let stepping = self.envs.step(&controls, &mut self.steps, &mut self.obs);
         stepping.map_err(|error| at_step(error.to_string()))?;
         self.round();
-        let mut stepped = Stepped::default();
+        let mut stepped =
+            Stepped { terms: vec![(0.0, 0); self.term_metrics.len()], ..Stepped::default() };
         let mut over = vec![false; self.count()];
         for i in 0..self.count() {
             let step = self.steps[i];
@@ -124,6 +139,10 @@ impl Rollout {
             let action = aview1(&actions[i * act_dim..][..act_dim]);
             let next = aview1(&self.obs_f32[i * obs_dim..][..obs_dim]);
             replay.push(i, action, step.reward as f32, next, step.terminated);
+            for ((sum, count), value) in stepped.terms.iter_mut().zip(self.envs.terms(i)) {
+                *sum += value;
+                *count += 1;
+            }
             stepped.largest_reward = stepped.largest_reward.max(step.reward.abs());
             let (total, length) = &mut self.episodes[i];
             *total += step.reward;

@@ -265,7 +265,7 @@ pub fn relation(folder: &Path, old: &DocumentMut, new: &DocumentMut) -> Relation
 /// the key and both values. A difference in the number of steps comes last.
 fn difference(old: &DocumentMut, new: &DocumentMut) -> Option<(String, String, String)> {
     /// Keys of `[run]`; the others say how the run was started and where it ran.
-    const SHAPING: [&str; 5] = ["algo", "env", "seed", "device", "model_sha256"];
+    const SHAPING: [&str; 6] = ["algo", "env", "task_sha256", "seed", "device", "model_sha256"];
     let text = |value: Option<&Item>| {
         value.map_or("nothing".to_string(), |value| value.to_string().trim().to_string())
     };

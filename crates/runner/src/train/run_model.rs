@@ -2,7 +2,8 @@
 //!
 //! `model.mjb` is the model as MuJoCo compiled it. It contains what its MJCF file includes and
 //! every mesh and texture, so it needs no other file, and a run that is copied to another machine
-//! brings it along. `run.model_sha256` of the record is its SHA-256.
+//! brings it along. `run.model_sha256` of the record is its SHA-256. A task that is a file lies next
+//! to it, under its own name, and `run.task_sha256` is its SHA-256.
 
 use crate::base::digest::{sha256, sha256_of};
 use crate::base::failure::{Failure, Outcome};
@@ -20,6 +21,45 @@ pub fn compiled(env: &str, model: Option<&Path>) -> Outcome<(Vec<u8>, String)> {
     let bytes = envs::compile(env, model)?;
     let sum = sha256(&bytes[..]).expect("bytes can be read");
     Ok((bytes, sum))
+}
+
+/// The content of a task's file and its SHA-256; nothing if the task is built in.
+///
+/// # Errors
+/// The file can't be read.
+pub fn task_file(env: &str) -> Outcome<Option<(Vec<u8>, String)>> {
+    if !envs::is_file(env) {
+        return Ok(None);
+    }
+    let path = Path::new(env);
+    let bytes = std::fs::read(path).map_err(|error| Failure::file(path, "read", error))?;
+    let sum = sha256(&bytes[..]).expect("bytes can be read");
+    Ok(Some((bytes, sum)))
+}
+
+/// The file of a task in a run's folder, if the task is a file.
+pub fn task_copy(env: &str) -> Option<String> {
+    envs::is_file(env).then(|| format!("{}.toml", envs::task_name(env)))
+}
+
+/// The task of the run in `folder`, whose record has its name: an id, or the run's own copy of its
+/// file.
+///
+/// # Errors
+/// The copy is missing or was altered.
+pub fn task_of(record: &DocumentMut, name: &str, folder: &Path) -> Outcome<String> {
+    let expected = record.get("run").and_then(|run| run.get("task_sha256")?.as_str());
+    let Some(expected) = expected else { return Ok(name.to_owned()) };
+    let copy = folder.join(format!("{name}.toml"));
+    let found = sha256_of(&copy).map_err(|error| Failure::file(&copy, "read", error))?;
+    if found == expected {
+        return Ok(copy.display().to_string());
+    }
+    Err(Failure::Usage(format!(
+        "{}: was altered: its SHA-256 is {found}, run.task_sha256 of the run's config.toml is \
+         {expected}; bring the file of the run back",
+        copy.display()
+    )))
 }
 
 /// What a record says of the run's model.

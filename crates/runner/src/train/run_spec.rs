@@ -1,18 +1,18 @@
 //! The specification of a run: from flags, or from a line of a manifest.
 
 use crate::base::device;
-use crate::base::failure::{Failure, Outcome, unknown};
+use crate::base::failure::{Failure, Outcome};
 use crate::train::run_folder::{RunFolder, StartMode};
-use crate::train::run_model::compiled;
+use crate::train::run_model::{compiled, task_file};
 use crate::train::settings::Settings;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use toml_edit::{DocumentMut, Item, Table, value};
 
 /// Everything that a run depends on.
 pub struct RunSpec {
     /// Algorithm, a name of [`crate::train::settings::ALGORITHMS`].
     pub algo: String,
-    /// Task, an id of [`envs::ids`].
+    /// Task, an id of [`envs::ids`] or the path of a file.
     pub env: String,
     /// Master seed of every random stream.
     pub seed: u64,
@@ -30,6 +30,8 @@ pub struct RunSpec {
     pub model: Option<PathBuf>,
     /// The SHA-256 that this model had, compiled, when the run was planned.
     pub model_sha256: Option<String>,
+    /// The SHA-256 that the task's file had when the run was planned.
+    pub task_sha256: Option<String>,
     /// How to start if the folder already holds a run.
     pub start: StartMode,
     /// All settings.
@@ -50,6 +52,7 @@ impl RunSpec {
             out: "results".into(),
             model: None,
             model_sha256: None,
+            task_sha256: None,
             start: StartMode::BeginOrResume,
             settings,
         }
@@ -68,7 +71,12 @@ impl RunSpec {
 
     /// Where the run's files go.
     pub fn folder(&self) -> PathBuf {
-        RunFolder::path_of(&self.out, &self.algo, self.name.as_deref(), &self.env, self.seed)
+        RunFolder::path_of(&self.out, &self.algo, self.name.as_deref(), self.task(), self.seed)
+    }
+
+    /// The task's name: its id, or the name of its file without `.toml`.
+    pub fn task(&self) -> &str {
+        envs::task_name(&self.env)
     }
 
     /// Everything that determines the run's numbers: two runs with the same are the same run.
@@ -78,7 +86,7 @@ impl RunSpec {
     pub fn shape(&self) -> Outcome<DocumentMut> {
         let mut run = Table::new();
         run["algo"] = value(&self.algo);
-        run["env"] = value(&self.env);
+        run["env"] = value(self.task());
         run["seed"] = value(self.seed as i64);
         run["device"] = value(&self.device);
         if let Some(model) = &self.model {
@@ -87,8 +95,11 @@ impl RunSpec {
                 None => compiled(&self.env, Some(model))?.1,
             };
             run["model_sha256"] = value(sum);
-            let absolute = model.canonicalize().unwrap_or_else(|_| model.clone());
-            run["model"] = value(absolute.display().to_string());
+            run["model"] = value(absolute(model));
+        }
+        if let Some((_, found)) = task_file(&self.env)? {
+            run["task_sha256"] = value(self.task_sha256.as_ref().unwrap_or(&found));
+            run["task"] = value(absolute(Path::new(&self.env)));
         }
         let mut document = DocumentMut::new();
         document.insert("run", Item::Table(run));
@@ -101,17 +112,20 @@ impl RunSpec {
     /// The run's name for people, such as "sac-wide Hopper-v4 seed 3".
     pub fn label(&self) -> String {
         let name = self.name.as_ref().map(|name| format!("-{name}")).unwrap_or_default();
-        format!("{}{name} {} seed {}", self.algo, self.env, self.seed)
+        format!("{}{name} {} seed {}", self.algo, self.task(), self.seed)
     }
 }
 
-/// Checks that there is such a task. No model is read.
+fn absolute(path: &Path) -> String {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
+/// Checks that there is such a task, and that its file can be read if it is one. No model is read.
 ///
 /// # Errors
-/// There is none; with the nearest name.
+/// There is none, with the nearest name; a mistake in the file.
 pub fn check_task(env: &str) -> Outcome<()> {
-    let known: Vec<&str> = envs::ids().collect();
-    if known.contains(&env) { Ok(()) } else { Err(unknown("task", env, &known)) }
+    Ok(envs::check_task(env)?)
 }
 
 /// The longest name: a folder's name may have 255 bytes, and the algorithm comes first.

@@ -3,7 +3,7 @@
 use super::checkpoint::{self, Identity};
 use super::evaluator::Evaluator;
 use super::make_agent;
-use super::run_model::{Recorded, compiled};
+use super::run_model::{Recorded, compiled, task_of};
 use super::settings::{self, Settings};
 use crate::base::console;
 use crate::base::failure::{Failure, Outcome};
@@ -19,7 +19,7 @@ pub struct SavedRun {
     pub folder: PathBuf,
     /// The algorithm's name.
     pub algo: String,
-    /// The task.
+    /// The task: an id, or the path of the run's copy of its file.
     pub env: String,
     /// The master seed.
     pub seed: u64,
@@ -53,7 +53,8 @@ impl SavedRun {
         let word = |key: &str| {
             item(key).and_then(|item| item.as_str()).ok_or_else(|| missing(key)).map(String::from)
         };
-        let (algo, env) = (word("algo")?, word("env")?);
+        let algo = word("algo")?;
+        let env = task_of(&record, &word("env")?, folder)?;
         let recorded = Recorded::of(&record);
         let model = match model {
             None => recorded.find(folder)?,
@@ -98,7 +99,7 @@ impl SavedRun {
     /// There is no checkpoint, or none that fits.
     pub fn agent(&self, spec: &Spec, device: Device) -> Outcome<(Box<dyn Agent>, u64)> {
         let mut agent = self.untrained(spec, device);
-        let identity = Identity::new(&self.algo, &self.env, self.seed);
+        let identity = Identity::new(&self.algo, envs::task_name(&self.env), self.seed);
         let step = checkpoint::load_agent(&self.folder, &identity, agent.as_mut())?;
         Ok((agent, step))
     }

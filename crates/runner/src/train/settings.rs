@@ -144,7 +144,9 @@ pub fn resolve(sources: &Sources) -> Outcome<Settings> {
         for (section, item) in layer.iter().filter(|(section, _)| *section != "task") {
             overlay(&mut document, section, item, &origin)?;
         }
-        if let Some(task) = layer.get("task").and_then(|tasks| tasks.get(sources.env)) {
+        if let Some(task) =
+            layer.get("task").and_then(|tasks| tasks.get(envs::task_name(sources.env)))
+        {
             for (section, item) in task.as_table_like().expect("a task is a table").iter() {
                 overlay(&mut document, section, item, &origin)?;
             }

@@ -40,8 +40,8 @@ pub struct Parts<'a> {
     pub rollout: Rollout,
     pub evaluator: Evaluator,
     pub agent: Box<dyn Agent>,
-    /// Names of the metrics of the agent's updates.
-    pub metrics: Vec<&'static str>,
+    /// Names of the metrics of the agent's updates, then of the terms of the task's reward.
+    pub metrics: Vec<String>,
     /// The critics' discount, which with the rewards bounds the values.
     pub gamma: f64,
     pub device: Device,
@@ -185,7 +185,7 @@ impl<'a> Run<'a> {
             progress: Progress::new(&format!("{algo} {env} seed {seed}"), config.steps),
             clock: Clock::new(0.0, 0),
             counters: Counters::default(),
-            interval: Interval::new(parts.metrics.iter().copied()),
+            interval: Interval::new(parts.metrics.iter().map(String::as_str)),
             unread: Vec::new(),
             settled_memory: None,
             parts,
@@ -307,6 +307,10 @@ impl<'a> Run<'a> {
         self.parts.agent.observe_returns(&stepped.returns);
         let largest = &mut self.counters.largest_reward;
         *largest = largest.max(stepped.largest_reward);
+        let names = self.parts.rollout.term_metrics().iter();
+        for (name, (sum, count)) in names.zip(&stepped.terms) {
+            self.interval.add(name, *sum, *count);
+        }
         for what in stepped.diverged {
             // Further ones are only counted, in train.csv.
             if self.interval.diverged() {
@@ -455,7 +459,7 @@ fn load(
     if !(0.0..1.0).contains(&state.counters.due) {
         return Err(at(&format!("damaged: {} updates are due", state.counters.due)));
     }
-    let names = Interval::new(parts.metrics.iter().copied());
+    let names = Interval::new(parts.metrics.iter().map(String::as_str));
     if !names.continues(&state.interval) {
         return Err(at(&format!(
             "metrics {}, this version has {}: continue with the version that began the run, or \

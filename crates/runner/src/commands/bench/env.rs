@@ -18,7 +18,7 @@ use std::time::Instant;
 
 #[derive(Args)]
 pub struct BenchEnvArgs {
-    /// Task, such as Ant-v4, or all.
+    /// Task, such as Ant-v4 or path/to/task.toml, or all.
     #[arg(long, value_name = "ID", default_value = "all")]
     env: String,
     /// Environments of the batch.
@@ -69,7 +69,7 @@ struct Machine {
 /// Medians over the rounds. Speeds are environment steps per second.
 #[derive(Serialize)]
 struct Row {
-    env: &'static str,
+    env: String,
     /// Steps in a measurement. Resets take time, but do not count as steps.
     steps: u64,
     limit: f64,
@@ -201,7 +201,7 @@ fn measure(id: &str, args: &BenchEnvArgs, threads: usize) -> Outcome<Row> {
     let median_of =
         |value: fn(&[f64; 4]) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
     Ok(Row {
-        env: env.spec().id,
+        env: env.spec().id.clone(),
         steps,
         limit: median_of(|round| round[0]),
         step: median_of(|round| round[1]),

@@ -1,0 +1,751 @@
+//! Compiles expressions for a model: finds what names stand for, and checks lengths.
+
+use std::collections::BTreeMap;
+
+use mujoco_rs::wrappers::mj_model::MjModel;
+
+use super::fields::{self, Field, Read};
+use super::functions::{FUNCTIONS, Function, PAIRWISE, SIGMOIDS, Sigmoid, Tolerance, operator};
+use super::parse::{Code, Item};
+use super::problem::{Problem, shown};
+use super::program::{Inputs, Kind, Operation, Span, run};
+use crate::physics::Physics;
+
+/// Most numbers of a vector, and of all notes of a copy.
+const LONGEST: usize = 20_000;
+const MOST_NOTES: usize = 200_000;
+
+/// Quantities that are no fields.
+const QUANTITIES: [&str; 8] =
+    ["action", "center_of_mass", "dt", "inf", "ncon", "pi", "time", "timestep"];
+/// Functions that are not in [`FUNCTIONS`].
+const SPECIAL: [&str; 9] = [
+    "cat",
+    "control_cost",
+    "in_frame",
+    "normal",
+    "previous",
+    "rate",
+    "tolerance",
+    "uniform",
+    "unit",
+];
+
+/// Rows and columns of numbers; a scalar meets vectors of any length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    rows: usize,
+    columns: usize,
+    scalar: bool,
+}
+
+impl Shape {
+    const SCALAR: Self = Self { rows: 1, columns: 1, scalar: true };
+
+    fn vector(rows: usize, columns: usize) -> Self {
+        Self { rows, columns, scalar: false }
+    }
+
+    pub fn len(self) -> usize {
+        self.rows * self.columns
+    }
+}
+
+/// A value during compilation.
+#[derive(Clone)]
+pub(super) struct Value {
+    shape: Shape,
+    place: Place,
+    at: usize,
+}
+
+#[derive(Clone)]
+enum Place {
+    Text(String),
+    /// Known already.
+    Constant(Vec<f64>),
+    /// Numbers of `mjData`, not read yet.
+    Data(for<'a> fn(&Physics<'a>) -> &'a [f64], Vec<u32>),
+    /// In the notes.
+    Notes(usize),
+}
+
+/// What an expression may use besides the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Observation,
+    /// A term, the reward or the end of an episode: these may compare with the last step.
+    Judgement,
+    /// Initial values of as many numbers, which may be random.
+    Start(usize),
+}
+
+/// Compiles the expressions of one task into programs that share their notes.
+pub(super) struct Compiler<'m> {
+    model: &'m MjModel,
+    dt: f64,
+    /// Named terms.
+    pub terms: BTreeMap<String, Value>,
+    /// The notes so far, with the values of constants.
+    pub notes: Vec<f64>,
+    /// What is kept for the next step.
+    pub kept: Vec<Kept>,
+}
+
+/// Numbers that are kept for the next step: `len` from `from` to `to`.
+#[derive(Clone, Copy)]
+pub(super) struct Kept {
+    pub from: usize,
+    pub to: usize,
+    pub len: usize,
+}
+
+impl<'m> Compiler<'m> {
+    /// A compiler of nothing yet. The notes begin with the last action.
+    pub fn new(model: &'m MjModel, dt: f64) -> Self {
+        let notes = vec![0.0; model.nu() as usize];
+        Self { model, dt, terms: BTreeMap::new(), notes, kept: Vec::new() }
+    }
+
+    /// Compiles an expression, whose numbers are then in the notes from the returned place on.
+    pub fn compile(
+        &mut self,
+        code: &Code,
+        role: Role,
+        program: &mut Vec<Operation>,
+    ) -> Result<(usize, Shape), Problem> {
+        let value = self.value(code, role, program)?;
+        let start = self.in_notes(&value, program)?;
+        Ok((start, value.shape))
+    }
+
+    /// Compiles an expression that must be a number.
+    pub fn scalar(
+        &mut self,
+        code: &Code,
+        what: &str,
+        program: &mut Vec<Operation>,
+    ) -> Result<usize, Problem> {
+        let (start, shape) = self.compile(code, Role::Judgement, program)?;
+        if shape.len() == 1 {
+            return Ok(start);
+        }
+        let hint = "use sum, mean, norm ... or an index";
+        let message = format!("{what} is {} numbers, expected one; {hint}", shape.len());
+        Err(Problem::new(code.at, message))
+    }
+
+    /// Compiles a named term.
+    pub fn term(
+        &mut self,
+        name: &str,
+        code: &Code,
+        program: &mut Vec<Operation>,
+    ) -> Result<(usize, Shape), Problem> {
+        let (start, shape) = self.compile(code, Role::Judgement, program)?;
+        let value = Value { shape, place: Place::Notes(start), at: code.at };
+        self.terms.insert(name.to_owned(), value);
+        Ok((start, shape))
+    }
+
+    /// The numbers of `qpos` or `qvel` that an initial value is for.
+    pub fn target(&mut self, code: &Code, fields: &[&str]) -> Result<(String, Vec<u32>), Problem> {
+        let expected =
+            format!("expected {} or a part of it, such as qpos('hip')", fields.join(", "));
+        let Some(Item::Name(name) | Item::Call { function: name, .. }) = code
+            .items
+            .iter()
+            .map(|placed| &placed.item)
+            .find(|item| !matches!(item, Item::Text(_)))
+        else {
+            return Err(Problem::new(code.at, expected));
+        };
+        if !fields.contains(&name.as_str()) {
+            let message = format!("'{}' can't be set, {expected}", shown(name));
+            return Err(Problem::new(code.at, message));
+        }
+        let value = self.value(code, Role::Observation, &mut Vec::new())?;
+        match value.place {
+            Place::Data(_, indices) => Ok((name.clone(), indices)),
+            _ => Err(Problem::new(code.at, expected)),
+        }
+    }
+
+    fn value(
+        &mut self,
+        code: &Code,
+        role: Role,
+        program: &mut Vec<Operation>,
+    ) -> Result<Value, Problem> {
+        let mut stack: Vec<Value> = Vec::new();
+        for placed in &code.items {
+            let at = placed.at;
+            let value = match &placed.item {
+                Item::Number(x) => constant(*x, at),
+                Item::Text(text) => {
+                    Value { shape: Shape::SCALAR, place: Place::Text(text.clone()), at }
+                }
+                Item::Name(name) => self.name(name, at, role, program)?,
+                Item::Operator(name) => {
+                    let function = operator(name);
+                    let operands = if matches!(function, Function::Unary(_)) { 1 } else { 2 };
+                    let operands = stack.split_off(stack.len() - operands);
+                    self.apply(name, function, &operands, at, program)?
+                }
+                Item::Call { function, arguments } => {
+                    let operands = stack.split_off(stack.len() - arguments.len());
+                    let call = Call { function, keywords: arguments, operands: &operands, at };
+                    self.call(&call, role, program)?
+                }
+                Item::Rows { first, last, one } => {
+                    let of = stack.pop().expect("the parser pushed it");
+                    self.rows(of, (*first, *last, *one), at, program)?
+                }
+                Item::Columns(names) => {
+                    let of = stack.pop().expect("the parser pushed it");
+                    self.columns(of, names, at, program)?
+                }
+            };
+            stack.push(value);
+        }
+        let value = stack.pop().expect("an expression has a value");
+        match &value.place {
+            Place::Text(text) => {
+                let what = format!("'{}' is a text, expected a number", shown(text));
+                Err(Problem::new(value.at, what))
+            }
+            _ => Ok(value),
+        }
+    }
+
+    fn name(
+        &mut self,
+        name: &str,
+        at: usize,
+        role: Role,
+        program: &mut Vec<Operation>,
+    ) -> Result<Value, Problem> {
+        if role == Role::Judgement
+            && let Some(term) = self.terms.get(name)
+        {
+            return Ok(Value { at, ..term.clone() });
+        }
+        if let Some(field) = fields::find(name) {
+            let rows = field.of.rows(self.model);
+            let indices = (0..(rows * field.columns) as u32).collect();
+            return self.field(field, indices, Shape::vector(rows, field.columns), at);
+        }
+        let timestep = self.model.opt().timestep;
+        let mut computed = |shape: Shape, kind| self.emit(shape, kind, at, program);
+        match name {
+            "pi" => Ok(constant(std::f64::consts::PI, at)),
+            "inf" => Ok(constant(f64::INFINITY, at)),
+            "timestep" => Ok(constant(timestep, at)),
+            "dt" => Ok(constant(self.dt, at)),
+            "time" => computed(Shape::SCALAR, Kind::Time),
+            "ncon" => computed(Shape::SCALAR, Kind::Contacts),
+            "center_of_mass" => {
+                let masses: Box<[f64]> = self.model.body_mass().into();
+                let total = crate::numpy::sum_of(&masses, |mass| mass);
+                self.emit(Shape::vector(1, 3), Kind::CentreOfMass { masses, total }, at, program)
+            }
+            "action" => {
+                let shape = Shape::vector(self.model.nu() as usize, 1);
+                Ok(Value { shape, place: Place::Notes(0), at })
+            }
+            _ => {
+                let terms = self.terms.keys().map(String::as_str);
+                let terms = terms.filter(|_| role == Role::Judgement);
+                let functions = FUNCTIONS.iter().map(|(known, _)| *known).chain(SPECIAL);
+                if functions.clone().any(|known| known == name) {
+                    let message = format!("'{name}' is a function, expected '(' after it");
+                    return Err(Problem::new(at, message));
+                }
+                let fields = fields::FIELDS.iter().map(|field| field.name);
+                let known: Vec<&str> = terms.chain(fields).chain(QUANTITIES).collect();
+                Err(Problem::unknown(at, "name", name, known))
+            }
+        }
+    }
+
+    /// Numbers of a field.
+    fn field(
+        &self,
+        field: &Field,
+        indices: Vec<u32>,
+        shape: Shape,
+        at: usize,
+    ) -> Result<Value, Problem> {
+        if shape.len() == 0 {
+            return Err(Problem::new(at, format!("{} is empty in this model", field.name)));
+        }
+        let place = match field.read {
+            Read::Data(read) => Place::Data(read, indices),
+            Read::Model(read) => {
+                let all = read(self.model);
+                Place::Constant(indices.iter().map(|i| all[*i as usize]).collect())
+            }
+        };
+        let value = Value { shape, place, at };
+        check_length(shape, at)?;
+        Ok(value)
+    }
+
+    /// A field of objects by name.
+    fn field_of(&self, field: &Field, call: &Call) -> Result<Value, Problem> {
+        let mut indices = Vec::new();
+        let mut rows = 0;
+        let mut exact = call.operands.len() == 1;
+        if call.operands.is_empty() {
+            let message = format!("{}() has no name, expected such as {0}('name')", field.name);
+            return Err(Problem::new(call.at, message));
+        }
+        for operand in call.operands {
+            let Place::Text(name) = &operand.place else {
+                let message = format!("{} takes names in quotes; rows have [ ]", field.name);
+                return Err(Problem::new(operand.at, message));
+            };
+            exact &= !name.contains('*');
+            for object in field.of.named(self.model, name, operand.at)? {
+                let (first, count) = field.of.rows_of(self.model, object);
+                rows += count;
+                let width = field.columns;
+                indices.extend((first * width) as u32..((first + count) * width) as u32);
+                if indices.len() > LONGEST {
+                    check_length(Shape::vector(indices.len(), 1), operand.at)?;
+                }
+            }
+        }
+        let scalar = exact && indices.len() == 1;
+        let shape = Shape { rows, columns: field.columns, scalar };
+        self.field(field, indices, shape, call.at)
+    }
+
+    /// Puts a value into the notes and returns where it is.
+    fn in_notes(&mut self, value: &Value, program: &mut Vec<Operation>) -> Result<usize, Problem> {
+        match &value.place {
+            Place::Notes(start) => Ok(*start),
+            Place::Constant(numbers) => self.reserve(numbers, value.at),
+            Place::Data(read, indices) => {
+                let follow = indices.windows(2).all(|pair| pair[1] == pair[0] + 1);
+                let kind = if follow {
+                    Kind::Load { read: *read, first: indices[0] as usize }
+                } else {
+                    Kind::Gather { read: *read, indices: indices.clone().into() }
+                };
+                let value = self.emit(value.shape, kind, value.at, program)?;
+                self.in_notes(&value, program)
+            }
+            Place::Text(text) => {
+                let message = format!("the text '{}', expected a number", shown(text));
+                Err(Problem::new(value.at, message))
+            }
+        }
+    }
+
+    /// Makes room in the notes for numbers.
+    fn reserve(&mut self, numbers: &[f64], at: usize) -> Result<usize, Problem> {
+        let start = self.notes.len();
+        if start + numbers.len() > MOST_NOTES {
+            let message =
+                format!("the expressions of this file hold more than {MOST_NOTES} numbers");
+            return Err(Problem::new(at, message));
+        }
+        self.notes.extend(numbers);
+        Ok(start)
+    }
+
+    /// Adds an operation with a result of some shape.
+    fn emit(
+        &mut self,
+        shape: Shape,
+        kind: Kind,
+        at: usize,
+        program: &mut Vec<Operation>,
+    ) -> Result<Value, Problem> {
+        check_length(shape, at)?;
+        let to = self.reserve(&vec![0.0; shape.len()], at)?;
+        program.push(Operation { to, len: shape.len(), kind });
+        Ok(Value { shape, place: Place::Notes(to), at })
+    }
+
+    fn span(&mut self, value: &Value, program: &mut Vec<Operation>) -> Result<Span, Problem> {
+        let start = self.in_notes(value, program)?;
+        Ok(Span { start, step: usize::from(!value.shape.scalar) })
+    }
+
+    /// The common shape of operands that meet number by number.
+    fn common(&self, what: &str, operands: &[Value], at: usize) -> Result<Shape, Problem> {
+        let mut common = Shape::SCALAR;
+        for operand in operands.iter().filter(|operand| !operand.shape.scalar) {
+            if common.scalar || common.len() == operand.shape.len() {
+                let same = common.scalar || common.columns == operand.shape.columns;
+                let flat = Shape::vector(operand.shape.len(), 1);
+                common = if same { operand.shape } else { flat };
+            } else {
+                let (a, b) = (common.len(), operand.shape.len());
+                let message = format!("'{what}' of vectors of {a} and {b} numbers");
+                return Err(Problem::new(at, message));
+            }
+        }
+        Ok(common)
+    }
+
+    fn apply(
+        &mut self,
+        name: &str,
+        function: Function,
+        operands: &[Value],
+        at: usize,
+        program: &mut Vec<Operation>,
+    ) -> Result<Value, Problem> {
+        let expected = match function {
+            Function::Unary(_) | Function::Reduce(_) => 1,
+            Function::Binary(_) | Function::Inner(_) => 2,
+            Function::Ternary(_) => 3,
+        };
+        if operands.len() != expected {
+            let found = operands.len();
+            let message = format!("{name} has {found} arguments, expected {expected}");
+            return Err(Problem::new(at, message));
+        }
+        let constant = operands.iter().all(|value| matches!(value.place, Place::Constant(_)));
+        // Constants are computed once, by the same operations.
+        let mut once = Vec::new();
+        let shape = match function {
+            Function::Reduce(_) => Shape::SCALAR,
+            Function::Inner(_) => {
+                self.common(name, operands, at)?;
+                Shape::SCALAR
+            }
+            _ => self.common(name, operands, at)?,
+        };
+        let into = if constant { &mut once } else { &mut *program };
+        let mut spans = [Span { start: 0, step: 0 }; 3];
+        for (span, operand) in spans.iter_mut().zip(operands) {
+            *span = self.span(operand, into)?;
+        }
+        let [x, y, z] = spans;
+        let of = operands[0].shape.len();
+        let kind = match function {
+            Function::Unary(f) => Kind::Unary { f, x },
+            Function::Binary(f) => Kind::Binary { f, x, y },
+            Function::Ternary(f) => Kind::Ternary { f, x, y, z },
+            Function::Reduce(f) => Kind::Reduce { f, x: x.start, of },
+            Function::Inner(f) => {
+                if operands.iter().any(|operand| operand.shape.len() != of) {
+                    return Err(Problem::new(at, format!("{name} of a scalar and a vector")));
+                }
+                Kind::Inner { f, x: x.start, y: y.start, of }
+            }
+        };
+        let value = self.emit(shape, kind, at, into)?;
+        if constant { self.fold(value, &once) } else { Ok(value) }
+    }
+
+    /// The constant that operations on constants give.
+    fn fold(&mut self, value: Value, once: &[Operation]) -> Result<Value, Problem> {
+        let Place::Notes(start) = value.place else { return Ok(value) };
+        let mut inputs = Inputs { physics: Physics::NONE, action: &[], random: None };
+        run(once, &mut inputs, &mut self.notes);
+        let numbers = self.notes[start..][..value.shape.len()].to_vec();
+        Ok(Value { place: Place::Constant(numbers), ..value })
+    }
+
+    fn rows(
+        &mut self,
+        of: Value,
+        (first, last, one): (Option<i64>, Option<i64>, bool),
+        at: usize,
+        program: &mut Vec<Operation>,
+    ) -> Result<Value, Problem> {
+        let Shape { rows, columns, scalar } = of.shape;
+        let bound = |i: i64| if i < 0 { i + rows as i64 } else { i };
+        let first = first.map_or(0, bound);
+        let last = if one { first + 1 } else { last.map_or(rows as i64, bound) };
+        if scalar || first < 0 || last > rows as i64 || first >= last {
+            let range = if one { format!("[{first}]") } else { format!("[{first}:{last}]") };
+            let of = if scalar { "a scalar".into() } else { format!("{rows} rows") };
+            return Err(Problem::new(at, format!("{range} of {of}")));
+        }
+        let numbers = first as usize * columns..last as usize * columns;
+        let shape = Shape { rows: (last - first) as usize, columns, scalar: one && columns == 1 };
+        self.pick(of, numbers.map(|i| i as u32).collect(), shape, at, program)
+    }
+
+    fn columns(
+        &mut self,
+        of: Value,
+        names: &[String],
+        at: usize,
+        program: &mut Vec<Operation>,
+    ) -> Result<Value, Problem> {
+        let Shape { rows, columns, scalar } = match of.shape {
+            // A vector of three numbers is a position, and so on.
+            Shape { rows: rows @ (3 | 4 | 9), columns: 1, .. } => Shape::vector(1, rows),
+            shape => shape,
+        };
+        let mut chosen = Vec::new();
+        for name in names {
+            let column = fields::column(columns, name).filter(|_| !scalar);
+            chosen.push(column.ok_or_else(|| {
+                let rows = "positions have x y z, quaternions w x y z, matrices xx xy ... zz";
+                let what = format!("rows of {columns} numbers have no column '{}'", shown(name));
+                Problem::new(at, format!("{what}; {rows}"))
+            })?);
+        }
+        let width = chosen.len();
+        check_length(Shape::vector(rows, width), at)?;
+        let indices = (0..rows)
+            .flat_map(|row| chosen.iter().map(move |column| (row * columns + column) as u32));
+        let shape = Shape { rows, columns: width, scalar: rows == 1 && width == 1 };
+        let indices = indices.collect();
+        self.pick(of, indices, shape, at, program)
+    }
+
+    /// Some numbers of a value.
+    fn pick(
+        &mut self,
+        of: Value,
+        indices: Vec<u32>,
+        shape: Shape,
+        at: usize,
+        program: &mut Vec<Operation>,
+    ) -> Result<Value, Problem> {
+        let place = match &of.place {
+            Place::Constant(all) => {
+                Place::Constant(indices.iter().map(|i| all[*i as usize]).collect())
+            }
+            Place::Data(read, all) => {
+                Place::Data(*read, indices.iter().map(|i| all[*i as usize]).collect())
+            }
+            Place::Notes(start) => {
+                let follow = indices.windows(2).all(|pair| pair[1] == pair[0] + 1);
+                if follow {
+                    Place::Notes(start + indices[0] as usize)
+                } else {
+                    let indices = indices.iter().map(|i| i + *start as u32).collect();
+                    return self.emit(shape, Kind::Pick { indices }, at, program);
+                }
+            }
+            Place::Text(_) => return Err(Problem::new(at, "a text has no parts")),
+        };
+        Ok(Value { shape, place, at })
+    }
+
+    fn call(
+        &mut self,
+        call: &Call,
+        role: Role,
+        program: &mut Vec<Operation>,
+    ) -> Result<Value, Problem> {
+        let Call { function, operands, at, .. } = *call;
+        if let Some(field) = fields::find(function) {
+            call.no_keywords()?;
+            return self.field_of(field, call);
+        }
+        if function != "tolerance" {
+            call.no_keywords()?;
+        }
+        let pairwise = PAIRWISE.iter().find(|(name, _)| *name == function && operands.len() == 2);
+        let known = FUNCTIONS.iter().find(|(name, _)| *name == function);
+        if let Some((name, known)) = pairwise.or(known) {
+            return self.apply(name, *known, operands, at, program);
+        }
+        let scalar = |i: usize| -> Result<f64, Problem> {
+            match operands.get(i).map(|value| &value.place) {
+                Some(Place::Constant(x)) if x.len() == 1 => Ok(x[0]),
+                _ => Err(Problem::new(
+                    at,
+                    format!("{function} takes a number that is known, such as 0.1"),
+                )),
+            }
+        };
+        let arity = |expected: usize| match operands.len() == expected {
+            true => Ok(()),
+            false => {
+                let found = operands.len();
+                let message = format!("{function} has {found} arguments, expected {expected}");
+                Err(Problem::new(at, message))
+            }
+        };
+        let random = || match role {
+            Role::Start(count) => Ok(Shape::vector(count, 1)),
+            _ => Err(Problem::new(
+                at,
+                format!("{function} is random, which only [start.set] may be"),
+            )),
+        };
+        match function {
+            "cat" => self.cat(call, program),
+            "tolerance" => self.tolerance(call, program),
+            "control_cost" => {
+                arity(1)?;
+                let weight = scalar(0)? as f32;
+                if role != Role::Judgement {
+                    return Err(Problem::new(at, "control_cost belongs to the reward"));
+                }
+                self.emit(Shape::SCALAR, Kind::ControlCost { weight }, at, program)
+            }
+            "in_frame" => {
+                arity(2)?;
+                let [v, matrix] = [&operands[0], &operands[1]];
+                if v.shape.columns != 3 || matrix.shape.len() != 9 {
+                    let found = format!("{} and {} numbers", v.shape.len(), matrix.shape.len());
+                    let message = format!(
+                        "in_frame of {found}, expected rows of 3, such as xpos, and 9, such as xmat('torso')"
+                    );
+                    return Err(Problem::new(at, message));
+                }
+                let shape = v.shape;
+                let v = self.in_notes(v, program)?;
+                let matrix = self.in_notes(matrix, program)?;
+                self.emit(shape, Kind::IntoFrame { v, matrix }, at, program)
+            }
+            "unit" => {
+                arity(1)?;
+                let x = self.in_notes(&operands[0], program)?;
+                self.emit(operands[0].shape, Kind::Unit { x }, at, program)
+            }
+            "uniform" => {
+                arity(2)?;
+                let shape = random()?;
+                let bad = operands.iter().find(|x| !x.shape.scalar && x.shape.len() != shape.len());
+                if let Some(bad) = bad {
+                    let message = format!("{} bounds for {} numbers", bad.shape.len(), shape.len());
+                    return Err(Problem::new(bad.at, message));
+                }
+                let low = self.span(&operands[0], program)?;
+                let high = self.span(&operands[1], program)?;
+                self.emit(shape, Kind::Uniform { low, high }, at, program)
+            }
+            "normal" => {
+                arity(0)?;
+                let shape = random()?;
+                self.emit(shape, Kind::Normal, at, program)
+            }
+            "rate" | "previous" => {
+                arity(1)?;
+                if role != Role::Judgement {
+                    let message = format!(
+                        "{function} compares with the last step, which only [terms], reward and terminate may"
+                    );
+                    return Err(Problem::new(at, message));
+                }
+                let x = &operands[0];
+                let from = self.in_notes(x, program)?;
+                let to = self.reserve(&vec![0.0; x.shape.len()], at)?;
+                self.kept.push(Kept { from, to, len: x.shape.len() });
+                let before = Value { shape: x.shape, place: Place::Notes(to), at };
+                if function == "previous" {
+                    return Ok(before);
+                }
+                let now = Value { shape: x.shape, place: Place::Notes(from), at };
+                let change = self.apply("-", operator("-"), &[now, before], at, program)?;
+                let dt = constant(self.dt, at);
+                self.apply("/", operator("/"), &[change, dt], at, program)
+            }
+            _ => {
+                let functions = FUNCTIONS.iter().map(|(name, _)| *name).chain(SPECIAL);
+                let fields = fields::FIELDS.iter().map(|field| field.name);
+                let known: Vec<&str> = functions.chain(fields).collect();
+                Err(Problem::unknown(at, "function", function, known))
+            }
+        }
+    }
+
+    /// Vectors one after the other.
+    fn cat(&mut self, call: &Call, program: &mut Vec<Operation>) -> Result<Value, Problem> {
+        let mut indices = Vec::new();
+        for operand in call.operands {
+            let start = self.in_notes(operand, program)?;
+            indices.extend(start as u32..(start + operand.shape.len()) as u32);
+            check_length(Shape::vector(indices.len(), 1), operand.at)?;
+        }
+        if indices.is_empty() {
+            return Err(Problem::new(call.at, "cat() of nothing"));
+        }
+        let shape = Shape::vector(indices.len(), 1);
+        self.emit(shape, Kind::Pick { indices: indices.into() }, call.at, program)
+    }
+
+    /// `tolerance(x, lower = 0, upper = 0, margin = 0, value_at_margin = 0.1, sigmoid = 'gaussian')`.
+    fn tolerance(&mut self, call: &Call, program: &mut Vec<Operation>) -> Result<Value, Problem> {
+        const NAMES: [&str; 6] = ["x", "lower", "upper", "margin", "value_at_margin", "sigmoid"];
+        let mut numbers = [0.0, 0.0, 0.0, 0.1];
+        let mut sigmoid = Sigmoid::Gaussian;
+        let mut given = [false; 6];
+        for (i, (operand, keyword)) in call.operands.iter().zip(call.keywords).enumerate() {
+            let at = operand.at;
+            let name = keyword.as_deref().or(NAMES.get(i).copied()).unwrap_or("");
+            let Some(index) = NAMES.iter().position(|known| *known == name) else {
+                return Err(match keyword {
+                    Some(name) => Problem::unknown(at, "argument", name, NAMES),
+                    None => Problem::new(at, "tolerance has more than six arguments"),
+                });
+            };
+            if std::mem::replace(&mut given[index], true) {
+                return Err(Problem::new(at, format!("{name} is given twice")));
+            }
+            match (&operand.place, index) {
+                (_, 0) if i == 0 => {}
+                (Place::Text(text), 5) => {
+                    let known = SIGMOIDS.iter().find(|(name, _)| name == text);
+                    let names = SIGMOIDS.iter().map(|(name, _)| *name);
+                    let unknown = || Problem::unknown(at, "sigmoid", text, names);
+                    sigmoid = known.ok_or_else(unknown)?.1;
+                }
+                (Place::Constant(x), 1..5) if x.len() == 1 => numbers[index - 1] = x[0],
+                _ => {
+                    let expected =
+                        if index == 5 { "a name in quotes" } else { "a number that is known" };
+                    return Err(Problem::new(
+                        at,
+                        format!("{name} of tolerance must be {expected}"),
+                    ));
+                }
+            }
+        }
+        if !given[0] {
+            return Err(Problem::new(call.at, "tolerance of nothing, expected tolerance(x, ...)"));
+        }
+        let tolerance = Tolerance::new(numbers, sigmoid)
+            .map_err(|reason| Problem::new(call.at, format!("tolerance: {reason}")))?;
+        let x = &call.operands[0];
+        let (shape, scalar) = (x.shape, x.shape.scalar);
+        let x = self.span(x, program)?;
+        self.emit(shape, Kind::Tolerance { tolerance, x, scalar }, call.at, program)
+    }
+}
+
+/// A call of a function.
+struct Call<'a> {
+    function: &'a str,
+    keywords: &'a [Option<String>],
+    operands: &'a [Value],
+    at: usize,
+}
+
+impl Call<'_> {
+    fn no_keywords(&self) -> Result<(), Problem> {
+        match self.keywords.iter().flatten().next() {
+            None => Ok(()),
+            Some(name) => {
+                let message = format!("{} has no argument '{}'", self.function, shown(name));
+                Err(Problem::new(self.at, message))
+            }
+        }
+    }
+}
+
+fn constant(x: f64, at: usize) -> Value {
+    Value { shape: Shape::SCALAR, place: Place::Constant(vec![x]), at }
+}
+
+fn check_length(shape: Shape, at: usize) -> Result<(), Problem> {
+    if shape.len() <= LONGEST {
+        return Ok(());
+    }
+    let message = format!("a vector of {} numbers, expected at most {LONGEST}", shape.len());
+    Err(Problem::new(at, message))
+}

@@ -1,0 +1,417 @@
+//! Reads a task's file: which keys it has, of which kind, and the syntax of its expressions.
+//! What its names stand for is found when it is compiled for a model.
+
+use std::path::{Path, PathBuf};
+
+use toml_edit::{Document, Item, Table, TableLike, Value};
+
+use super::parse::{Code, parse};
+use super::problem::{Problem, nearest, shown};
+use crate::error::Error;
+
+/// Largest file, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// The content of a task's file.
+pub(crate) struct TaskFile {
+    pub path: PathBuf,
+    /// The file as it stands, for the places of problems.
+    pub text: String,
+    pub model: PathBuf,
+    pub order: Order,
+    pub random: Random,
+    pub steps_per_action: u32,
+    pub max_episode_steps: u32,
+    pub start: Start,
+    pub action: ActionKeys,
+    pub model_edits: Vec<(Code, f64)>,
+    pub observation: Vec<(String, Code)>,
+    pub terms: Vec<(String, Code)>,
+    pub reward: Code,
+    pub terminate: Option<Code>,
+}
+
+/// The order of MuJoCo's computations in a step, which decides how fresh positions are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// What depends on positions is that of the state before the last MuJoCo step.
+    Gymnasium,
+    /// It is computed again after the last MuJoCo step.
+    DmControl,
+}
+
+/// The random stream of initial states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Random {
+    Pcg64,
+    Mt19937,
+}
+
+/// Which joints have random positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Joints {
+    AsInModel,
+    Limited,
+    LimitedAndRotational,
+}
+
+/// `[start]`.
+pub(crate) struct Start {
+    pub keyframe: Option<(String, usize)>,
+    pub joints: Joints,
+    /// What is set, and to what.
+    pub set: Vec<(Code, Code)>,
+    pub until_no_contact: bool,
+    pub settle_steps: u32,
+}
+
+/// `[action]`.
+pub(crate) struct ActionKeys {
+    /// Bounds of the action, for actuators without a range; with their place.
+    pub range: Option<([f64; 2], usize)>,
+    pub position: Option<PositionKeys>,
+    pub at: usize,
+}
+
+/// `[action]` of targets for joint positions.
+pub(crate) struct PositionKeys {
+    pub kp: f64,
+    pub kd: f64,
+    pub scale: f64,
+    /// A keyframe; without, the model's initial position.
+    pub default: Option<(String, usize)>,
+}
+
+/// Whether a task's id is the path of a file: it ends in `.toml`.
+pub fn is_file(id: &str) -> bool {
+    Path::new(id).extension().is_some_and(|extension| extension == "toml")
+}
+
+/// The name of a task: that of its file, without the folder and `.toml`, or the id.
+pub fn task_name(id: &str) -> &str {
+    if !is_file(id) {
+        return id;
+    }
+    let name = id.rsplit('/').next().unwrap_or(id);
+    name.strip_suffix(".toml").unwrap_or(name)
+}
+
+/// Reads the file and checks its keys and the syntax of its expressions; no model is read.
+///
+/// # Errors
+/// [`Error::UnreadableTask`] and [`Error::TaskFile`].
+pub(crate) fn read(path: &Path) -> Result<TaskFile, Error> {
+    let fail = |reason: String| Error::UnreadableTask { file: path.to_owned(), reason };
+    let size = std::fs::metadata(path).map_err(|cause| fail(cause.to_string()))?;
+    if !size.is_file() {
+        return Err(fail("not a file".into()));
+    }
+    if size.len() > LARGEST {
+        return Err(fail(format!("{} bytes, expected at most {LARGEST}", size.len())));
+    }
+    let text = std::fs::read(path).map_err(|cause| fail(cause.to_string()))?;
+    let text = String::from_utf8(text).map_err(|_| fail("not UTF-8".into()))?;
+    let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or("");
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > 100 || !name.chars().all(fine) {
+        let expected = "the name of the file, which is the task's, may have letters, digits, '-', \
+                        '_' and '.', and at most 100 of them";
+        return Err(fail(expected.into()));
+    }
+    parse_file(path, &text).map_err(|problem| problem.in_file(path, &text))
+}
+
+fn parse_file(path: &Path, text: &str) -> Result<TaskFile, Problem> {
+    let document = Document::parse(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        Problem::new(at, format!("not valid TOML: {}", error.message()))
+    })?;
+    let root = Section { table: document.as_table(), name: "the file", at: 0, text };
+    root.only(&[
+        "model",
+        "order",
+        "random",
+        "steps_per_action",
+        "max_episode_steps",
+        "reward",
+        "terminate",
+        "start",
+        "action",
+        "model_edits",
+        "observation",
+        "terms",
+    ])?;
+    let (model, model_at) =
+        root.string("model")?.ok_or_else(|| root.lacks("model", "\"robot.xml\""))?;
+    if model.contains('\0') {
+        return Err(Problem::new(model_at, "a path with a zero in it"));
+    }
+    let start = root.section("start")?;
+    start.only(&["keyframe", "joints", "set", "until_no_contact", "settle_steps"])?;
+    let action = root.section("action")?;
+    let observation = root.section("observation")?.expressions()?;
+    if observation.is_empty() {
+        return Err(root.lacks("[observation]", "[observation] and below it: position = \"qpos\""));
+    }
+    Ok(TaskFile {
+        path: path.to_owned(),
+        text: text.to_owned(),
+        model: path.parent().unwrap_or(Path::new("")).join(model),
+        order: root
+            .choice("order", &[("gymnasium", Order::Gymnasium), ("dm_control", Order::DmControl)])?
+            .unwrap_or(Order::Gymnasium),
+        random: root
+            .choice("random", &[("pcg64", Random::Pcg64), ("mt19937", Random::Mt19937)])?
+            .unwrap_or(Random::Pcg64),
+        steps_per_action: root.integer("steps_per_action", 1, 10_000)?.unwrap_or(1),
+        max_episode_steps: root.integer("max_episode_steps", 1, 1_000_000_000)?.unwrap_or(1000),
+        start: Start {
+            keyframe: start.string("keyframe")?,
+            joints: start
+                .choice(
+                    "joints",
+                    &[
+                        ("as in the model", Joints::AsInModel),
+                        ("limited", Joints::Limited),
+                        ("limited and rotational", Joints::LimitedAndRotational),
+                    ],
+                )?
+                .unwrap_or(Joints::AsInModel),
+            set: start.section("set")?.assignments()?,
+            until_no_contact: start.boolean("until_no_contact")?.unwrap_or(false),
+            settle_steps: start.integer("settle_steps", 0, 100_000)?.unwrap_or(0),
+        },
+        action: action_keys(&action)?,
+        model_edits: root.section("model_edits")?.numbers()?,
+        observation,
+        terms: root.section("terms")?.expressions()?,
+        reward: root
+            .expression("reward")?
+            .ok_or_else(|| root.lacks("reward", "reward = \"rate(qpos[0])\""))?,
+        terminate: root.expression("terminate")?,
+    })
+}
+
+fn action_keys(section: &Section) -> Result<ActionKeys, Problem> {
+    let position =
+        section.choice("kind", &[("motor", false), ("position", true)])?.unwrap_or(false);
+    section.only(if position {
+        &["kind", "kp", "kd", "scale", "default"]
+    } else {
+        &["kind", "range"]
+    })?;
+    let range = match section.table.get("range") {
+        None => None,
+        Some(item) => {
+            let at = item.span().map_or(section.at, |span| span.start);
+            let array: Vec<f64> =
+                item.as_array().into_iter().flatten().filter_map(number).collect();
+            match array[..] {
+                [low, high] if low < high => Some(([low, high], at)),
+                _ => {
+                    let expected = "two numbers, the lower one first, such as [-1, 1]";
+                    return Err(Problem::new(at, format!("range: expected {expected}")));
+                }
+            }
+        }
+    };
+    let position = match position {
+        false => None,
+        true => {
+            let needed = |key: &str| {
+                let lacks = || section.lacks(key, &format!("{key} = 20.0"));
+                section.number(key)?.ok_or_else(lacks)
+            };
+            Some(PositionKeys {
+                kp: needed("kp")?,
+                kd: needed("kd")?,
+                scale: section.number("scale")?.unwrap_or(1.0),
+                default: section.string("default")?,
+            })
+        }
+    };
+    Ok(ActionKeys { range, position, at: section.at })
+}
+
+fn number(value: &Value) -> Option<f64> {
+    let number = value.as_float().or_else(|| Some(value.as_integer()? as f64));
+    number.filter(|number| number.is_finite())
+}
+
+/// A table of the file.
+struct Section<'a> {
+    table: &'a dyn TableLike,
+    name: &'a str,
+    at: usize,
+    text: &'a str,
+}
+
+static EMPTY: std::sync::LazyLock<Table> = std::sync::LazyLock::new(Table::new);
+
+impl<'a> Section<'a> {
+    /// Checks that there are no other keys.
+    fn only(&self, known: &[&str]) -> Result<(), Problem> {
+        for (key, item) in self.table.iter() {
+            if !known.contains(&key) {
+                let near = nearest(key, known.iter().copied()).unwrap_or_default();
+                let message = format!(
+                    "unknown key '{}' in {}; did you mean '{near}'? (all: {})",
+                    shown(key),
+                    self.name,
+                    known.join(", ")
+                );
+                return Err(Problem::new(self.place_of(key, item), message));
+            }
+        }
+        Ok(())
+    }
+
+    fn place_of(&self, key: &str, item: &Item) -> usize {
+        let key = self.table.get_key_value(key).and_then(|(key, _)| key.span());
+        key.or(item.span()).map_or(self.at, |span| span.start)
+    }
+
+    fn lacks(&self, key: &str, example: &str) -> Problem {
+        Problem::new(self.at, format!("{key} is missing in {}, such as {example}", self.name))
+    }
+
+    /// A value of some kind.
+    fn get<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl Fn(&'a Item) -> Option<T>,
+    ) -> Result<Option<(T, usize)>, Problem> {
+        let Some(item) = self.table.get(key) else { return Ok(None) };
+        let at = item.span().map_or(self.at, |span| span.start);
+        match read(item) {
+            Some(value) => Ok(Some((value, at))),
+            None => {
+                let found = item.to_string();
+                let message = format!("{key} is {}, expected {expected}", shown(found.trim()));
+                Err(Problem::new(at, message))
+            }
+        }
+    }
+
+    fn string(&self, key: &str) -> Result<Option<(String, usize)>, Problem> {
+        self.get(key, "a text in quotes", |item| item.as_str().map(str::to_owned))
+    }
+
+    fn boolean(&self, key: &str) -> Result<Option<bool>, Problem> {
+        Ok(self.get(key, "true or false", Item::as_bool)?.map(|(value, _)| value))
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>, Problem> {
+        let read = |item: &Item| item.as_value().and_then(number);
+        Ok(self.get(key, "a number", read)?.map(|(value, _)| value))
+    }
+
+    fn integer(&self, key: &str, least: u32, most: u32) -> Result<Option<u32>, Problem> {
+        let read = |item: &Item| {
+            let value = u32::try_from(item.as_integer()?).ok()?;
+            (least..=most).contains(&value).then_some(value)
+        };
+        let expected = format!("a whole number from {least} to {most}");
+        Ok(self.get(key, &expected, read)?.map(|(value, _)| value))
+    }
+
+    fn choice<T: Copy>(&self, key: &str, known: &[(&str, T)]) -> Result<Option<T>, Problem> {
+        let Some((word, at)) = self.string(key)? else { return Ok(None) };
+        match known.iter().find(|(name, _)| *name == word) {
+            Some((_, value)) => Ok(Some(*value)),
+            None => Err(Problem::unknown(at, key, &word, known.iter().map(|(name, _)| *name))),
+        }
+    }
+
+    fn section(&self, key: &'a str) -> Result<Section<'a>, Problem> {
+        let table = match self.table.get(key) {
+            None => &*EMPTY as &dyn TableLike,
+            Some(item) => item.as_table_like().ok_or_else(|| {
+                let message = format!("{key} is no table, expected [{key}]");
+                Problem::new(self.place_of(key, item), message)
+            })?,
+        };
+        let at = self.table.get(key).and_then(Item::span).map_or(self.at, |span| span.start);
+        Ok(Section { table, name: key, at, text: self.text })
+    }
+
+    /// An expression: a text, or a number.
+    fn expression(&self, key: &str) -> Result<Option<Code>, Problem> {
+        self.table.get(key).map(|item| self.code(key, item)).transpose()
+    }
+
+    fn code(&self, key: &str, item: &Item) -> Result<Code, Problem> {
+        let span = item.span().unwrap_or(self.at..self.at);
+        let raw = self.text.get(span.clone()).unwrap_or_default();
+        if item.as_value().and_then(number).is_some() {
+            return parse(raw, span.start, true);
+        }
+        let Some(value) = item.as_str() else {
+            let message =
+                format!("'{}' is no expression, expected such as \"qpos[0]\"", shown(key));
+            return Err(Problem::new(span.start, message));
+        };
+        let (base, exact) = place(raw, value, span.start);
+        parse(value, base, exact)
+    }
+
+    /// All keys, each a name with an expression, in the file's order.
+    fn expressions(&self) -> Result<Vec<(String, Code)>, Problem> {
+        let fine = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let entries = self.table.iter().map(|(key, item)| {
+            if key.is_empty()
+                || !key.chars().all(fine)
+                || key.starts_with(|c: char| c.is_ascii_digit())
+            {
+                let expected = "a name may have letters, digits and '_', and begins with a letter";
+                let message = format!("'{}': {expected}", shown(key));
+                return Err(Problem::new(self.place_of(key, item), message));
+            }
+            Ok((key.to_owned(), self.code(key, item)?))
+        });
+        entries.collect()
+    }
+
+    /// All keys, each an expression for what is set.
+    fn assignments(&self) -> Result<Vec<(Code, Code)>, Problem> {
+        let entries = self.table.iter().map(|(key, item)| {
+            let target = self.target(key, item)?;
+            Ok((target, self.code(key, item)?))
+        });
+        entries.collect()
+    }
+
+    fn target(&self, key: &str, item: &Item) -> Result<Code, Problem> {
+        let at = self.place_of(key, item);
+        // A quoted key has its expression after the quote.
+        let exact = self.text.get(at + 1..).is_some_and(|rest| rest.starts_with(key));
+        parse(key, at + usize::from(exact), exact)
+    }
+
+    /// All keys, each an expression for what is set, with a number.
+    fn numbers(&self) -> Result<Vec<(Code, f64)>, Problem> {
+        let entries = self.table.iter().map(|(key, item)| {
+            let value = item.as_value().and_then(number).ok_or_else(|| {
+                Problem::new(
+                    self.place_of(key, item),
+                    format!("'{}': expected a number", shown(key)),
+                )
+            })?;
+            Ok((self.target(key, item)?, value))
+        });
+        entries.collect()
+    }
+}
+
+/// Where a text's content begins in the file, and whether it stands there as it is.
+fn place(raw: &str, value: &str, start: usize) -> (usize, bool) {
+    let delimiters = ["\"\"\"\n", "'''\n", "\"\"\"", "'''", "\"", "'"];
+    for delimiter in delimiters {
+        let content = raw.strip_prefix(delimiter);
+        if content.is_some_and(|content| content.starts_with(value)) {
+            return (start + delimiter.len(), true);
+        }
+    }
+    (start, false)
+}

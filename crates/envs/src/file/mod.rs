@@ -1,0 +1,388 @@
+//! Tasks that are files: a model, and rules in TOML with expressions, next to it.
+//!
+//! `document` reads the keys, `parse` the syntax of expressions, `compile` finds what they mean for
+//! a model, `program` evaluates them, `start` makes initial states. [docs/tasks.md] describes the
+//! format.
+//!
+//! [docs/tasks.md]: ../../../../docs/tasks.md
+
+mod compile;
+mod document;
+mod fields;
+mod functions;
+mod parse;
+mod problem;
+mod program;
+mod sketch;
+mod start;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use mujoco_rs::mujoco_c::mjtDisableBit;
+use mujoco_rs::wrappers::mj_model::{MjModel, MjtJoint, MjtObjBase, MjtTrn};
+
+use self::compile::{Compiler, Kept, Role};
+use self::document::{Order, PositionKeys, Random, TaskFile};
+use self::problem::Problem;
+use self::program::{Inputs, Operation, run};
+use self::start::{Assignment, Start, random_joints};
+use crate::episode::Rules;
+use crate::error::Error;
+use crate::numpy::Stream;
+use crate::physics::{Physics, World};
+use crate::registry::Spec;
+use crate::tasks::{Judgement, Task, actuators};
+use crate::terms::Terms;
+
+pub(crate) use self::document::read;
+pub use self::document::{is_file, task_name};
+pub use self::sketch::sketch;
+
+/// A task read from a file and compiled for a model.
+pub(crate) struct FileTask {
+    random: Random,
+    order: Order,
+    start: Start,
+    targets: Option<Targets>,
+    /// The observation's operations, and where its numbers are in the notes.
+    observe: Vec<Operation>,
+    observation: Vec<Range<usize>>,
+    /// Operations of terms, reward and termination.
+    judge: Vec<Operation>,
+    terms: Vec<usize>,
+    reward: usize,
+    terminate: Option<usize>,
+    keep: Vec<Kept>,
+    kept: Vec<Range<usize>>,
+    /// The notes of a copy before its first reset.
+    notes: Vec<f64>,
+    act_dim: usize,
+}
+
+/// Position targets: a proportional-derivative controller for every actuator.
+struct Targets {
+    kp: f64,
+    kd: f64,
+    scale: f64,
+    joints: Vec<TargetJoint>,
+}
+
+/// The joint of an actuator.
+#[derive(Clone, Copy)]
+struct TargetJoint {
+    position: usize,
+    velocity: usize,
+    default: f64,
+    gear: f64,
+}
+
+/// Compiles a file for its model, which is edited as the file says.
+///
+/// # Errors
+/// [`Error::TaskFile`].
+pub(crate) fn build(file: &TaskFile, model: &mut MjModel) -> Result<Rules, Error> {
+    compile_file(file, model).map_err(|problem| problem.in_file(&file.path, &file.text))
+}
+
+fn compile_file(file: &TaskFile, model: &mut MjModel) -> Result<Rules, Problem> {
+    edit(file, model)?;
+    let act_dim = model.nu() as usize;
+    if act_dim == 0 {
+        return Err(Problem::new(0, "the model has no actuators, so that there is no action"));
+    }
+    let dt = model.opt().timestep * f64::from(file.steps_per_action);
+    let mut compiler = Compiler::new(model, dt);
+
+    let start = start(file, model, &mut compiler)?;
+    let mut observe = Vec::new();
+    let mut observation = Vec::new();
+    let mut observation_terms = Vec::new();
+    let mut obs_dim = 0;
+    for (name, code) in &file.observation {
+        let (from, shape) = compiler.compile(code, Role::Observation, &mut observe)?;
+        observation.push(from..from + shape.len());
+        observation_terms.push((name.clone(), obs_dim..obs_dim + shape.len()));
+        obs_dim += shape.len();
+    }
+    let mut judge = Vec::new();
+    let (mut term_names, mut terms) = (Vec::new(), Vec::new());
+    for (name, code) in &file.terms {
+        let (at, shape) = compiler.term(name, code, &mut judge)?;
+        if shape.len() == 1 {
+            term_names.push(name.clone());
+            terms.push(at);
+        }
+    }
+    let reward = compiler.scalar(&file.reward, "the reward", &mut judge)?;
+    let terminate = file.terminate.as_ref();
+    let terminate =
+        terminate.map(|code| compiler.scalar(code, "terminate", &mut judge)).transpose()?;
+
+    let (act_low, act_high) = bounds(file, model)?;
+    let targets = file.action.position.as_ref();
+    let targets = targets.map(|keys| targets_of(keys, file.action.at, model)).transpose()?;
+    let spec = Spec {
+        id: task_name(&file.path.to_string_lossy()).to_owned(),
+        obs_dim,
+        act_dim,
+        actuators: actuators(model),
+        act_low,
+        act_high,
+        max_episode_steps: file.max_episode_steps,
+        model_file: file.model.display().to_string(),
+        frame_skip: file.steps_per_action,
+        dt,
+        observation: observation_terms,
+        terms: term_names,
+    };
+    let kept = compiler.kept.iter().map(|kept| kept.to..kept.to + kept.len).collect();
+    let Compiler { notes, kept: keep, .. } = compiler;
+    let task = FileTask {
+        random: file.random,
+        order: file.order,
+        start,
+        targets,
+        observe,
+        observation,
+        judge,
+        terms,
+        reward,
+        terminate,
+        keep,
+        kept,
+        notes,
+        act_dim,
+    };
+    Ok(Rules { spec, task: Box::new(task) })
+}
+
+/// Changes numbers of the model.
+fn edit(file: &TaskFile, model: &mut MjModel) -> Result<(), Problem> {
+    const FIELDS: [&str; 3] = ["dof_damping", "dof_armature", "dof_frictionloss"];
+    for (target, value) in &file.model_edits {
+        // The same numbers of `qvel`, whose rows these fields share.
+        let mut code = target.clone();
+        let mut field = None;
+        for placed in &mut code.items {
+            if let parse::Item::Name(name) | parse::Item::Call { function: name, .. } =
+                &mut placed.item
+                && let Some(known) = FIELDS.iter().find(|known| *known == name)
+            {
+                field = Some(*known);
+                "qvel".clone_into(name);
+            }
+        }
+        let Some(field) = field else {
+            let expected =
+                format!("expected {} of joints, such as dof_damping('hip')", FIELDS.join(", "));
+            return Err(Problem::new(target.at, expected));
+        };
+        let (_, indices) = Compiler::new(model, 1.0).target(&code, &["qvel"])?;
+        if *value < 0.0 {
+            return Err(Problem::new(
+                target.at,
+                format!("{field} is {value}, expected at least 0"),
+            ));
+        }
+        let numbers = match field {
+            "dof_damping" => model.dof_damping_mut(),
+            "dof_armature" => model.dof_armature_mut(),
+            _ => model.dof_frictionloss_mut(),
+        };
+        indices.iter().for_each(|i| numbers[*i as usize] = *value);
+    }
+    Ok(())
+}
+
+fn start(file: &TaskFile, model: &MjModel, compiler: &mut Compiler) -> Result<Start, Problem> {
+    let keys = &file.start;
+    let mut set = Vec::new();
+    for (target, code) in &keys.set {
+        let (field, indices) = compiler.target(target, &["qpos", "qvel"])?;
+        let mut program = Vec::new();
+        let (from, shape) = compiler.compile(code, Role::Start(indices.len()), &mut program)?;
+        let scalar = shape.len() == 1;
+        if !scalar && shape.len() != indices.len() {
+            let message =
+                format!("{} numbers for {} numbers of {field}", shape.len(), indices.len());
+            return Err(Problem::new(code.at, message));
+        }
+        set.push(Assignment { positions: field == "qpos", indices, program, from, scalar });
+    }
+    let mut passive = model.clone();
+    passive.opt_mut().disableflags |= mjtDisableBit::mjDSBL_ACTUATION as i32;
+    Ok(Start {
+        order: file.order,
+        passive: Arc::new(passive),
+        keyframe: keys.keyframe.as_ref().map(|key| keyframe(key, model)).transpose()?,
+        joints: random_joints(model, keys.joints),
+        set,
+        until_no_contact: keys.until_no_contact,
+        settle_steps: keys.settle_steps,
+    })
+}
+
+/// The index of a keyframe.
+fn keyframe((name, at): &(String, usize), model: &MjModel) -> Result<usize, Problem> {
+    let names = (0..model.nkey() as usize)
+        .filter_map(|i| Some((i, model.id_to_name(MjtObjBase::mjOBJ_KEY, i)?)));
+    let found = names.clone().find(|(_, known)| known == name);
+    found
+        .map(|(i, _)| i)
+        .ok_or_else(|| Problem::unknown(*at, "keyframe", name, names.map(|(_, name)| name)))
+}
+
+/// Bounds of the action.
+fn bounds(file: &TaskFile, model: &MjModel) -> Result<(Vec<f32>, Vec<f32>), Problem> {
+    let mut bounds = Vec::new();
+    for (i, range) in model.actuator_ctrlrange().iter().enumerate() {
+        let own = range.map(|bound| bound as f32);
+        let given = file.action.range.map(|(range, _)| range.map(|bound| bound as f32));
+        let [low, high] = match (&file.action.position, given) {
+            (Some(_), _) => [-1.0, 1.0],
+            (None, Some(given)) => given,
+            (None, None) => own,
+        };
+        if !(low < high && (high - low).is_finite()) {
+            let name = model.id_to_name(MjtObjBase::mjOBJ_ACTUATOR, i);
+            let name = name.map_or(format!("actuator {i}"), |name| format!("actuator '{name}'"));
+            let fix = "give it a ctrlrange in the model, or the task `[action] range = [-1, 1]`";
+            return Err(Problem::new(
+                file.action.at,
+                format!("{name} of the model has no range; {fix}"),
+            ));
+        }
+        bounds.push((low, high));
+    }
+    Ok(bounds.into_iter().unzip())
+}
+
+fn targets_of(keys: &PositionKeys, at: usize, model: &MjModel) -> Result<Targets, Problem> {
+    let default = match &keys.default {
+        None => model.qpos0().to_vec(),
+        Some(key) => {
+            let key = keyframe(key, model)?;
+            let nq = model.nq() as usize;
+            model.key_qpos()[key * nq..][..nq].to_vec()
+        }
+    };
+    let joint = |i: usize| {
+        let joint = model.actuator_trnid()[i][0].max(0) as usize;
+        let kind = model.actuator_trntype()[i];
+        let simple = kind == MjtTrn::mjTRN_JOINT
+            && matches!(model.jnt_type()[joint], MjtJoint::mjJNT_HINGE | MjtJoint::mjJNT_SLIDE);
+        let gear = model.actuator_gear()[i][0];
+        if !simple || gear == 0.0 {
+            let message =
+                format!("kind = \"position\": actuator {i} does not move a hinge or slide joint");
+            return Err(Problem::new(at, message));
+        }
+        let position = model.jnt_qposadr()[joint] as usize;
+        let velocity = model.jnt_dofadr()[joint] as usize;
+        Ok(TargetJoint { position, velocity, default: default[position], gear })
+    };
+    let joints = (0..model.nu() as usize).map(joint).collect::<Result<_, _>>()?;
+    Ok(Targets { kp: keys.kp, kd: keys.kd, scale: keys.scale, joints })
+}
+
+impl Targets {
+    /// Sets the controls for the action in the notes.
+    fn control(&self, world: &mut World, action: &[f64]) {
+        for (i, joint) in self.joints.iter().enumerate() {
+            let target = joint.default + self.scale * action[i];
+            let (qpos, qvel) = world.state_mut();
+            let (position, velocity) = (qpos[joint.position], qvel[joint.velocity]);
+            let force = self.kp * (target - position) - self.kd * velocity;
+            world.ctrl_mut()[i] = force / joint.gear;
+        }
+    }
+}
+
+impl FileTask {
+    /// Evaluates terms, reward and termination.
+    fn evaluate(&self, physics: Physics, action: &[f32], notes: &mut [f64]) {
+        run(&self.judge, &mut Inputs { physics, action, random: None }, notes);
+    }
+
+    /// Keeps what the next step compares with.
+    fn keep(&self, notes: &mut [f64]) {
+        for kept in &self.keep {
+            notes.copy_within(kept.from..kept.from + kept.len, kept.to);
+        }
+    }
+}
+
+/// An action of zeros, for the terms of an initial state.
+static NO_ACTION: [f32; 1] = [0.0];
+
+impl Task for FileTask {
+    fn stream(&self, seed: u64) -> Stream {
+        match self.random {
+            Random::Pcg64 => Stream::pcg64(seed),
+            Random::Mt19937 => Stream::mt19937(seed),
+        }
+    }
+
+    fn notes(&self) -> Vec<f64> {
+        self.notes.clone()
+    }
+
+    fn kept(&self) -> &[Range<usize>] {
+        &self.kept
+    }
+
+    fn terms(&self) -> &[usize] {
+        &self.terms
+    }
+
+    fn start(&self, random: &mut Stream, world: &mut World, notes: &mut [f64]) {
+        notes[..self.act_dim].fill(0.0);
+        self.start.run(random, world, notes);
+        self.evaluate(world.physics(), &NO_ACTION, notes);
+        self.keep(notes);
+    }
+
+    fn advance(&self, world: &mut World, frame_skip: u32, action: &[f32], notes: &mut [f64]) {
+        let kept = &mut notes[..self.act_dim];
+        kept.iter_mut().zip(action).for_each(|(to, from)| *to = f64::from(*from));
+        match &self.targets {
+            None => {
+                world.control(action);
+                world.steps(frame_skip);
+            }
+            Some(targets) => {
+                for _ in 0..frame_skip {
+                    targets.control(world, &notes[..self.act_dim]);
+                    world.steps(1);
+                }
+            }
+        }
+        match self.order {
+            Order::Gymnasium => world.contact_forces(),
+            Order::DmControl => world.refresh(),
+        }
+    }
+
+    fn observe(&self, physics: Physics, notes: &mut [f64], observation: &mut [f64]) {
+        run(&self.observe, &mut Inputs { physics, action: &[], random: None }, notes);
+        let mut rest = observation;
+        for term in &self.observation {
+            let (now, later) = rest.split_at_mut(term.len());
+            now.copy_from_slice(&notes[term.clone()]);
+            rest = later;
+        }
+        assert!(rest.is_empty(), "an observation is {} numbers too short", rest.len());
+    }
+
+    fn judge(&self, physics: Physics, action: &[f32], notes: &mut [f64]) -> Judgement {
+        self.evaluate(physics, action, notes);
+        let reward = notes[self.reward];
+        let terminated = self.terminate.is_some_and(|at| notes[at] != 0.0);
+        self.keep(notes);
+        // The names of a file's terms are not known to the program: see `Task::terms`.
+        Judgement { reward, terms: Terms::default(), terminated }
+    }
+}

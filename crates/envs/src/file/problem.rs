@@ -1,0 +1,57 @@
+//! What is wrong with a task's file, and where.
+
+use std::path::Path;
+
+use crate::error::Error;
+
+/// A mistake in a file: its place, as a number of bytes from the file's beginning, and what was
+/// found and expected.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Problem {
+    pub at: usize,
+    pub message: String,
+}
+
+impl Problem {
+    pub fn new(at: usize, message: impl Into<String>) -> Self {
+        Self { at, message: message.into() }
+    }
+
+    /// "unknown KIND 'NAME'" with the most similar of the known names.
+    pub fn unknown<'a>(
+        at: usize,
+        kind: &str,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let hint = nearest(name, known).map(|near| format!("; did you mean '{near}'?"));
+        Self::new(at, format!("unknown {kind} '{}'{}", shown(name), hint.unwrap_or_default()))
+    }
+
+    /// The error, with line and column.
+    pub fn in_file(self, file: &Path, text: &str) -> Error {
+        let at = (0..=self.at.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
+        let before = &text[..at.unwrap_or(0)];
+        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+        Error::TaskFile {
+            file: file.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            reason: crate::messages::one_line(&self.message),
+        }
+    }
+}
+
+/// The most similar of some names, if there is a name.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let name: String = name.chars().take(100).collect::<String>().to_lowercase();
+    let likeness = |other: &str| strsim::jaro_winkler(&name, &other.to_lowercase());
+    known.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+}
+
+/// A user's word, not too long and without control characters.
+pub(crate) fn shown(word: &str) -> String {
+    let short: String = word.chars().take(60).collect();
+    let more = if short.len() < word.len() { "..." } else { "" };
+    format!("{}{more}", short.escape_debug())
+}

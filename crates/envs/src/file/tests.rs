@@ -1,0 +1,359 @@
+//! Expressions: values as NumPy's, and mistakes.
+
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::compile::{Compiler, Role};
+use super::parse::parse;
+use super::problem::Problem;
+use super::program::{Inputs, run};
+use crate::env::Env;
+use crate::error::Error;
+use crate::models::load;
+use crate::physics::Physics;
+use mujoco_rs::wrappers::mj_model::MjModel;
+
+/// Sliders with a motor each.
+fn sliders(count: usize) -> MjModel {
+    let body = |i: usize| {
+        format!("<body name='b{i}'><joint name='j{i}' type='slide'/><geom size='1'/></body>")
+    };
+    let motor = |i: usize| format!("<motor joint='j{i}' ctrlrange='-1 1'/>");
+    let [bodies, motors]: [String; 2] =
+        [(0..count).map(body).collect(), (0..count).map(motor).collect()];
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sliders.xml");
+    let xml =
+        format!("<mujoco><worldbody>{bodies}</worldbody><actuator>{motors}</actuator></mujoco>");
+    fs::write(&file, xml).unwrap();
+    load(&file).unwrap()
+}
+
+/// The value of an expression in which `action` is a vector of numbers.
+fn value_for(model: &MjModel, text: &str, action: &[f64]) -> Result<Vec<f64>, Problem> {
+    let code = parse(text, 0, true)?;
+    let mut compiler = Compiler::new(model, 0.05);
+    let mut program = Vec::new();
+    let (start, shape) = compiler.compile(&code, Role::Judgement, &mut program)?;
+    let mut notes = compiler.notes;
+    notes[..action.len()].copy_from_slice(action);
+    let single: Vec<f32> = action.iter().map(|x| *x as f32).collect();
+    let mut inputs = Inputs { physics: Physics::NONE, action: &single, random: None };
+    run(&program, &mut inputs, &mut notes);
+    Ok(notes[start..start + shape.len()].to_vec())
+}
+
+fn value(text: &str, action: &[f64]) -> Vec<f64> {
+    value_for(&sliders(action.len()), text, action).unwrap()
+}
+
+/// Written by `scripts/record_dm_control.py expressions`: for every vector, expressions with the bits
+/// of NumPy's numbers.
+#[test]
+fn expressions_have_the_bits_of_numpys() {
+    let text = include_str!("../../tests/fixtures/expressions.txt");
+    let hex = |words: &str| -> Vec<f64> {
+        let bits = words.split_whitespace().map(|word| u64::from_str_radix(word, 16).unwrap());
+        bits.map(f64::from_bits).collect()
+    };
+    let (mut action, mut model, mut compared) = (Vec::new(), None, 0);
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        if let Some(words) = line.strip_prefix("action = ") {
+            action = hex(words);
+            model = Some(sliders(action.len()));
+            continue;
+        }
+        let (expression, words) = line.rsplit_once(" -> ").unwrap();
+        let found = value_for(model.as_ref().unwrap(), expression, &action).unwrap();
+        let [found, expected] =
+            [found, hex(words)].map(|x| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+        assert_eq!(found, expected, "{expression} of {action:?}");
+        compared += 1;
+    }
+    assert!(compared > 100);
+}
+
+#[test]
+fn operators_bind_as_in_python() {
+    let x = [3.0, -2.0, 0.5];
+    for (text, expected) in [
+        ("-2^2", -4.0),
+        ("2^-1", 0.5),
+        ("2^3^2", 512.0),
+        ("-action[0]^2", -9.0),
+        ("1 - 2 - 3", -4.0),
+        ("12 / 3 / 2", 2.0),
+        ("1 + 2 * 3", 7.0),
+        ("not 1 > 2 and 1 < 2 or 0 > 1", 1.0),
+        ("1 < 2 and not (2 < 3 or 1 > 0)", 0.0),
+        ("1e3 + .5 + 2.", 1002.5),
+        ("if(action[1] < 0, 7, 8)", 7.0),
+        ("max(action) - min(action)", 5.0),
+        ("max(action[0], 4)", 4.0),
+        ("sum(action[1:])", -1.5),
+        ("action[-1]", 0.5),
+        ("action.y", -2.0),
+        ("sum(action.[z, x])", 3.5),
+        ("dot(action, action)", 13.25),
+        ("clip(action, -1, 1)[0]", 1.0),
+        ("2 * -action[2] - -1", 0.0),
+    ] {
+        assert_eq!(value(text, &x), [expected], "{text}");
+    }
+    let nan = [f64::NAN, 1.0];
+    for text in ["action[0] < 1", "action[0] >= 1", "action[0] == action[0]"] {
+        assert_eq!(value(text, &nan), [0.0], "{text}");
+    }
+    assert!(value("clip(action[0], -1, 1)", &nan)[0].is_nan());
+    assert!(value("max(action)", &nan)[0].is_nan() && value("min(action)", &nan)[0].is_nan());
+}
+
+/// Both libraries that were tried change these.
+#[test]
+fn sums_and_products_are_not_reordered() {
+    let x = [0.75];
+    let expected = ((1e16 + x[0]) + 1.0) - 1e16;
+    assert_eq!(value("1e16 + action[0] + 1 - 1e16", &x), [expected]);
+    assert_eq!(value("0.1 * action[0] * 0.2 * 3", &x), [((0.1 * x[0]) * 0.2) * 3.0]);
+    assert_eq!(value("action[0] / 3 / 7", &x), [(x[0] / 3.0) / 7.0]);
+}
+
+#[test]
+fn a_mistake_is_shown_with_its_place_and_the_nearest_name() {
+    let model = sliders(3);
+    for (text, at, words) in [
+        ("qpoz[0]", 0, &["unknown name 'qpoz'", "did you mean 'qpos'"][..]),
+        ("1 + qpos('j9')", 9, &["unknown joint 'j9'", "did you mean 'j"]),
+        ("1 + xpos('c*').x", 9, &["no body of the model matches 'c*'"]),
+        ("2 * tolerence(1)", 4, &["unknown function 'tolerence'", "'tolerance'"]),
+        ("qpos + xpos", 5, &["'+' of vectors of 3 and 12 numbers"]),
+        ("qpos[5]", 4, &["[5]", "3 rows"]),
+        ("qpos[2:1]", 4, &["[2:1]"]),
+        ("xpos[1].w", 7, &["no column 'w'", "x y z"]),
+        ("1 < 2 < 3", 6, &["chain", "and"]),
+        ("(1 + 2", 6, &["the end", "')'"]),
+        ("1 + ", 4, &["the end, expected a number"]),
+        ("1 2", 2, &["the number 2 where the expression should end"]),
+        ("sin(1, 2)", 0, &["sin has 2 arguments, expected 1"]),
+        ("qpos('j0)", 5, &["does not end"]),
+        ("2 ** 3", 2, &["'**'", "'^'"]),
+        ("1 && 2", 2, &["'&&'", "'and'"]),
+        ("1 + 1e999", 4, &["1e999"]),
+        ("'j0'", 0, &["text"]),
+        ("uniform(0, 1)", 0, &["random", "start.set"]),
+        ("tolerance(1, margin=-1)", 0, &["margin is negative"]),
+        ("tolerance(1, lower=2, upper=1)", 0, &["lower bound is above"]),
+        ("tolerance(1, bounds=2)", 20, &["unknown argument 'bounds'"]),
+        ("tolerance(1, margin=qpos[0])", 24, &["margin", "known"]),
+        ("tolerance(1, sigmoid='gausian')", 21, &["'gausian'", "'gaussian'"]),
+        ("sin", 0, &["a function"]),
+        ("sin(x=1)", 0, &["no argument 'x'"]),
+        ("qpos['j0']", 5, &["expected a whole number"]),
+        ("act", 0, &["act is empty"]),
+    ] {
+        let problem = value_for(&model, text, &[0.0; 3]).unwrap_err();
+        for word in words {
+            assert!(problem.message.contains(word), "{text}: {}", problem.message);
+        }
+        assert_eq!(problem.at, at, "{text}: {}", problem.message);
+    }
+}
+
+#[test]
+fn depth_length_and_size_are_bounded() {
+    let model = sliders(3);
+    let refusal = |text: &str| value_for(&model, text, &[0.0; 3]).unwrap_err().message;
+    assert!(refusal(&"(".repeat(4000)).contains("nested"));
+    assert!(refusal(&format!("{}1", "-".repeat(4000))).contains("nested"));
+    assert!(refusal(&"sin(".repeat(1000)).contains("nested"));
+    assert!(refusal(&"1+".repeat(3000)).contains("bytes"));
+    // A long sum is not deep.
+    let sum = vec!["1"; 2000].join("+");
+    assert_eq!(value_for(&model, &sum, &[0.0; 3]).unwrap(), [2000.0]);
+}
+
+/// A task of two joints.
+fn task(folder: &std::path::Path, rules: &str) -> Result<Env, Error> {
+    let model = "<mujoco><worldbody><body name='b'><joint name='x' type='slide'/>\
+                 <joint name='y' type='slide' axis='0 1 0'/><geom size='1'/></body></worldbody>\
+                 <actuator><motor joint='x' ctrlrange='-1 1'/></actuator>\
+                 <keyframe><key name='home' qpos='1 2'/></keyframe></mujoco>";
+    fs::write(folder.join("robot.xml"), model).unwrap();
+    fs::write(folder.join("task.toml"), rules).unwrap();
+    Env::make(folder.join("task.toml").to_str().unwrap())
+}
+
+#[test]
+fn a_mistake_in_a_file_is_one_line_with_line_and_column() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = "model = \"robot.xml\"\nreward = \"rate(qpos[0])\"\n[observation]\nall = \"qpos\"\n";
+    assert!(task(folder.path(), good).is_ok());
+    for (from, to, words) in [
+        ("qpos[0]", "qpoz[0]", &[":2:16: unknown name 'qpoz'"][..]),
+        ("reward = ", "rewards = ", &[":2:1:", "unknown key 'rewards'", "did you mean 'reward'"]),
+        ("reward = \"rate(qpos[0])\"", "", &["reward is missing"]),
+        ("model = \"robot.xml\"", "", &["model is missing"]),
+        ("robot.xml", "robto.xml", &["robto.xml"]),
+        ("[observation]", "[observation", &[":3:", "TOML"]),
+        ("all = \"qpos\"", "all = true", &[":4:7:", "no expression"]),
+        ("all = \"qpos\"", "", &["[observation] is missing"]),
+        ("all = \"qpos\"", "\"a b\" = \"qpos\"", &[":4:1:", "letters"]),
+        ("all = \"qpos\"", "all = \"rate(qpos)\"", &[":4:8:", "rate"]),
+        ("all = \"qpos\"", "all = \"\"\"\nqvel +\n qpos('z')\"\"\"", &[":6:7: unknown joint 'z'"]),
+        ("rate(qpos[0])", "qpos", &[":2:11:", "the reward is 2 numbers, expected one"]),
+        ("[obs", "order = \"dmcontrol\"\n[obs", &[":3:9:", "'dmcontrol'", "'dm_control'"]),
+        ("[obs", "steps_per_action = 0\n[obs", &[":3:20:", "0", "from 1 to"]),
+        ("[obs", "max_episode_steps = 1.5\n[obs", &[":3:", "1.5"]),
+        ("[obs", "[start]\nkeyframe = \"hom\"\n[obs", &[":4:12:", "keyframe 'hom'", "'home'"]),
+        ("[obs", "[start.set]\nxpos = \"1\"\n[obs", &[":4:1:", "'xpos' can't be set"]),
+        ("[obs", "[start.set]\n\"qpos('q')\" = \"1\"\n[obs", &[":4:7: unknown joint 'q'"]),
+        ("[obs", "[start.set]\nqpos = \"xpos[0]\"\n[obs", &[":4:9:", "3 numbers for 2"]),
+        ("[obs", "[action]\nkind = \"torque\"\n[obs", &[":4:8:", "kind 'torque'"]),
+        ("[obs", "[action]\nkp = 1\n[obs", &[":4:1:", "unknown key 'kp'"]),
+        ("[obs", "[action]\nkind = \"position\"\n[obs", &["kp is missing"]),
+        ("[obs", "[action]\nrange = [1, 1]\n[obs", &[":4:9:", "range"]),
+        ("[obs", "[model_edits]\n\"dof_mass('x')\" = 1\n[obs", &["dof_damping"]),
+        ("[obs", "terms = 3\n[obs", &[":3:1:", "no table"]),
+    ] {
+        let rules = good.replacen(from, to, 1);
+        let error = task(folder.path(), &rules).err().unwrap_or_else(|| panic!("{rules}"));
+        let message = error.to_string();
+        assert!(!message.contains('\n'), "{message}");
+        for word in words {
+            assert!(message.contains(word), "{to}: {message}");
+        }
+    }
+}
+
+#[test]
+fn a_vector_that_doubles_with_every_term_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rules = String::from(
+        "model = \"robot.xml\"\nreward = \"0\"\n[observation]\nall = \"qpos\"\n[terms]\nt0 = \"qpos\"\n",
+    );
+    for i in 1..60 {
+        rules += &format!("t{i} = \"cat(t{0}, t{0})\"\n", i - 1);
+    }
+    let message = task(folder.path(), &rules).err().unwrap().to_string();
+    assert!(message.contains("numbers, expected at most"), "{message}");
+}
+
+#[test]
+fn an_actuator_without_range_needs_one_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = "<mujoco><worldbody><body><joint name='x' type='slide'/><geom size='1'/></body>\
+                 </worldbody><actuator><motor name='push' joint='x'/></actuator></mujoco>";
+    fs::write(folder.path().join("free.xml"), model).unwrap();
+    let rules = "model = \"free.xml\"\nreward = \"0\"\n[observation]\nall = \"qpos\"\n";
+    let file = folder.path().join("free.toml");
+    fs::write(&file, rules).unwrap();
+    let message = Env::make(file.to_str().unwrap()).err().unwrap().to_string();
+    assert!(message.contains("'push'") && message.contains("range = [-1, 1]"), "{message}");
+    fs::write(&file, format!("{rules}[action]\nrange = [-3, 2]\n")).unwrap();
+    let env = Env::make(file.to_str().unwrap()).unwrap();
+    assert_eq!((env.spec().act_low[0], env.spec().act_high[0]), (-3.0, 2.0));
+}
+
+/// Pieces of expressions, so that many random texts are nearly right.
+fn piece() -> impl Strategy<Value = String> {
+    let words = [
+        "qpos",
+        "qvel",
+        "xpos",
+        "xmat",
+        "action",
+        "t0",
+        "(",
+        ")",
+        "[",
+        "]",
+        "[1:]",
+        ".x",
+        ".[x, z]",
+        "+",
+        "-",
+        "*",
+        "/",
+        "^",
+        "<",
+        "==",
+        "and",
+        "or",
+        "not ",
+        ",",
+        "'x'",
+        "'*'",
+        "sum(",
+        "norm(",
+        "cat(",
+        "if(",
+        "min(",
+        "rate(",
+        "tolerance(",
+        "margin=",
+        "sigmoid='linear'",
+        "1",
+        "0.5",
+        "1e300",
+        "inf",
+        "pi",
+        "uniform(",
+        "normal()",
+        "unit(",
+        "in_frame(",
+        "control_cost(",
+        "\u{e9}",
+        " ",
+        "#",
+        "\\",
+        "'",
+        "\t",
+    ];
+    prop_oneof![
+        8 => prop::sample::select(words.to_vec()).prop_map(str::to_owned),
+        1 => any::<char>().prop_map(String::from),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_hostile_expression_is_refused_or_evaluated(
+        pieces in prop::collection::vec(piece(), 0..24),
+    ) {
+        let text = pieces.concat();
+        let _ = parse(&text, 0, true);
+        let folder = tempfile::tempdir().unwrap();
+        let quoted = toml_edit::Value::from(text.as_str()).to_string();
+        let rules = format!(
+            "model = \"robot.xml\"\nreward = {quoted}\n[start.set]\nqvel = {quoted}\n\
+             [observation]\nall = \"qpos\"\nmore = {quoted}\n"
+        );
+        for rules in [rules.clone(), rules.replace(&format!("more = {quoted}\n"), ""),
+                      rules.replace(&format!("reward = {quoted}"), "reward = \"1\"")] {
+            if let Ok(mut env) = task(folder.path(), &rules) {
+                let mut observation = vec![0.0; env.spec().obs_dim];
+                env.reset(Some(1), &mut observation);
+                env.step(&[0.5], &mut observation).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_hostile_file_is_refused_or_opened(
+        at in any::<prop::sample::Index>(),
+        length in 0usize..20,
+        with in prop::collection::vec(any::<char>(), 0..12),
+    ) {
+        let good = include_str!("../../tests/tasks/Hopper-v4.toml");
+        let folder = tempfile::tempdir().unwrap();
+        let at = at.index(good.len());
+        let end = (at + length).min(good.len());
+        let with: String = with.into_iter().collect();
+        let text = format!("{}{with}{}", &good[..at], &good[end..]);
+        let text = text.replace("../../../../models/hopper.xml", "robot.xml");
+        if let Err(error) = task(folder.path(), &text) {
+            prop_assert!(!error.to_string().contains('\n'));
+        }
+    }
+}

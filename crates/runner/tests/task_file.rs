@@ -1,0 +1,191 @@
+//! Tasks that are files, from the command line.
+
+mod common;
+
+use common::{SMALL, folder, refused, repeatable, runner, stderr, train};
+use report::EvalRow;
+use std::fs;
+use std::path::Path;
+
+/// Gymnasium's Hopper as a file, in a folder of its own with its model.
+fn hopper(folder: &Path) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    fs::copy(root.join("models/hopper.xml"), folder.join("hopper.xml")).unwrap();
+    let text = fs::read_to_string(root.join("crates/envs/tests/tasks/Hopper-v4.toml")).unwrap();
+    let path = folder.join("Hopper-v4.toml");
+    fs::write(&path, text.replace("../../../../models/", "")).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn a_file_trains_to_the_bytes_of_the_built_in_task_and_resumes_to_them() {
+    let out = tempfile::tempdir().unwrap();
+    let task = hopper(out.path());
+    let [built_in, whole, resumed] = ["a", "b", "c"].map(|name| out.path().join(name));
+    for (out, env) in [(&built_in, "Hopper-v4"), (&whole, task.as_str())] {
+        let output = train(out, env, 3, &["--envs", "2"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    let expected = repeatable(&folder(&built_in, "Hopper-v4", 3));
+    let run = folder(&whole, "Hopper-v4", 3);
+    let mut found = repeatable(&run);
+    for row in &mut found.0 {
+        let (terms, others) =
+            std::mem::take(&mut row.metrics).into_iter().partition(|x| x.0.starts_with("reward/"));
+        row.metrics = others;
+        let terms: Vec<(String, Option<f64>)> = terms;
+        let names: Vec<&str> = terms.iter().map(|(name, _)| name.as_str()).collect();
+        let expected = ["forward", "control", "bounded", "upright", "healthy"];
+        assert_eq!(names, expected.map(|name| format!("reward/{name}")));
+        assert!(terms.iter().all(|(_, mean)| mean.is_some_and(f64::is_finite)));
+        assert!(terms[4].1 > Some(0.5) && terms[4].1 <= Some(1.0), "most steps are healthy");
+    }
+    assert_eq!((&found.0, &found.1), (&expected.0, &expected.1));
+    assert!(found.2 == expected.2, "the weights differ");
+
+    // A shorter run is the beginning of the longer one.
+    for steps in ["200", "300"] {
+        let mut command = runner();
+        command.args(["--env", &task, "--seed", "3", "--envs", "2", "--steps", steps]).args(SMALL);
+        command.args(["--set", "train.keep_replay=true", "--set", "train.eval_interval=100"]);
+        let output = command.arg("--out").arg(&resumed).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    let resumed = repeatable(&folder(&resumed, "Hopper-v4", 3));
+    assert!(resumed.2 == expected.2, "the weights of a resumed run differ");
+}
+
+#[test]
+fn a_run_keeps_its_task_and_needs_no_other_file_to_be_evaluated() {
+    let out = tempfile::tempdir().unwrap();
+    let source = out.path().join("source");
+    fs::create_dir(&source).unwrap();
+    let task = hopper(&source);
+    let results = out.path().join("results");
+    assert!(train(&results, &task, 3, &[]).status.success());
+    let run = folder(&results, "Hopper-v4", 3);
+    assert!(fs::read(run.join("Hopper-v4.toml")).unwrap() == fs::read(&task).unwrap());
+
+    // The same file again: the run is finished. Another content is another run.
+    assert!(train(&results, &task, 3, &[]).status.success());
+    let text = fs::read_to_string(&task).unwrap();
+    fs::write(&task, text.replace("forward + 1", "forward + 2")).unwrap();
+    refused(&train(&results, &task, 3, &[]), 2, &["run.task_sha256", "--restart"]);
+    refused(&train(&results, "Hopper-v4", 3, &[]), 2, &["run.task_sha256"]);
+
+    fs::remove_dir_all(&source).unwrap();
+    let eval = || runner().args(["eval", "--episodes", "2", "--run"]).arg(&run).output().unwrap();
+    let printed = out.path().join("printed.csv");
+    fs::write(&printed, eval().stdout).unwrap();
+    let mut printed: Vec<EvalRow> = report::read(&printed).unwrap();
+    printed[0].wall_s = 0.0;
+    assert_eq!(printed, repeatable(&run).1);
+
+    fs::write(run.join("Hopper-v4.toml"), text.replace("forward + 1", "forward + 3")).unwrap();
+    refused(&eval(), 2, &["Hopper-v4.toml", "altered", "run.task_sha256"]);
+}
+
+#[test]
+fn a_planned_file_that_changes_is_refused() {
+    let out = tempfile::tempdir().unwrap();
+    let task = hopper(out.path());
+    let mut plan = runner();
+    plan.args(["plan", "--envs", &task, "--seeds", "3", "--steps", "300", "--out"]);
+    let plan = plan.arg(out.path().join("results")).args(SMALL).output().unwrap();
+    assert!(plan.status.success(), "{}", stderr(&plan));
+    let manifest = out.path().join("plan.jsonl");
+    fs::write(&manifest, &plan.stdout).unwrap();
+    let run = || {
+        let mut run = runner();
+        run.args(["run", "--index", "0", "--threads", "1", "--manifest"]).arg(&manifest);
+        run.output().unwrap()
+    };
+    let text = fs::read_to_string(&task).unwrap();
+    fs::write(&task, format!("{text}\n# another\n")).unwrap();
+    let refusal = run();
+    assert_eq!(refusal.status.code(), Some(2));
+    assert!(stderr(&refusal).contains("changed since the run was planned"), "{}", stderr(&refusal));
+    fs::write(&task, text).unwrap();
+    let output = run();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(out.path().join("results/smfp/Hopper-v4/seed-3/DONE").exists());
+}
+
+#[test]
+fn a_new_file_is_checked_and_trains_and_is_not_overwritten() {
+    let out = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for model in
+        ["models/ant.xml", "models/dm_control/cartpole.xml", "examples/crawler/crawler.xml"]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("robot.xml");
+        fs::copy(root.join(model), &copy).unwrap();
+        let common = root.join("models/dm_control/common");
+        fs::create_dir(folder.path().join("common")).unwrap();
+        for file in common.read_dir().unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), folder.path().join("common").join(file.file_name())).unwrap();
+        }
+        let new = || runner().args(["task", "new"]).arg(&copy).output().unwrap();
+        assert!(new().status.success(), "{model}");
+        let task = folder.path().join("robot.toml").display().to_string();
+        let check = runner().args(["task", "check", &task]).output().unwrap();
+        assert!(check.status.success(), "{model}: {}", stderr(&check));
+        let table = String::from_utf8(check.stdout).unwrap();
+        for word in ["observation", "position", "velocity", "forward", "reward"] {
+            assert!(table.contains(word), "no {word} in {table}");
+        }
+        let output = train(out.path(), &task, 3, &["--restart"]);
+        assert!(output.status.success(), "{model}: {}", stderr(&output));
+        refused(&new(), 2, &["robot.toml exists", "--out"]);
+    }
+}
+
+#[test]
+fn a_check_warns_of_what_cannot_be_learned() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = hopper(folder.path());
+    let text = fs::read_to_string(&task).unwrap();
+    let changed = text
+        .replace("forward + 1 - control", "still")
+        .replace("not healthy", "qpos[1] > 0")
+        .replace("[terms]", "nothing = \"0 * qpos[0]\"\n\n[terms]\nstill = \"3\"");
+    fs::write(&task, changed).unwrap();
+    let check = runner().args(["task", "check", &task]).output().unwrap();
+    assert!(check.status.success(), "{}", stderr(&check));
+    let said = stderr(&check);
+    for warning in [
+        "every episode ends at its first step",
+        "observation nothing is constant",
+        "term still never moved: it was always 3",
+        "the reward never moved",
+    ] {
+        assert!(said.contains(warning), "'{warning}' is not in: {said}");
+    }
+    fs::write(&task, text.replace("clip(qvel", "clip(qval")).unwrap();
+    let check = runner().args(["task", "check", &task]).output().unwrap();
+    refused(&check, 2, &["Hopper-v4.toml:", "unknown name 'qval'", "did you mean 'qvel'?"]);
+}
+
+#[test]
+fn files_can_be_traced_and_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = hopper(folder.path());
+    let mut bench = runner();
+    bench.args(["bench", "env", "--rounds", "1", "--steps", "300", "--envs", "3", "--env", &task]);
+    let bench = bench.output().unwrap();
+    assert!(bench.status.success(), "{}", stderr(&bench));
+    assert!(String::from_utf8_lossy(&bench.stdout).contains("Hopper-v4"));
+
+    let actions = folder.path().join("actions.npy");
+    ndarray_npy::write_npy(&actions, &ndarray::Array2::<f32>::ones((50, 3))).unwrap();
+    let trace = |env: &str, name: &str| {
+        let out = folder.path().join(name);
+        let mut command = runner();
+        command.args(["trace", "--env", env, "--seed", "5", "--actions"]).arg(&actions);
+        assert!(command.arg("--out").arg(&out).status().unwrap().success());
+        fs::read(out).unwrap()
+    };
+    assert!(trace(&task, "file.npz") == trace("Hopper-v4", "built-in.npz"));
+}
