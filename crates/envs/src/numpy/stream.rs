@@ -5,11 +5,12 @@ use super::{Generator, RandomState};
 /// NumPy's `Generator` with `PCG64`, which Gymnasium uses, or its legacy `RandomState`, which
 /// dm_control uses.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a reset must not allocate")]
 pub enum Stream {
     /// `numpy.random.default_rng(seed)`.
     Pcg64(Generator),
     /// `numpy.random.RandomState(seed)`.
-    Mt19937(Box<RandomState>),
+    Mt19937(RandomState),
 }
 
 impl Stream {
@@ -20,7 +21,7 @@ impl Stream {
 
     /// The stream of `numpy.random.RandomState(seed)`.
     pub fn mt19937(seed: u64) -> Self {
-        Self::Mt19937(Box::new(RandomState::new(seed)))
+        Self::Mt19937(RandomState::new(seed))
     }
 
     /// A number in [low, high).
@@ -55,7 +56,7 @@ impl Stream {
                 let word = |bytes: &[u8]| bytes.try_into().ok().map(u128::from_le_bytes);
                 *random = Generator::from_words([word(state)?, word(increment)?]);
             }
-            Self::Mt19937(random) => **random = RandomState::from_bytes(bytes)?,
+            Self::Mt19937(random) => *random = RandomState::from_bytes(bytes)?,
         }
         Some(())
     }
