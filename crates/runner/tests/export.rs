@@ -67,10 +67,15 @@ fn an_export_is_replaced_and_another_folder_is_refused_and_left_as_it_is() {
     assert_eq!(fs::read_dir(&to).unwrap().count(), 1);
     refused(&export(out.path(), &out.path().join("e")), 2, &["config.toml", "--run expects"]);
 
-    // An algorithm whose policy has no such form is named.
-    assert!(train(out.path(), "Hopper-v4", 1, &["--algo", "flowrl"]).status.success());
-    let flow = out.path().join("flowrl/Hopper-v4/seed-1");
-    refused(&export(&flow, &out.path().join("f")), 2, &["policies of flowrl can't be exported"]);
+    // A chain whose file would be large is refused.
+    let wide = ["--algo", "sac-flow-t", "--set", "actor.width=512"];
+    assert!(train(out.path(), "Hopper-v4", 1, &wide).status.success());
+    let flow = out.path().join("sac-flow-t/Hopper-v4/seed-1");
+    refused(
+        &export(&flow, &out.path().join("f")),
+        2,
+        &["the policy's 4 network calls", "expected at most 20 MB", "actor.width"],
+    );
 
     // A run that goes on can be exported: the message names the step.
     fs::remove_file(run.join("DONE")).unwrap();

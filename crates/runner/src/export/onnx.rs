@@ -238,6 +238,11 @@ impl Writer {
                 self.node("Tanh", vec![softplus], &tanh);
                 self.node("Mul", vec![value(x), tanh], &out);
             }
+            // (Over the last axis, with the epsilon of 1e-5 that the operator has by default.)
+            Op::LayerNorm(x, w, b) => {
+                let [scale, shift] = [w, b].map(|t| self.tensor(t, &[length(x)], numbers(t)));
+                self.node("LayerNormalization", vec![value(x), scale, shift], &out);
+            }
         }
         out
     }
