@@ -93,7 +93,7 @@ def main():
             rounds = []
             for turn in range(args.rounds):
                 print(f"{algo}, round {turn + 1} of {args.rounds} ...", file=sys.stderr, flush=True)
-                command = [runner, "bench", "act", "--env", turns.TASK, "--algo", algo, "--one"]
+                command = [runner, "bench", "act", "--env", turns.TASK, "--algo", algo, "--mode", "stochastic"]
                 machine = turns.ask([*command, "--threads", "1", "--rounds", "1", "--json"])
                 [row] = machine["rows"]
                 rounds.append([row["runtime_us_p50"], row["us_p50"], *python.round()])

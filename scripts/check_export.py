@@ -49,6 +49,7 @@ def train(runner, algo, out, task="Hopper-v4"):
     """A run of a second; returns its folder."""
     settings = ["train.warmup_steps=150", "train.batch_size=16", "train.eval_episodes=2", "critic.width=32"]
     settings += ["actor.normalise=true", 'train.eval_modes=["mean"]']
+    settings += ["flow.batch_norm=true"] if algo == "sac-flow-g" else []
     sets = [word for setting in settings for word in ("--set", setting)]
     run([runner, "--algo", algo, "--env", task, "--seed", 1, "--steps", 300, "--out", out, *sets])
     return out / algo / task / "seed-1"

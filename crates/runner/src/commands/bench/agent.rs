@@ -45,6 +45,16 @@ pub struct BenchAgentArgs {
     json: bool,
 }
 
+#[derive(Args)]
+pub struct BenchActArgs {
+    #[command(flatten)]
+    of: BenchAgentArgs,
+    /// Mode of LibTorch's actions: deterministic, mean, stochastic or best-of-K (default: as the
+    /// algorithm explores, which may choose among several candidates).
+    #[arg(long, value_parser = settings::mode)]
+    mode: Option<ActMode>,
+}
+
 /// The output with `--json`.
 #[derive(Serialize)]
 struct Report<Row> {
@@ -73,8 +83,8 @@ struct UpdateRow {
     of_product_limit: f64,
 }
 
-/// Cost of an action at batch size 1, in the mode in which the algorithm explores, and of one
-/// candidate of the exported policy by the runtime of `crates/policy`, on one thread.
+/// Cost of an action at batch size 1, by LibTorch, and of one candidate of the exported policy by
+/// the runtime of `crates/policy`, on one thread.
 #[derive(Serialize)]
 struct ActRow {
     algo: String,
@@ -145,14 +155,15 @@ pub fn update(args: &BenchAgentArgs) -> Outcome<()> {
 ///
 /// # Errors
 /// An unknown task, algorithm or device, or invalid settings.
-pub fn act(args: &BenchAgentArgs) -> Outcome<()> {
+pub fn act(BenchActArgs { of: args, mode }: &BenchActArgs) -> Outcome<()> {
+    let mode = mode.unwrap_or(ActMode::Explore);
     let mut rows = Vec::new();
     for Subject { algo, agent, obs_dim, device, .. } in subjects(args)? {
         let mut rng = stream(0, "benchmark");
         let obs = normal(&mut rng, &[1, obs_dim], device);
         let mut measure = || {
             let begun = Instant::now();
-            let action = agent.act(&obs, ActMode::Explore, &mut rng);
+            let action = agent.act(&obs, mode, &mut rng);
             // As a caller would: the action has to arrive.
             let _ = action.double_value(&[0, 0]);
             begun.elapsed().as_secs_f64() * 1e6
