@@ -1,7 +1,5 @@
 //! `runner export` with the real program.
 
-#![expect(clippy::print_stdout, reason = "figures of the tests, shown with --nocapture")]
-
 mod common;
 
 use agent::ActMode;
