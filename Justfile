@@ -85,6 +85,7 @@ compare NAME *ARGS: setup
 bench: build
     python3 scripts/bench_update.py
     python3 scripts/bench_act.py
+    python3 scripts/bench_runtime.py
     python3 scripts/bench_learn.py
 
 # Check the libraries and models

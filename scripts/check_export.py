@@ -21,7 +21,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 
 import parity
 
@@ -29,9 +28,12 @@ ROOT = parity.ROOT
 PACKAGES = ROOT / "third_party" / "python-onnx"
 PINS = ["onnx==1.23.2", "onnxruntime==1.32.0", "numpy==2.4.6"]
 ALGORITHMS = ["smfp", "sac", "td3", "crossq", "mdpo", "meanflow", "qvpo", "dpmd"]
+ALGORITHMS += ["sac-flow-g", "sac-flow-t", "dime", "flowrl"]
+# Together they have every operation of the runtime.
+ON_OTHER_PROCESSORS = ["smfp", "sac", "dpmd", "sac-flow-t", "of the run"]
 ROWS = 200
 TOLERANCE = 1e-5
-# A chain of 20 network calls accumulates their rounding.
+# Chains, of up to 20 network calls, accumulate their rounding.
 CHAIN_TOLERANCE = 1e-4
 
 
@@ -43,13 +45,14 @@ def run(command, **options):
     return done.stdout
 
 
-def train(runner, algo, out):
+def train(runner, algo, out, task="Hopper-v4"):
     """A run of a second; returns its folder."""
     settings = ["train.warmup_steps=150", "train.batch_size=16", "train.eval_episodes=2", "critic.width=32"]
     settings += ["actor.normalise=true", 'train.eval_modes=["mean"]']
+    settings += ["flow.batch_norm=true"] if algo == "sac-flow-g" else []
     sets = [word for setting in settings for word in ("--set", setting)]
-    run([runner, "--algo", algo, "--env", "Hopper-v4", "--seed", 1, "--steps", 300, "--out", out, *sets])
-    return out / algo / "Hopper-v4" / "seed-1"
+    run([runner, "--algo", algo, "--env", task, "--seed", 1, "--steps", 300, "--out", out, *sets])
+    return out / algo / task / "seed-1"
 
 
 def build(*arguments, flags=""):
@@ -57,6 +60,20 @@ def build(*arguments, flags=""):
     env = {**os.environ, "RUSTFLAGS": flags} if flags else os.environ
     done = subprocess.run(["cargo", "build", "--release", *arguments], cwd=ROOT, env=env, capture_output=True)
     return done.returncode == 0
+
+
+def prepare():
+    """Installs the packages and builds the runtime; returns its shared library."""
+    if not parity.install(PACKAGES, PINS, "110 MB"):
+        parity.fail(f"pip cannot install {' '.join(PINS)}, see above")
+    if not build("-p", "policy-c"):
+        parity.fail("`cargo build --release -p policy-c` failed")
+    folder = ROOT / "target" / "runtime"
+    folder.mkdir(exist_ok=True)
+    shutil.copy(ROOT / "crates" / "policy-c" / "include" / "smfp_policy.h", folder)
+    for name in ["libsmfp_policy.a", "libsmfp_policy.so"]:
+        shutil.copy(ROOT / "target" / "release" / name, folder)
+    return folder / "libsmfp_policy.so"
 
 
 class Runtime:
@@ -112,34 +129,6 @@ def compare_onnx(export, runtime, inputs, tolerance):
             if not worst <= tolerance:
                 yield f"{name}, {what}: {worst} off"
         print(f"  {name}: at most {numpy.abs(batch - ours).max():.1e} from the runtime")
-
-
-def times(export, runtime):
-    """Prints the time of an action from Python, at batch 1 and one thread: the runtime by ctypes, and
-    onnxruntime, in alternating blocks so that both meet the same other load."""
-    import numpy
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(export / "policy.onnx"), options)
-    feed = {v.name: numpy.full((1, v.shape[1]), 0.5, "f4") for v in session.get_inputs()}
-    rows = [numpy.full(n, 0.5, "f4") for n in runtime.sizes]
-    pointers = [row.ctypes.data_as(ctypes.c_void_p) for row in rows]
-    calls = {
-        "the runtime by ctypes": lambda: runtime.library.smfp_act(runtime.policy, *pointers),
-        "onnxruntime": lambda: session.run(None, feed),
-    }
-    found = {name: [] for name in calls}
-    for _ in range(41):
-        for name, call in calls.items():
-            for _ in range(100):
-                begun = time.perf_counter()
-                call()
-                found[name].append((time.perf_counter() - begun) * 1e6)
-    for name, all_times in found.items():
-        p50, p99 = numpy.quantile(all_times[100:], [0.5, 0.99])
-        print(f"  {name}: {p50:.1f} us p50, {p99:.1f} us p99")
 
 
 def other_processors(export, inputs, folder):
@@ -198,7 +187,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runner", default=ROOT / "target" / "debug" / "runner")
     parser.add_argument("--run", type=pathlib.Path, help="compare this run's policy instead")
-    parser.add_argument("--times", action="store_true", help="measure actions from Python, too")
     args = parser.parse_args()
     runner = os.path.abspath(args.runner)
     if not pathlib.Path(runner).is_file():
@@ -206,15 +194,7 @@ def main():
     if sys.version_info < parity.OLDEST_PYTHON:
         print(f"not compared with onnxruntime: {PINS[2]} needs Python 3.11 or newer")
         return 0
-    if not parity.install(PACKAGES, PINS, "110 MB"):
-        parity.fail(f"pip cannot install {' '.join(PINS)}, see above")
-    if not build("-p", "policy-c"):
-        parity.fail("`cargo build --release -p policy-c` failed")
-    runtime_folder = ROOT / "target" / "runtime"
-    runtime_folder.mkdir(exist_ok=True)
-    shutil.copy(ROOT / "crates" / "policy-c" / "include" / "smfp_policy.h", runtime_folder)
-    for name in ["libsmfp_policy.a", "libsmfp_policy.so"]:
-        shutil.copy(ROOT / "target" / "release" / name, runtime_folder)
+    library = prepare()
 
     import numpy
 
@@ -225,15 +205,13 @@ def main():
         for algo in ["of the run"] if args.run else ALGORITHMS:
             export = folder / f"export-{algo}"
             run([runner, "export", "--run", args.run or train(runner, algo, folder), "--out", export])
-            runtime = Runtime(runtime_folder / "libsmfp_policy.so", export / "policy.smfp")
+            runtime = Runtime(library, export / "policy.smfp")
             inputs = [rng.standard_normal((ROWS, n)).astype("f4") for n in runtime.sizes[:3]]
             print(f"{algo}: obs, z, xi, actions have {runtime.sizes}", flush=True)
-            chain = runtime.sizes[1] > runtime.sizes[3]
+            chain = max(runtime.sizes[1:3]) > runtime.sizes[3]
             found = list(compare_onnx(export, runtime, inputs, CHAIN_TOLERANCE if chain else TOLERANCE))
-            if args.times:
-                times(export, runtime)
             bits = runtime.act(*inputs).tobytes()
-            if algo in ["smfp", "of the run", "dpmd"]:
+            if algo in ON_OTHER_PROCESSORS:
                 for name, actions in other_processors(export, inputs, folder):
                     print(f"  {name}: {'the same bits' if actions == bits else 'other bits'}")
                     found += [f"{name} gives other bits"] if actions != bits else []

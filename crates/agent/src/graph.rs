@@ -1,7 +1,7 @@
 //! A policy as a graph of operations, the form that it is exported in (crate `policy`).
 
 use crate::ObsNorm;
-use networks::{Activation, GELU_CUBIC, GELU_SCALE, Mlp};
+use networks::{Activation, DenseLayer, GELU_CUBIC, GELU_SCALE, Mlp};
 use policy::{Graph, Op, Value};
 use tch::{Device, Kind, Tensor};
 
@@ -11,13 +11,28 @@ pub struct GraphBuilder(Graph);
 
 /// A network's parameters in a graph, which may be called several times.
 pub struct Layers {
-    /// Weights (inputs, outputs), and biases (outputs), of each layer.
-    tensors: Vec<[u32; 2]>,
-    /// Outputs of each layer.
-    outputs: Vec<i64>,
+    layers: Vec<Layer>,
     /// The first layer's weights of constant inputs, (outputs, constants), and its biases.
     first: (Tensor, Tensor),
     activation: Activation,
+}
+
+/// A layer's tensors in a graph.
+struct Layer {
+    /// (inputs, outputs)
+    weight: u32,
+    /// (outputs)
+    bias: u32,
+    /// Scale and shift of a layer normalisation: (outputs) each.
+    layer_norm: Option<[u32; 2]>,
+    outputs: i64,
+}
+
+impl Layers {
+    /// What constants that follow the input add to the first layer's biases: (outputs), f64.
+    pub fn shift(&self, constants: &Tensor) -> Tensor {
+        double(&self.first.0).mv(&double(constants).view([-1]))
+    }
 }
 
 impl GraphBuilder {
@@ -59,43 +74,75 @@ impl GraphBuilder {
         self.push(Op::Clip(scaled, -clip as f32, clip as f32))
     }
 
-    /// Takes in a network whose last `constants` inputs will be constants: they are folded into
-    /// the first layer's biases.
+    /// Takes in a network whose last `constants` inputs will be constants, for [`Layers::shift`].
     pub fn layers(&mut self, network: &Mlp, p: &[Tensor], constants: i64) -> Layers {
-        let mut first = None;
-        let (mut tensors, mut outputs) = (Vec::new(), Vec::new());
-        for [weight, bias] in network.layers(p) {
-            let own = weight.size()[1] - if first.is_none() { constants } else { 0 };
-            let of_constants = weight.narrow(1, own, weight.size()[1] - own);
-            outputs.push(bias.size()[0]);
-            first.get_or_insert_with(|| (of_constants, bias.shallow_clone()));
-            let weight = weight.narrow(1, 0, own).transpose(0, 1);
-            tensors.push([&weight, &bias].map(|tensor| self.0.tensor(floats(tensor))));
-        }
-        let first = first.expect("a network has a layer");
-        Layers { tensors, outputs, first, activation: network.activation() }
+        self.dense(network.layers(p), network.activation(), constants)
     }
 
-    /// The network's heads for an input x and constants that follow it, next to each other.
-    pub fn call(&mut self, layers: &Layers, x: Value, constants: Option<&Tensor>) -> Value {
+    /// Takes in a linear map: weights (outputs, inputs) and biases (outputs).
+    pub fn linear(&mut self, [weight, bias]: [Tensor; 2]) -> Layers {
+        // (There is no nonlinearity after the last layer.)
+        self.dense(vec![DenseLayer { weight, bias, layer_norm: None }], Activation::Relu, 0)
+    }
+
+    fn dense(&mut self, dense: Vec<DenseLayer>, activation: Activation, constants: i64) -> Layers {
+        let DenseLayer { weight, bias, .. } = &dense[0];
+        let own = weight.size()[1] - constants;
+        let first = (weight.narrow(1, own, constants), bias.shallow_clone());
+        let mut layers = Vec::new();
+        for (i, DenseLayer { weight, bias, layer_norm }) in dense.into_iter().enumerate() {
+            let weight = if i == 0 { weight.narrow(1, 0, own) } else { weight };
+            let mut tensor = |tensor: &Tensor| self.0.tensor(floats(tensor));
+            layers.push(Layer {
+                weight: tensor(&weight.transpose(0, 1)),
+                bias: tensor(&bias),
+                layer_norm: layer_norm.map(|norm| norm.each_ref().map(&mut tensor)),
+                outputs: bias.size()[0],
+            });
+        }
+        Layers { layers, first, activation }
+    }
+
+    /// The network's heads for an input x, next to each other. `shift` (outputs) is added to the
+    /// first layer's biases.
+    pub fn call(&mut self, layers: &Layers, x: Value, shift: Option<&Tensor>) -> Value {
         let mut x = x;
-        for (i, &[weight, bias]) in layers.tensors.iter().enumerate() {
-            let bias = match (i, constants) {
-                (0, Some(constants)) => {
-                    let (weight, bias) = &layers.first;
-                    let double = |tensor: &Tensor| tensor.to_kind(Kind::Double);
-                    let shift = double(weight).mv(&double(constants).view([-1]));
-                    self.0.tensor(floats(&(double(bias) + shift)))
+        for (i, layer) in layers.layers.iter().enumerate() {
+            let bias = match (i, shift) {
+                (0, Some(shift)) => {
+                    self.0.tensor(floats(&(double(&layers.first.1) + double(shift))))
                 }
-                _ => bias,
+                _ => layer.bias,
             };
-            x = self.push(Op::Affine(x, weight, bias));
-            if i + 1 < layers.tensors.len() {
-                let n = layers.outputs[i];
-                x = self.activation(layers.activation, x, n);
+            x = self.push(Op::Affine(x, layer.weight, bias));
+            if let Some([scale, shift]) = layer.layer_norm {
+                x = self.push(Op::LayerNorm(x, scale, shift));
+            }
+            if i + 1 < layers.layers.len() {
+                x = self.activation(layers.activation, x, layer.outputs);
             }
         }
         x
+    }
+
+    /// x scale + shift, entry by entry: batch normalisation with its running statistics.
+    pub fn scaled_and_shifted(&mut self, x: Value, [scale, shift]: [Tensor; 2]) -> Value {
+        let (scale, shift) = (self.constant(&scale), self.constant(&shift));
+        let scaled = self.push(Op::Mul(x, scale));
+        self.push(Op::Add(scaled, shift))
+    }
+
+    /// Layer normalisation of x with a scale and a shift, of x's length each.
+    pub fn layer_norm(&mut self, x: Value, tensors: [Tensor; 2]) -> Value {
+        let [scale, shift] = tensors.each_ref().map(|tensor| self.0.tensor(floats(tensor)));
+        self.push(Op::LayerNorm(x, scale, shift))
+    }
+
+    /// x sigmoid(y) = x / 2 + x / 2 tanh(y / 2), of vectors of length `n`.
+    pub fn gated(&mut self, x: Value, y: Value, n: i64) -> Value {
+        let half = self.scaled(x, 0.5, n);
+        let inner = if x == y { half } else { self.scaled(y, 0.5, n) };
+        self.plus_tanh(half, inner)
     }
 
     /// A nonlinearity of x, whose length is `n`.
@@ -103,11 +150,7 @@ impl GraphBuilder {
         match activation {
             Activation::Relu => self.push(Op::Relu(x)),
             Activation::Mish => self.push(Op::Mish(x)),
-            // x sigmoid(y) = x / 2 + x / 2 tanh(y / 2).
-            Activation::Swish => {
-                let half = self.scaled(x, 0.5, n);
-                self.gated(half, half)
-            }
+            Activation::Swish => self.gated(x, x, n),
             Activation::Gelu => {
                 let square = self.push(Op::Mul(x, x));
                 let cubic = self.scaled(square, GELU_SCALE * GELU_CUBIC, n);
@@ -115,7 +158,7 @@ impl GraphBuilder {
                 let factor = self.push(Op::Add(cubic, scale));
                 let inner = self.push(Op::Mul(x, factor));
                 let half = self.scaled(x, 0.5, n);
-                self.gated(half, inner)
+                self.plus_tanh(half, inner)
             }
             Activation::Elu => {
                 let positive = self.push(Op::Relu(x));
@@ -129,14 +172,14 @@ impl GraphBuilder {
     }
 
     /// x + x tanh(y)
-    fn gated(&mut self, x: Value, y: Value) -> Value {
+    fn plus_tanh(&mut self, x: Value, y: Value) -> Value {
         let tanh = self.push(Op::Tanh(y));
         let part = self.push(Op::Mul(x, tanh));
         self.push(Op::Add(x, part))
     }
 
     /// A number, `n` times.
-    fn full(&mut self, number: f64, n: i64) -> Value {
+    pub fn full(&mut self, number: f64, n: i64) -> Value {
         self.constant(&Tensor::full([n], number, (Kind::Float, Device::Cpu)))
     }
 
@@ -153,6 +196,10 @@ impl GraphBuilder {
     pub fn finish(self) -> Graph {
         self.0
     }
+}
+
+fn double(tensor: &Tensor) -> Tensor {
+    tensor.to_device(Device::Cpu).to_kind(Kind::Double)
 }
 
 /// The numbers of a tensor in row-major order.

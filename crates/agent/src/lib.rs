@@ -106,10 +106,8 @@ pub trait Agent {
     /// The policy as a graph, from an observation to an action in [-1, 1] of one candidate. With
     /// standard-normal latent z and noise xi it acts as in [`ActMode::Stochastic`], with xi = 0 as
     /// in [`ActMode::Deterministic`] (unless settings make its latent zero), with z = xi = 0 as in
-    /// [`ActMode::Mean`]. None for an algorithm that has no such form yet.
-    fn graph(&self) -> Option<Graph> {
-        None
-    }
+    /// [`ActMode::Mean`].
+    fn graph(&self) -> Graph;
 
     /// Everything that is needed to continue from here, as tensors that share
     /// the agent's storage.

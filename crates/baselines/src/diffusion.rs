@@ -232,7 +232,8 @@ impl DiffusionPolicy {
         let mut x = g.push(noise(0));
         for t in (1..=steps).rev() {
             let input = g.push(Op::Concat(obs, x));
-            let eps = g.call(&layers, input, Some(&self.times.get(t as i64)));
+            let shift = layers.shift(&self.times.get(t as i64));
+            let eps = g.call(&layers, input, Some(&shift));
             let now = self.schedule.alpha_bar(t);
             let removed = g.scaled(eps, (1.0 - now).sqrt(), act);
             let rest = g.push(Op::Sub(x, removed));

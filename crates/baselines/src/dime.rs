@@ -14,10 +14,11 @@
 
 use crate::path::{Path, PathAgent, PathConfig, PathObjective, PathPolicy};
 use agent::{
-    ActorConfig, Agent, AgentConfig, Aggregate, CriticConfig, DistributionConfig, Idle, ObsNorm,
-    Random, TemperatureConfig, in_range,
+    ActorConfig, Agent, AgentConfig, Aggregate, CriticConfig, DistributionConfig, GraphBuilder,
+    Idle, ObsNorm, Random, TemperatureConfig, in_range,
 };
 use networks::{CriticKind, Linear, Mlp, NormMode, Params, ParamsBuilder, tanh_log_slope};
+use policy::{Graph, Op};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::{FRAC_PI_2, PI};
 use tch::{Device, Kind, Tensor};
@@ -139,6 +140,7 @@ pub struct Diffusion {
     time_weight: usize,
     /// f without the columns of the time.
     trunk: Mlp,
+    obs_dim: i64,
     act_dim: i64,
 }
 
@@ -196,6 +198,7 @@ impl Diffusion {
             time,
             time_weight,
             trunk,
+            obs_dim,
             act_dim,
         };
         (policy, builder.build(kind, device))
@@ -263,6 +266,32 @@ impl PathPolicy for Diffusion {
 
     fn steps_without_noise(&self) -> bool {
         false
+    }
+
+    fn graph(&self, p: &[Tensor]) -> Graph {
+        let act = self.act_dim;
+        let mut g = GraphBuilder::new(self.obs_dim, (self.steps + 1) * act, 0);
+        let obs = g.observation(&self.obs_norm);
+        let trunk = g.layers(&self.trunk, p, 0);
+        let Steps { eta, shift } = self.steps(p);
+        let noise = |n: i64| Op::Slice(GraphBuilder::Z, (n * act) as u32, act as u32);
+        let start = g.push(noise(0));
+        let mut x = g.scaled(start, self.prior_std, act);
+        for n in 0..self.steps {
+            let input = g.push(Op::Concat(x, obs));
+            let f = g.call(&trunk, input, Some(&shift.get(n)));
+            let back = g.scaled(x, 1.0 / self.prior_std.powi(2), act);
+            let drift = g.push(Op::Sub(f, back));
+            let (eta, deviation) =
+                (g.constant(&eta.get(n)), g.constant(&(eta.get(n) * 2.0).sqrt()));
+            let part = g.push(Op::Mul(eta, drift));
+            let mean = g.push(Op::Add(x, part));
+            let fresh = g.push(noise(n + 1));
+            let fresh = g.push(Op::Mul(deviation, fresh));
+            x = g.push(Op::Add(mean, fresh));
+        }
+        g.push(Op::Tanh(x));
+        g.finish()
     }
 
     fn observe(&mut self, obs: &Tensor) {

@@ -284,7 +284,7 @@ impl Agent for Dpmd {
         self.policy.calls()
     }
 
-    fn graph(&self) -> Option<policy::Graph> {
+    fn graph(&self) -> policy::Graph {
         let act = self.policy.act_dim();
         let (mut g, chosen) = self.policy.graph(self.lagged.frozen(), act);
         let deviation = self.temperature.alpha() * self.config.temperature.noise;
@@ -292,7 +292,7 @@ impl Agent for Dpmd {
         let noise = g.push(Op::Mul(GraphBuilder::XI, deviation));
         let noisy = g.push(Op::Add(chosen, noise));
         g.push(Op::Clip(noisy, -1.0, 1.0));
-        Some(g.finish())
+        g.finish()
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -13,13 +13,14 @@
 
 use agent::candidates::repeat_rows;
 use agent::{
-    ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, Idle, Metrics,
-    ObsNorm, Random, in_range,
+    ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, GraphBuilder,
+    Idle, Metrics, ObsNorm, Random, in_range,
 };
 use networks::{
     Activation, Adam, AdamConfig, Linear, Mlp, Params, ParamsBuilder, merge_state, move_together,
     normal, uniform,
 };
+use policy::{Graph, Op};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -89,6 +90,7 @@ struct Policy {
     obs_norm: ObsNorm,
     network: Mlp,
     steps: i64,
+    obs_dim: i64,
     act_dim: i64,
 }
 
@@ -109,7 +111,7 @@ impl Policy {
                 vec![Linear::new(b, "velocity", width, act_dim, rng)]
             });
         let obs_norm = ObsNorm::new(actor.normalise, obs_dim, (Kind::Float, device));
-        (Self { obs_norm, network, steps, act_dim }, builder.build(Kind::Float, device))
+        (Self { obs_norm, network, steps, obs_dim, act_dim }, builder.build(Kind::Float, device))
     }
 
     /// v of normalised observations, at times t (B, 1).
@@ -128,6 +130,30 @@ impl Policy {
             x = &x + self.velocity(p, &obs, &middle, &at(t + 0.5 * h)) * h;
         }
         x.tanh()
+    }
+
+    /// The policy as a graph.
+    fn graph(&self, p: &[Tensor]) -> Graph {
+        let (h, act) = (1.0 / self.steps as f64, self.act_dim);
+        let mut g = GraphBuilder::new(self.obs_dim, act, 0);
+        let obs = g.observation(&self.obs_norm);
+        let layers = g.layers(&self.network, p, 1);
+        let mut x = g.push(Op::Clip(GraphBuilder::Z, -1.0, 1.0));
+        for i in 0..self.steps {
+            // From x by a length, along the velocity at a place and a time.
+            let mut step = |at, t: f64, length| {
+                let input = g.push(Op::Concat(obs, at));
+                let shift = layers.shift(&Tensor::from_slice(&[t]));
+                let velocity = g.call(&layers, input, Some(&shift));
+                let part = g.scaled(velocity, length, act);
+                g.push(Op::Add(x, part))
+            };
+            let t = i as f64 * h;
+            let middle = step(x, t, 0.5 * h);
+            x = step(middle, t + 0.5 * h, h);
+        }
+        g.push(Op::Tanh(x));
+        g.finish()
     }
 
     /// |v(s, x_t, t) - (b - x_0)|^2 of each row: (B).
@@ -352,6 +378,10 @@ impl Agent for FlowRl {
 
     fn calls_per_action(&self) -> u32 {
         2 * self.config.flow.steps as u32
+    }
+
+    fn graph(&self) -> Graph {
+        self.policy.graph(self.actor.frozen())
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

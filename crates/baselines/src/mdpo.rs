@@ -292,8 +292,8 @@ impl Agent for Mdpo {
         self.update_with(batch, &noise)
     }
 
-    fn graph(&self) -> Option<policy::Graph> {
-        Some(self.policy.graph(self.actor.frozen()))
+    fn graph(&self) -> policy::Graph {
+        self.policy.graph(self.actor.frozen())
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

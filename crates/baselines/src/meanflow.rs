@@ -154,7 +154,7 @@ impl MeanFlowPolicy {
         let obs = g.observation(&self.obs_norm);
         let input = g.push(Op::Concat(obs, GraphBuilder::Z));
         let layers = g.layers(&self.network, p, self.one.size()[1]);
-        let velocity = g.call(&layers, input, Some(&self.one));
+        let velocity = g.call(&layers, input, Some(&layers.shift(&self.one)));
         let raw = g.push(Op::Sub(GraphBuilder::Z, velocity));
         g.push(Op::Clip(raw, -1.0, 1.0));
         g.finish()
@@ -320,8 +320,8 @@ impl Agent for MeanFlow {
         self.update_with(batch, &MeanFlowNoise { next, actor })
     }
 
-    fn graph(&self) -> Option<Graph> {
-        Some(self.policy.graph(self.actor.frozen()))
+    fn graph(&self) -> Graph {
+        self.policy.graph(self.actor.frozen())
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -17,6 +17,7 @@ use agent::{
     Metrics, Random, Temperature, TemperatureConfig, Value,
 };
 use networks::{Adam, NormMode, Params, merge_state, normal};
+use policy::Graph;
 use tch::{Device, Kind, Tensor};
 
 /// A policy whose draw is a path: x_0 and one noisy step after another. All methods take raw
@@ -41,6 +42,10 @@ pub trait PathPolicy {
 
     /// Adds the observations of a minibatch to the statistics that normalise them.
     fn observe(&mut self, obs: &Tensor);
+
+    /// The policy as a graph. Noise that deterministic actions have is its latent, the rest its xi,
+    /// both step by step.
+    fn graph(&self, p: &[Tensor]) -> Graph;
 
     /// The state next to the parameters, by name.
     fn state(&self) -> Vec<(String, Tensor)>;
@@ -249,6 +254,11 @@ impl Agent for PathAgent {
 
     fn calls_per_action(&self) -> u32 {
         self.actor.policy.steps() as u32
+    }
+
+    fn graph(&self) -> Graph {
+        let (policy, params) = self.actor.policy();
+        policy.graph(params.frozen())
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

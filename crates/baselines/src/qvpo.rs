@@ -232,8 +232,8 @@ impl Agent for Qvpo {
         self.policy.calls()
     }
 
-    fn graph(&self) -> Option<policy::Graph> {
-        Some(self.policy.graph(self.actor.frozen(), 0).0.finish())
+    fn graph(&self) -> policy::Graph {
+        self.policy.graph(self.actor.frozen(), 0).0.finish()
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -187,9 +187,9 @@ impl Agent for Sac {
         self.update_with(batch, &SacNoise { next, actor })
     }
 
-    fn graph(&self) -> Option<policy::Graph> {
+    fn graph(&self) -> policy::Graph {
         let (policy, params) = self.actor.policy();
-        Some(policy.graph(params.frozen()))
+        policy.graph(params.frozen())
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -12,12 +12,13 @@
 
 use crate::path::{Path, PathAgent, PathConfig, PathObjective, PathPolicy};
 use agent::{
-    ActorConfig, Agent, AgentConfig, CriticConfig, Idle, ObsNorm, Random, TemperatureConfig,
-    idle_where, in_range,
+    ActorConfig, Agent, AgentConfig, CriticConfig, GraphBuilder, Idle, ObsNorm, Random,
+    TemperatureConfig, idle_where, in_range,
 };
 use networks::{
     Activation, BatchNorm, Linear, Mlp, NormMode, Params, ParamsBuilder, Renorm, tanh_log_slope,
 };
+use policy::{Graph, Op, Value};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 use tch::{Device, Kind, Tensor};
@@ -141,6 +142,7 @@ pub struct GatedFlow {
     gate: Mlp,
     candidate: Mlp,
     std: Mlp,
+    obs_dim: i64,
     act_dim: i64,
 }
 
@@ -186,6 +188,7 @@ impl GatedFlow {
             gate,
             candidate,
             std,
+            obs_dim,
             act_dim,
         };
         (policy, builder.build(kind, device))
@@ -243,6 +246,37 @@ impl PathPolicy for GatedFlow {
         true
     }
 
+    fn graph(&self, p: &[Tensor]) -> Graph {
+        let (steps, act) = (self.config.steps, self.act_dim);
+        let mut g = GraphBuilder::new(self.obs_dim, act, steps * act);
+        let obs = g.observation(&self.obs_norm);
+        let std = g.layers(&self.std, p, 0);
+        let log_std = g.call(&std, obs, None);
+        let log_std = log_std_in_graph(&mut g, log_std, act);
+        let std = g.push(Op::Exp(log_std));
+        let times = self.time.forward(p, &self.times);
+        let [gate, candidate] =
+            [&self.gate, &self.candidate].map(|network| g.layers(network, p, times.size()[1]));
+        let mut x = GraphBuilder::Z;
+        for k in 0..steps {
+            let mut input = g.push(Op::Concat(obs, x));
+            if let Some((norm, stats)) = &self.batch_norm {
+                input = g.scaled_and_shifted(input, norm.running(p, stats.frozen()));
+            }
+            let mut call = |network| g.call(network, input, Some(&network.shift(&times.get(k))));
+            let [z, c] = [&gate, &candidate].map(&mut call);
+            let away = g.push(Op::Sub(c, x));
+            let velocity = g.gated(away, z, act);
+            let part = g.scaled(velocity, 1.0 / steps as f64, act);
+            let mean = g.push(Op::Add(x, part));
+            let xi = g.push(Op::Slice(GraphBuilder::XI, (k * act) as u32, act as u32));
+            let noise = g.push(Op::Mul(std, xi));
+            x = g.push(Op::Add(mean, noise));
+        }
+        g.push(Op::Tanh(x));
+        g.finish()
+    }
+
     fn observe(&mut self, obs: &Tensor) {
         self.obs_norm.update(obs);
     }
@@ -267,6 +301,17 @@ fn sinusoids(steps: i64, options: (Kind, Device)) -> Tensor {
 pub(crate) fn in_log_std_range(x: &Tensor) -> Tensor {
     let (low, high) = LOG_STD_RANGE;
     (x.tanh() + 1.0) * (0.5 * (high - low)) + low
+}
+
+/// [`in_log_std_range`] of a vector of length `n` in a graph.
+pub(crate) fn log_std_in_graph(g: &mut GraphBuilder, x: Value, n: i64) -> Value {
+    let (low, high) = LOG_STD_RANGE;
+    let tanh = g.push(Op::Tanh(x));
+    let one = g.full(1.0, n);
+    let positive = g.push(Op::Add(tanh, one));
+    let scaled = g.scaled(positive, 0.5 * (high - low), n);
+    let low = g.full(low, n);
+    g.push(Op::Add(scaled, low))
 }
 
 /// log p of paths whose noise is (K + 1, B, act), from the sums over their K steps of log

@@ -14,11 +14,13 @@
 //! [`PathAgent`] has the objective.
 
 use crate::path::{Path, PathAgent, PathConfig, PathObjective, PathPolicy};
-use crate::sac_flow_g::{FlowConfig, in_log_std_range, path_log_prob};
+use crate::sac_flow_g::{FlowConfig, in_log_std_range, log_std_in_graph, path_log_prob};
 use agent::{
-    ActorConfig, Agent, AgentConfig, CriticConfig, Idle, ObsNorm, Random, TemperatureConfig,
+    ActorConfig, Agent, AgentConfig, CriticConfig, GraphBuilder, Idle, ObsNorm, Random,
+    TemperatureConfig,
 };
 use networks::{Activation, BatchNorm, LayerNorm, Linear, Mlp, NormMode, Params, ParamsBuilder};
+use policy::{Graph, Op, Value};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -106,6 +108,7 @@ pub struct TransformerFlow {
     layers: Vec<Layer>,
     /// Heads of the velocity's mean and log deviation.
     heads: [Linear; 2],
+    obs_dim: i64,
     act_dim: i64,
 }
 
@@ -132,12 +135,29 @@ impl Attention {
         let [value, out] = &self.0;
         out.forward(p, &value.forward(p, token))
     }
+
+    /// Both projections as one: weights (width, width) and biases (width), in f64.
+    fn joined(&self, p: &[Tensor]) -> [Tensor; 2] {
+        let [value, out] = self.0.each_ref().map(|part| {
+            part.tensors(p).map(|tensor| tensor.to_device(Device::Cpu).to_kind(Kind::Double))
+        });
+        [out[0].matmul(&value[0]), out[0].mv(&value[1]) + &out[1]]
+    }
 }
 
 /// The normalisation within a layer.
 enum Norm {
     Layer(LayerNorm),
     Batch(BatchNorm),
+}
+
+impl Norm {
+    fn graph(&self, g: &mut GraphBuilder, p: &[Tensor], stats: &Params, x: Value) -> Value {
+        match self {
+            Self::Layer(norm) => g.layer_norm(x, norm.tensors(p)),
+            Self::Batch(norm) => g.scaled_and_shifted(x, norm.running(p, stats.frozen())),
+        }
+    }
 }
 
 impl TransformerFlow {
@@ -196,6 +216,7 @@ impl TransformerFlow {
             time,
             layers,
             heads,
+            obs_dim,
             act_dim,
         };
         (policy, builder.build(kind, device))
@@ -282,6 +303,60 @@ impl PathPolicy for TransformerFlow {
 
     fn steps_without_noise(&self) -> bool {
         true
+    }
+
+    fn graph(&self, p: &[Tensor]) -> Graph {
+        let (steps, act) = (self.flow.steps, self.act_dim);
+        let h = 1.0 / steps as f64;
+        let mut g = GraphBuilder::new(self.obs_dim, act, steps * act);
+        let mut obs = g.observation(&self.obs_norm);
+        if let Some((norm, _)) = &self.input_norms {
+            obs = g.scaled_and_shifted(obs, norm.running(p, self.stats.frozen()));
+        }
+        let memory = g.layers(&self.memory, p, 0);
+        let memory = g.call(&memory, obs, None);
+        let layers: Vec<_> = (self.layers.iter())
+            .map(|layer| {
+                let cross = g.linear(layer.cross_attention.joined(p));
+                let cross = g.call(&cross, memory, None);
+                let own = g.linear(layer.self_attention.joined(p));
+                (layer, own, cross, g.layers(&layer.feed_forward, p, 0))
+            })
+            .collect();
+        let action = g.linear(self.action.tensors(p));
+        let [mean, log_std] = self.heads.each_ref().map(|head| g.linear(head.tensors(p)));
+        let times = self.times(p);
+        let mut x = GraphBuilder::Z;
+        for k in 0..steps {
+            let input = match &self.input_norms {
+                Some((_, norms)) => {
+                    g.scaled_and_shifted(x, norms[k as usize].running(p, self.stats.frozen()))
+                }
+                None => x,
+            };
+            let mut token = g.call(&action, input, Some(&times.get(k)));
+            for (layer, own, cross, feed_forward) in &layers {
+                for (i, norm) in layer.norms.iter().enumerate() {
+                    let part = match i {
+                        0 => g.call(own, token, None),
+                        1 => *cross,
+                        _ => g.call(feed_forward, token, None),
+                    };
+                    let sum = g.push(Op::Add(token, part));
+                    token = norm.graph(&mut g, p, &self.stats, sum);
+                }
+            }
+            let [mean, log_std] = [&mean, &log_std].map(|head| g.call(head, token, None));
+            let log_std = log_std_in_graph(&mut g, log_std, act);
+            let std = g.push(Op::Exp(log_std));
+            let xi = g.push(Op::Slice(GraphBuilder::XI, (k * act) as u32, act as u32));
+            let noise = g.push(Op::Mul(std, xi));
+            let velocity = g.push(Op::Add(mean, noise));
+            let part = g.scaled(velocity, h, act);
+            x = g.push(Op::Add(x, part));
+        }
+        g.push(Op::Tanh(x));
+        g.finish()
     }
 
     fn observe(&mut self, obs: &Tensor) {

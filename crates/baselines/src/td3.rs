@@ -185,7 +185,7 @@ impl Agent for Td3 {
         self.update_with(batch, with_actor, &Td3Noise { next })
     }
 
-    fn graph(&self) -> Option<policy::Graph> {
+    fn graph(&self) -> policy::Graph {
         let Policy { obs_norm, network, obs_dim, act_dim } = &self.policy;
         let mut g = GraphBuilder::new(*obs_dim, 0, *act_dim);
         let obs = g.observation(obs_norm);
@@ -195,7 +195,7 @@ impl Agent for Td3 {
         let noise = g.scaled(GraphBuilder::XI, self.config.noise.exploration, *act_dim);
         let noisy = g.push(Op::Add(action, noise));
         g.push(Op::Clip(noisy, -1.0, 1.0));
-        Some(g.finish())
+        g.finish()
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -26,19 +26,10 @@ macro_rules! promises {
     };
 }
 
-/// Of the algorithms that can be exported.
-mod graphs {
-    use super::the_graph_acts_as_the_agent_in_every_mode;
-
-    promises! {
-        [smfp sac td3 crossq mdpo meanflow qvpo dpmd]
-        [the_graph_acts_as_the_agent_in_every_mode]
-    }
-}
-
 promises! {
     [smfp]
     [
+        the_graph_acts_as_the_agent_in_every_mode
         normalised_observations_are_saved_and_used_in_actions_and_in_the_critics_target
         xqc_critics_return_values_in_the_units_of_the_rewards
         xqc_critics_and_their_scale_of_returns_are_saved_to_the_byte
@@ -48,6 +39,7 @@ promises! {
 promises! {
     [sac td3 crossq mdpo meanflow qvpo dpmd sac_flow_g sac_flow_t dime flowrl]
     [
+        the_graph_acts_as_the_agent_in_every_mode
         normalised_observations_are_saved_and_used_in_actions_and_in_the_critics_target
         one_seed_gives_one_agent_to_the_byte_and_another_seed_another
         an_agent_that_loads_a_state_continues_from_it_to_the_byte
@@ -137,17 +129,21 @@ fn normalised_observations_are_saved_and_used_in_actions_and_in_the_critics_targ
 /// random.
 fn the_graph_acts_as_the_agent_in_every_mode(algo: &str) {
     let rows = 10_000;
-    let chain = matches!(algo, "qvpo" | "dpmd");
-    // A chain of 20 calls multiplies rounding by the networks' slopes, and ends at the bounds for
-    // most weights.
+    let chain = matches!(algo, "qvpo" | "dpmd" | "dime");
+    // A chain of 16 or 20 calls multiplies rounding by the networks' slopes, and ends at the bounds
+    // for most weights.
     let spread = if chain { 0.005 } else { 0.05 };
+    // (Four calls of the transformer of this size are ten times as long as another policy's.)
+    let [width, depth] = if algo == "sac-flow-t" { [96, 2] } else { [256, 3] };
     let cases = [(false, "mish"), (true, "relu"), (false, "swish"), (true, "gelu"), (false, "elu")];
     // A nonlinearity is the same operations in every algorithm.
     for (normalise, activation) in &cases[..if algo == "smfp" { 5 } else { 2 }] {
         let keys = format!(
             "\"actor.normalise\" = {normalise}\n\"actor.activation\" = \"{activation}\"\n\
-             \"actor.width\" = 256\n\"actor.depth\" = 3"
+             \"actor.width\" = {width}\n\"actor.depth\" = {depth}"
         );
+        let batch_norm = format!("\n\"flow.batch_norm\" = {normalise}");
+        let keys = if algo.starts_with("sac-flow") { keys + &batch_norm } else { keys };
         let (mut agent, mut rng) = (make(algo, &keys, OBS, ACT, 1), stream(1, "learning"));
         for _ in 0..6 {
             agent.update(&batch(&mut rng), &mut rng).read().unwrap();
@@ -158,7 +154,7 @@ fn the_graph_acts_as_the_agent_in_every_mode(algo: &str) {
                 let _ = tensor.shallow_clone().g_add_(&noise);
             }
         }
-        let mut policy = Policy::new(agent.graph().unwrap()).unwrap();
+        let mut policy = Policy::new(agent.graph()).unwrap();
         let [obs_dim, z_dim, xi_dim, act_dim] = policy.sizes().map(|n| n as i64);
         assert_eq!([obs_dim, act_dim], [OBS, ACT]);
         let obs = normal(&mut rng, &[rows, OBS], Device::Cpu) * 3.0;
@@ -166,10 +162,11 @@ fn the_graph_acts_as_the_agent_in_every_mode(algo: &str) {
         for mode in [Mean, Deterministic, Stochastic] {
             let expected = agent.act(&obs, mode, &mut stream(0, "act"));
             let mut noise = stream(0, "act");
-            // The chain's noise is drawn step by step, (T, rows, act).
-            let z = normal(&mut noise, &[z_dim / ACT, rows, ACT], Device::Cpu);
-            let z = z.transpose(0, 1).contiguous().view([rows, z_dim]);
-            let xi = normal(&mut noise, &[rows, xi_dim], Device::Cpu);
+            // A chain's noise is drawn step by step, (T, rows, act).
+            let [z, xi] = [z_dim, xi_dim].map(|dim| {
+                let of_steps = normal(&mut noise, &[dim / ACT, rows, ACT], Device::Cpu);
+                of_steps.transpose(0, 1).contiguous().view([rows, dim])
+            });
             let [obs, z, xi] = [&obs, &z, &xi].map(floats);
             let row =
                 |of: &[f32], dim: i64, i: usize| of[i * dim as usize..][..dim as usize].to_vec();

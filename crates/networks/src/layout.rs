@@ -130,6 +130,12 @@ impl Linear {
         x.linear(&p[self.weight], self.bias.map(|bias| &p[bias]))
     }
 
+    /// Weights (outputs, inputs) and biases (outputs), of a layer that has both.
+    pub fn tensors(&self, p: &[Tensor]) -> [Tensor; 2] {
+        let bias = self.bias.expect("a layer before a nonlinearity has a bias");
+        [self.weight, bias].map(|at| p[at].shallow_clone())
+    }
+
     pub(crate) fn tangent(&self, p: &[Tensor], dx: &Tensor) -> Tensor {
         dx.linear(&p[self.weight], None::<&Tensor>)
     }

@@ -40,7 +40,7 @@ pub use gaussian::{
 };
 pub use instructions::Instructions;
 pub use layout::{Activation, GELU_CUBIC, GELU_SCALE, Linear};
-pub use mlp::Mlp;
+pub use mlp::{DenseLayer, Mlp};
 pub use norm::{BatchNorm, LayerNorm, NormMode, Renorm};
 pub use params::{Params, ParamsBuilder, StateError, load_state, merge_state};
 pub use pool::set_threads;

@@ -12,6 +12,16 @@ use std::ops::Range;
 use std::sync::Arc;
 use tch::Tensor;
 
+/// The tensors of a layer.
+pub struct DenseLayer {
+    /// (outputs, inputs)
+    pub weight: Tensor,
+    /// (outputs)
+    pub bias: Tensor,
+    /// Scale and shift of a layer normalisation that follows, (outputs) each.
+    pub layer_norm: Option<[Tensor; 2]>,
+}
+
 /// A multi-layer perceptron: hidden layers, and one or several linear heads on the
 /// last of them.
 #[derive(Debug, Clone)]
@@ -96,18 +106,19 @@ impl Mlp {
         self.forward(&p, x)
     }
 
-    /// Weights (outputs, inputs) and biases (outputs) of every layer, the heads joined into one.
-    /// Only for networks without normalisation.
-    pub fn layers(&self, p: &[Tensor]) -> Vec<[Tensor; 2]> {
-        assert!(self.0.is_plain(), "layers are of networks without normalisation");
-        let of = |layer: &Linear| {
-            let bias = layer.bias.expect("a layer before a nonlinearity has a bias");
-            [layer.weight, bias].map(|at| p[at].shallow_clone())
+    /// Every layer, the heads joined into one. Only for networks without batch normalisation.
+    pub fn layers(&self, p: &[Tensor]) -> Vec<DenseLayer> {
+        assert!(!self.0.has_batch_norm(), "layers are of networks without batch normalisation");
+        let of_block = |block: &Block| {
+            let layer_norm = block.layer_norm.as_ref().map(|norm| norm.tensors(p));
+            let [weight, bias] = block.linear.tensors(p);
+            DenseLayer { weight, bias, layer_norm }
         };
-        let mut layers: Vec<_> = self.0.blocks.iter().map(|block| of(&block.linear)).collect();
-        let (weights, biases): (Vec<_>, Vec<_>) =
-            self.0.heads.iter().map(of).map(|[weight, bias]| (weight, bias)).unzip();
-        layers.push([cat(weights, 0), cat(biases, 0)]);
+        let mut layers: Vec<_> = self.0.blocks.iter().map(of_block).collect();
+        let heads = self.0.heads.iter().map(|head| head.tensors(p));
+        let (weights, biases) = heads.map(|[weight, bias]| (weight, bias)).unzip();
+        let (weight, bias) = (cat(weights, 0), cat(biases, 0));
+        layers.push(DenseLayer { weight, bias, layer_norm: None });
         layers
     }
 

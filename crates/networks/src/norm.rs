@@ -84,6 +84,15 @@ impl BatchNorm {
     }
 }
 
+impl BatchNorm {
+    /// Scale and shift, (features) each, that [`NormMode::Running`] applies to x.
+    pub fn running(&self, p: &[Tensor], stats: &[Tensor]) -> [Tensor; 2] {
+        let scale = &p[self.weight] * (&stats[self.var] + BATCH_EPSILON).rsqrt();
+        let shift = &p[self.bias] - &stats[self.mean] * &scale;
+        [scale, shift]
+    }
+}
+
 /// Renormalisation's r and d for a batch (Ioffe 2017, algorithm 1).
 fn correction(x: &Tensor, mean: &Tensor, var: &Tensor, limits: Renorm) -> (Tensor, Tensor) {
     let _guard = tch::no_grad_guard();
@@ -111,6 +120,11 @@ impl LayerNorm {
             bias: params.constant(format!("{name}.bias"), &[features], 0.0),
             features,
         }
+    }
+
+    /// Scale and shift: (features) each.
+    pub fn tensors(&self, p: &[Tensor]) -> [Tensor; 2] {
+        [self.weight, self.bias].map(|at| p[at].shallow_clone())
     }
 
     /// x (B, features) -> the same shape.

@@ -86,6 +86,7 @@ fn words(op: &Op) -> [u32; 4] {
         Op::Tanh(x) => [9, x, 0, 0],
         Op::Relu(x) => [10, x, 0, 0],
         Op::Mish(x) => [11, x, 0, 0],
+        Op::LayerNorm(x, w, b) => [12, x, w, b],
     }
 }
 
@@ -105,6 +106,7 @@ fn operation(file: [u32; 4]) -> Option<Op> {
         9 => Op::Tanh(a),
         10 => Op::Relu(a),
         11 => Op::Mish(a),
+        12 => Op::LayerNorm(a, b, c),
         _ => return None,
     };
     (words(&op) == file).then_some(op)

@@ -37,6 +37,8 @@ pub enum Op {
     Relu(Value),
     /// x tanh(ln(1 + e^x))
     Mish(Value),
+    /// (x - mean) / sqrt(variance + 1e-5) over the entries, times the first tensor, plus the second.
+    LayerNorm(Value, u32, u32),
 }
 
 /// Inputs, constants and operations. The result of the last operation is the action.
@@ -115,6 +117,10 @@ impl Graph {
                 }
             }
             Op::Exp(x) | Op::Tanh(x) | Op::Relu(x) | Op::Mish(x) => value(x),
+            Op::LayerNorm(x, weight, bias) => {
+                let n = value(x)?;
+                (n > 0 && tensor(weight)? == n && tensor(bias)? == n).then_some(n)
+            }
         }
     }
 }

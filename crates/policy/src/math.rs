@@ -1,4 +1,4 @@
-//! exp and what follows from it, in f32 with a product and a sum rounded each.
+//! Functions in f32 with a product and a sum rounded each.
 
 /// e^x after Cephes' `expf`: x = k ln 2 + r, a polynomial for e^r, then the exponent k. Inputs are
 /// clamped to [-87, 88]; a NaN is passed on.
@@ -42,6 +42,17 @@ pub fn mish(x: f32) -> f32 {
     let e = exp(clip(x, -87.0, 20.0));
     let n = e * (e + 2.0);
     x * (n / (n + 2.0))
+}
+
+/// 1 / sqrt(x) of a positive, normal x, NaN of a NaN: a first guess from the bits, halving the exponent, and three
+/// Newton steps.
+#[inline(always)]
+pub fn rsqrt(x: f32) -> f32 {
+    let mut y = f32::from_bits(0x5f37_59df_u32.wrapping_sub(x.to_bits() >> 1));
+    for _ in 0..3 {
+        y *= 1.5 - 0.5 * x * y * y;
+    }
+    y
 }
 
 /// x within [low, high]; a NaN stays.

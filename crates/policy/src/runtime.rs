@@ -6,6 +6,8 @@ use core::ops::Range;
 
 /// Outputs that are summed at a time. It changes the speed, never the bits.
 const BLOCK: usize = 32;
+/// Added to the variance in layer normalisation: PyTorch's.
+const LAYER_EPSILON: f32 = 1e-5;
 
 /// The machine code that runs. All give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +163,7 @@ fn run(graph: &Graph, places: &[Range<usize>], memory: &mut [f32]) {
             Op::Tanh(x) => map(value(x), out, math::tanh),
             Op::Relu(x) => map(value(x), out, |x| if x < 0.0 { 0.0 } else { x }),
             Op::Mish(x) => map(value(x), out, math::mish),
+            Op::LayerNorm(x, w, b) => layer_norm(value(x), tensor(w), tensor(b), out),
         }
     }
 }
@@ -190,6 +193,36 @@ fn affine(x: &[f32], weights: &[f32], bias: &[f32], out: &mut [f32]) {
             }
         }
     }
+}
+
+/// Layer normalisation with its scale and shift.
+#[inline(always)]
+fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
+    let share = 1.0 / x.len() as f32;
+    let mean = sum(x, |x| x) * share;
+    let variance = sum(x, |x| (x - mean) * (x - mean)) * share;
+    let factor = math::rsqrt(variance + LAYER_EPSILON);
+    zip(x, weight, out, |x, weight| (x - mean) * factor * weight);
+    for (out, bias) in out.iter_mut().zip(bias) {
+        *out += bias;
+    }
+}
+
+/// The sum of f over the entries: lane l has entries l, l + 8, ..., and the lanes are added in order.
+#[inline(always)]
+fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0; 8];
+    let chunks = x.chunks_exact(8);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane += f(x);
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane += f(x);
+    }
+    lanes.iter().sum()
 }
 
 #[inline(always)]

@@ -30,6 +30,8 @@ fn graph(obs: u32, act: u32, width: u32) -> Graph {
     let x = affine(&mut g, x, obs + act, width);
     let x = g.push(Op::Mish(x));
     let x = affine(&mut g, x, width, width);
+    let [scale, shift] = [3, 4].map(|seed| g.tensor(numbers(seed, width as usize)));
+    let x = g.push(Op::LayerNorm(x, scale, shift));
     let x = g.push(Op::Relu(x));
     let heads = affine(&mut g, x, width, 2 * act);
     let velocity = g.push(Op::Slice(heads, 0, act));
@@ -58,7 +60,7 @@ fn bits(x: &[f32]) -> Vec<u32> {
 
 /// A graph of one operation on the observation.
 fn unary(op: Op) -> Policy {
-    Policy::new(Graph { inputs: [1, 0, 0], tensors: vec![], ops: vec![op] }).unwrap()
+    Policy::new(Graph { inputs: [1, 0, 0], tensors: vec![vec![1.0]], ops: vec![op] }).unwrap()
 }
 
 #[test]
@@ -77,6 +79,30 @@ fn the_functions_are_those_of_f64_within_rounding() {
             let expected = exact(f64::from(x));
             let error = (f64::from(found) - expected).abs() / expected.abs().max(1e-30);
             assert!(error < tolerance, "{op:?} at {x}: {found}, exact {expected}");
+        }
+    }
+}
+
+#[test]
+fn layer_normalisation_is_that_of_f64_within_rounding() {
+    for (n, scale) in [(1, 1.0), (7, 1e-4), (256, 1.0), (101, 1e4)] {
+        let (weight, bias) = (numbers(1, n), numbers(2, n));
+        let x: Vec<f32> = numbers(3, n).iter().map(|x| x * scale).collect();
+        let ops = vec![Op::LayerNorm(0, 0, 1)];
+        let tensors = vec![weight.clone(), bias.clone()];
+        let graph = Graph { inputs: [n as u32, 0, 0], tensors, ops };
+        let found = act(&mut Policy::new(graph).unwrap(), &x, &[], &[]);
+        let mean =
+            |f: &dyn Fn(f64) -> f64| x.iter().map(|&x| f(f64::from(x))).sum::<f64>() / n as f64;
+        let centre = mean(&|x| x);
+        let deviation = (mean(&|x| (x - centre).powi(2)) + 1e-5).sqrt();
+        for i in 0..n {
+            let normal = (f64::from(x[i]) - centre) / deviation;
+            let expected = normal * f64::from(weight[i]) + f64::from(bias[i]);
+            assert!(
+                (f64::from(found[i]) - expected).abs() < 1e-6,
+                "entry {i} of {n} times {scale}"
+            );
         }
     }
 }
@@ -130,7 +156,14 @@ fn no_latent_and_no_noise_are_zeros() {
 
 #[test]
 fn a_nan_is_passed_on() {
-    for op in [Op::Exp(0), Op::Tanh(0), Op::Relu(0), Op::Mish(0), Op::Clip(0, -1.0, 1.0)] {
+    for op in [
+        Op::Exp(0),
+        Op::Tanh(0),
+        Op::Relu(0),
+        Op::Mish(0),
+        Op::Clip(0, -1.0, 1.0),
+        Op::LayerNorm(0, 0, 0),
+    ] {
         assert!(act(&mut unary(op), &[f32::NAN], &[], &[])[0].is_nan(), "{op:?}");
     }
 }
@@ -167,8 +200,14 @@ fn cut_damaged_and_later_files_are_refused() {
 #[test]
 fn operands_of_different_lengths_are_refused() {
     let tensors = vec![vec![0.0; 6], vec![0.0; 2]];
-    let wrong =
-        [Op::Add(0, 1), Op::Affine(0, 1, 0), Op::Slice(0, 2, 2), Op::Relu(3), Op::Constant(2)];
+    let wrong = [
+        Op::Add(0, 1),
+        Op::Affine(0, 1, 0),
+        Op::Slice(0, 2, 2),
+        Op::Relu(3),
+        Op::Constant(2),
+        Op::LayerNorm(0, 1, 1),
+    ];
     for op in wrong {
         let graph = Graph { inputs: [3, 1, 0], tensors: tensors.clone(), ops: vec![op] };
         assert_eq!(graph.lengths(), Err(Error::Operation(0)), "{op:?}");

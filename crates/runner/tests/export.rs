@@ -2,11 +2,17 @@
 
 mod common;
 
-use common::{folder, refused, runner, stderr, train};
+use agent::ActMode;
+use common::{TASKS, folder, refused, runner, stderr, train};
 use policy::Policy;
+use rand::RngExt;
+use runner::base::stop::Stop;
+use runner::train::evaluator::{ActionScale, Evaluation, to_rows};
+use runner::train::saved_run::SavedRun;
 use std::fs;
 use std::path::Path;
 use std::process::Output;
+use tch::{Device, Tensor};
 
 fn export(run: &Path, out: &Path) -> Output {
     runner().args(["export", "--run"]).arg(run).arg("--out").arg(out).output().unwrap()
@@ -56,6 +62,81 @@ fn an_export_says_what_it_is_and_returns_what_the_checkpoint_does() {
     }
 }
 
+/// Least number of steps that a task is played for.
+const STEPS: u32 = 1000;
+
+#[test]
+fn a_thousand_steps_of_each_task_return_what_the_checkpoint_does_within_rounding() {
+    for task in TASKS {
+        let out = tempfile::tempdir().unwrap();
+        assert!(train(out.path(), task, 1, &["--set", "actor.normalise=true"]).status.success());
+        let (run, to) = (folder(out.path(), task, 1), out.path().join("export"));
+        assert!(export(&run, &to).status.success());
+        let mut policy = Policy::from_bytes(&fs::read(to.join("policy.smfp")).unwrap()).unwrap();
+        let run = SavedRun::open(&run, None).unwrap();
+
+        // Episodes are played until they have so many steps, always from the same starts.
+        let mut episodes = 2;
+        let mut play = |act: &mut dyn FnMut(&[f32]) -> Vec<f32>| loop {
+            let mut envs = run.evaluator(episodes, None, Device::Cpu).unwrap();
+            let found = envs.play(&mut *act, &Stop::default()).unwrap().unwrap();
+            if found.episodes.iter().map(|(_, steps)| steps).sum::<u32>() >= STEPS {
+                return found;
+            }
+            episodes *= 2;
+        };
+        let mut runtime = |obs: &[f32]| {
+            let [obs_dim, .., act_dim] = policy.sizes();
+            let mut actions = vec![0.0; obs.len() / obs_dim * act_dim];
+            for (obs, action) in obs.chunks(obs_dim).zip(actions.chunks_mut(act_dim)) {
+                policy.act(obs, None, None, action).unwrap();
+            }
+            actions
+        };
+
+        // The actions, in every state that the checkpoint comes to.
+        let spec = run.evaluator(1, None, Device::Cpu).unwrap().spec().clone();
+        let (agent, _) = run.agent(&spec, Device::Cpu).unwrap();
+        let mut noise = agent::stream(0, "unused");
+        let mut off = 0.0_f32;
+        let checkpoint = play(&mut |obs| {
+            let rows = Tensor::from_slice(obs).view([-1, spec.obs_dim as i64]);
+            let mut actions = to_rows(&agent.act(&rows, ActMode::Mean, &mut noise));
+            ActionScale::of(&spec).apply(&mut actions);
+            for (theirs, ours) in actions.iter().zip(runtime(obs)) {
+                off = off.max((theirs - ours).abs());
+            }
+            actions
+        });
+        assert!(off < 1e-5, "{task}: an action is {off} off");
+
+        // The returns differ as much as those of the runtime itself with actions changed by as
+        // little: what rounding explains.
+        let exact = play(&mut runtime);
+        let apart = |other: &Evaluation| {
+            let each = exact.episodes.iter().zip(&other.episodes);
+            let squares = each.map(|((a, _), (b, _))| (a - b).powi(2));
+            (squares.sum::<f64>() / exact.episodes.len() as f64).sqrt()
+        };
+        let explained = (0..3).map(|seed| {
+            let mut rng = agent::stream(seed, "rounding");
+            apart(&play(&mut |obs| {
+                let mut actions = runtime(obs);
+                actions.iter_mut().for_each(|x| *x += off * rng.random_range(-1.0..1.0_f32));
+                actions
+            }))
+        });
+        let explained = explained.fold(0.0, f64::max);
+        let found = apart(&checkpoint);
+        println!(
+            "{task}: {} episodes, actions at most {off:.0e} off, returns {found:.1e}, explained \
+             {explained:.1e}",
+            exact.episodes.len()
+        );
+        assert!(found <= 3.0 * explained, "{task}: returns are {found} off, {explained} explained");
+    }
+}
+
 #[test]
 fn an_export_is_replaced_and_another_folder_is_refused_and_left_as_it_is() {
     let out = tempfile::tempdir().unwrap();
@@ -67,10 +148,15 @@ fn an_export_is_replaced_and_another_folder_is_refused_and_left_as_it_is() {
     assert_eq!(fs::read_dir(&to).unwrap().count(), 1);
     refused(&export(out.path(), &out.path().join("e")), 2, &["config.toml", "--run expects"]);
 
-    // An algorithm whose policy has no such form is named.
-    assert!(train(out.path(), "Hopper-v4", 1, &["--algo", "flowrl"]).status.success());
-    let flow = out.path().join("flowrl/Hopper-v4/seed-1");
-    refused(&export(&flow, &out.path().join("f")), 2, &["policies of flowrl can't be exported"]);
+    // A chain whose file would be large is refused.
+    let wide = ["--algo", "sac-flow-t", "--set", "actor.width=512"];
+    assert!(train(out.path(), "Hopper-v4", 1, &wide).status.success());
+    let flow = out.path().join("sac-flow-t/Hopper-v4/seed-1");
+    refused(
+        &export(&flow, &out.path().join("f")),
+        2,
+        &["the policy's 4 network calls", "expected at most 20 MB", "actor.width"],
+    );
 
     // A run that goes on can be exported: the message names the step.
     fs::remove_file(run.join("DONE")).unwrap();

@@ -206,7 +206,7 @@ impl Policy {
         let input = g.push(Op::Concat(obs, x));
         let times = &self.one_step_times;
         let layers = g.layers(&self.network, p, times.size()[1]);
-        let heads = g.call(&layers, input, Some(times));
+        let heads = g.call(&layers, input, Some(&layers.shift(times)));
         let velocity = g.push(Op::Slice(heads, 0, act as u32));
         let mean = g.push(Op::Sub(x, velocity));
         let raw = match self.std {

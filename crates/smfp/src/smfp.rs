@@ -163,9 +163,9 @@ impl Agent for Smfp {
         self.config.actor.due(self.critic.updates())
     }
 
-    fn graph(&self) -> Option<policy::Graph> {
+    fn graph(&self) -> policy::Graph {
         let (policy, params) = self.policy();
-        Some(policy.graph(params.frozen()))
+        policy.graph(params.frozen())
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -1,6 +1,6 @@
 //! The command line: the names of the commands. The flags of each are in its own file.
 
-use super::bench::{BenchAgentArgs, BenchEnvArgs};
+use super::bench::{BenchActArgs, BenchAgentArgs, BenchEnvArgs};
 use super::eval::EvalArgs;
 use super::export::ExportArgs;
 use super::plan::PlanArgs;
@@ -85,5 +85,5 @@ pub enum BenchCommand {
     Update(BenchAgentArgs),
     /// Time of an action at batch size 1, in the mode in which the algorithm explores, and by
     /// the runtime of exported policies.
-    Act(BenchAgentArgs),
+    Act(BenchActArgs),
 }

@@ -70,6 +70,7 @@ fn rewrite(new: &mut Graph, known: &[Known], op: &Op) -> Known {
         Op::Tanh(x) => Op::Tanh(plain(new, of(x))),
         Op::Relu(x) => Op::Relu(plain(new, of(x))),
         Op::Mish(x) => Op::Mish(plain(new, of(x))),
+        Op::LayerNorm(x, w, b) => Op::LayerNorm(plain(new, of(x)), w, b),
     };
     Padded(new.push(op), 0)
 }
@@ -130,7 +131,7 @@ fn operands(op: &Op, mut value: impl FnMut(&Value), mut tensor: impl FnMut(&u32)
 fn operands_mut(op: &mut Op, mut value: impl FnMut(&mut Value), mut tensor: impl FnMut(&mut u32)) {
     match op {
         Op::Constant(t) => tensor(t),
-        Op::Affine(x, w, b) => {
+        Op::Affine(x, w, b) | Op::LayerNorm(x, w, b) => {
             value(x);
             tensor(w);
             tensor(b);
@@ -164,7 +165,7 @@ mod tests {
                     let _ = tch::no_grad(|| tensor.shallow_clone().g_add_scalar_(0.01));
                 }
             }
-            let Some(graph) = agent.graph() else { continue };
+            let graph = agent.graph();
             let mean = without_noise(&graph);
             assert_eq!(mean.inputs, [27, 0, 0], "{algo}");
             let [mut full, mut mean] = [graph, mean].map(|graph| Policy::new(graph).unwrap());

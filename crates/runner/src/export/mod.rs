@@ -69,16 +69,12 @@ impl Export {
     pub fn of(run: &SavedRun, device: Device) -> Outcome<Self> {
         let interface = envs::interface(&run.env, run.model.as_deref())?;
         let (agent, step) = run.agent(&interface.spec, device)?;
-        let graph = agent.graph().ok_or_else(|| {
-            let (folder, algo) = (run.folder.display(), &run.algo);
-            Failure::Usage(format!("{folder}: policies of {algo} can't be exported yet"))
-        })?;
-        let graph = in_units(graph, &interface.spec);
+        let graph = in_units(agent.graph(), &interface.spec);
         let bytes = graph.to_bytes();
         if agent.calls_per_action() > 1 && bytes.len() > MAX_CHAIN {
             return Err(Failure::Usage(format!(
                 "{}: the policy's {} network calls make a file of {} MB, expected at most {} MB; \
-                 train with a smaller actor.width or diffusion.steps",
+                 train with a smaller actor.width or fewer steps",
                 run.folder.display(),
                 agent.calls_per_action(),
                 bytes.len() / 1_000_000,
@@ -98,14 +94,14 @@ impl Export {
             let mut envs = run.evaluator(EPISODES, None, device)?;
             let never = Stop::default();
             let checkpoint = envs.run(agent.as_ref(), mode, &never)?.expect("no stop");
-            let [obs_dim, z_dim, ..] = policy.sizes();
+            let [obs_dim, z_dim, xi_dim, act_dim] = policy.sizes();
             let mut rng = envs.noise();
             let act = |obs: &[f32]| {
                 let rows = obs.len() / obs_dim;
                 let z = (mode != ActMode::Mean)
-                    .then(|| latents(&mut rng, rows, z_dim, interface.spec.act_dim));
-                let mut actions = vec![0.0; rows * interface.spec.act_dim];
-                let of_rows = actions.chunks_exact_mut(interface.spec.act_dim);
+                    .then(|| latents(&mut rng, rows, [z_dim, xi_dim], act_dim));
+                let mut actions = vec![0.0; rows * act_dim];
+                let of_rows = actions.chunks_exact_mut(act_dim);
                 for (i, (action, obs)) in of_rows.zip(obs.chunks_exact(obs_dim)).enumerate() {
                     let z = z.as_ref().map(|z| &z[i * z_dim..][..z_dim]);
                     policy.act(obs, z, None, action).expect("the lengths are the policy's");
@@ -170,10 +166,18 @@ fn in_units(mut graph: Graph, spec: &Spec) -> Graph {
     graph
 }
 
-/// Latents of some rows, (rows, z_dim), as training draws them: a chain's step by step.
-fn latents(rng: &mut agent::Random, rows: usize, z_dim: usize, act_dim: usize) -> Vec<f32> {
-    let (rows, z_dim, act_dim) = (rows as i64, z_dim as i64, act_dim as i64);
-    let z = normal(rng, &[z_dim / act_dim, rows, act_dim], Device::Cpu);
+/// Latents of some rows, (rows, z_dim), as training draws them: a chain's step by step, with the xi
+/// of all steps, where there are several, although deterministic actions don't use it.
+fn latents(
+    rng: &mut agent::Random,
+    rows: usize,
+    [z_dim, xi_dim]: [usize; 2],
+    act_dim: usize,
+) -> Vec<f32> {
+    let unused = if xi_dim > act_dim { xi_dim } else { 0 };
+    let [rows, z_dim, unused, act_dim] = [rows, z_dim, unused, act_dim].map(|n| n as i64);
+    let z = normal(rng, &[(z_dim + unused) / act_dim, rows, act_dim], Device::Cpu);
+    let z = z.narrow(0, 0, z_dim / act_dim);
     Vec::try_from(z.transpose(0, 1).contiguous().view([-1])).expect("a vector of f32")
 }
 

@@ -144,10 +144,11 @@ pub fn model(graph: &Graph, metadata: &[(String, String)]) -> Vec<u8> {
     let lengths = graph.lengths().expect("a valid graph");
     let mut writer = Writer::default();
     let mut names: Vec<String> = INPUTS.map(String::from).into();
+    let batched = of_each_row(graph);
     for (i, op) in graph.ops.iter().enumerate() {
         let last = i + 1 == graph.ops.len();
         let name = if last { "actions".into() } else { format!("v{i}") };
-        let name = writer.write(graph, op, &names, &lengths, name);
+        let name = writer.write(graph, op, &names, (&lengths, &batched), name);
         names.push(name);
     }
     let given = INPUTS.iter().zip(&lengths).filter(|(_, n)| **n > 0);
@@ -181,6 +182,22 @@ fn value(name: &str, n: usize) -> ValueInfo {
     ValueInfo { name: name.into(), kind: Some(Type { tensor: Some(tensor) }) }
 }
 
+/// Whether each value differs between the rows of a batch. One that is made of constants only is one
+/// row, which the operators repeat as needed, except for Concat.
+fn of_each_row(graph: &Graph) -> Vec<bool> {
+    let mut batched = vec![true; 3];
+    for op in &graph.ops {
+        let of = |v: u32| batched[v as usize];
+        batched.push(match *op {
+            Op::Constant(_) => false,
+            Op::Affine(x, ..) | Op::LayerNorm(x, ..) | Op::Slice(x, ..) | Op::Clip(x, ..) => of(x),
+            Op::Exp(x) | Op::Tanh(x) | Op::Relu(x) | Op::Mish(x) => of(x),
+            Op::Concat(a, b) | Op::Add(a, b) | Op::Sub(a, b) | Op::Mul(a, b) => of(a) || of(b),
+        });
+    }
+    batched
+}
+
 /// Nodes and tensors so far.
 #[derive(Default)]
 struct Writer {
@@ -195,14 +212,18 @@ impl Writer {
         graph: &Graph,
         op: &Op,
         names: &[String],
-        lengths: &[usize],
+        (lengths, batched): (&[usize], &[bool]),
         out: String,
     ) -> String {
         let value = |v: u32| names[v as usize].clone();
         let length = |v: u32| lengths[v as usize] as i64;
         let numbers = |t: u32| &graph.tensors[t as usize][..];
         match *op {
-            Op::Constant(t) => return self.tensor(t, &[numbers(t).len() as i64], numbers(t)),
+            // (Not the tensor that a layer has as its bias: this is a row.)
+            Op::Constant(t) => {
+                let raw_data = numbers(t).iter().flat_map(|x| x.to_le_bytes()).collect();
+                self.initializer(&out, &[1, numbers(t).len() as i64], FLOAT, raw_data);
+            }
             Op::Affine(x, w, b) => {
                 let outputs = numbers(b).len() as i64;
                 let weights = self.tensor(w, &[length(x), outputs], numbers(w));
@@ -210,9 +231,13 @@ impl Writer {
                 self.node("Gemm", vec![value(x), weights, bias], &out);
             }
             Op::Concat(a, b) => {
-                self.node("Concat", vec![value(a), value(b)], &out);
-                let axis = Attribute { name: "axis".into(), i: 1, kind: 2 };
-                self.nodes.last_mut().expect("it was added").attribute.push(axis);
+                let rows = match [a, b].map(|v| batched[v as usize]) {
+                    [true, false] => [value(a), self.repeated(b, names, lengths, &value(a), &out)],
+                    [false, true] => [self.repeated(a, names, lengths, &value(b), &out), value(b)],
+                    _ => [value(a), value(b)],
+                };
+                self.node("Concat", rows.into(), &out);
+                self.attribute("axis", 1);
             }
             Op::Slice(x, start, n) => {
                 let end = i64::from(start) + i64::from(n);
@@ -238,8 +263,40 @@ impl Writer {
                 self.node("Tanh", vec![softplus], &tanh);
                 self.node("Mul", vec![value(x), tanh], &out);
             }
+            // (Over the last axis, with the epsilon of 1e-5 that the operator has by default.)
+            Op::LayerNorm(x, w, b) => {
+                let [scale, shift] = [w, b].map(|t| self.tensor(t, &[length(x)], numbers(t)));
+                self.node("LayerNormalization", vec![value(x), scale, shift], &out);
+            }
         }
         out
+    }
+
+    /// A value that is one row, repeated for each row of another.
+    fn repeated(
+        &mut self,
+        row: u32,
+        names: &[String],
+        lengths: &[usize],
+        like: &str,
+        out: &str,
+    ) -> String {
+        let [rows, shape, repeated] =
+            ["rows", "shape", "repeated"].map(|part| format!("{out}.{part}"));
+        self.node("Shape", vec![like.into()], &rows);
+        self.attribute("start", 0);
+        self.attribute("end", 1);
+        let length = self.integer(&format!("{out}.length"), lengths[row as usize] as i64);
+        self.node("Concat", vec![rows, length], &shape);
+        self.attribute("axis", 0);
+        self.node("Expand", vec![names[row as usize].clone(), shape], &repeated);
+        repeated
+    }
+
+    /// Gives the last node an integer attribute.
+    fn attribute(&mut self, name: &str, i: i64) {
+        let node = self.nodes.last_mut().expect("there is a node");
+        node.attribute.push(Attribute { name: name.into(), i, kind: 2 });
     }
 
     fn node(&mut self, op_type: &str, input: Vec<String>, output: &str) {

@@ -45,6 +45,16 @@ pub struct BenchAgentArgs {
     json: bool,
 }
 
+#[derive(Args)]
+pub struct BenchActArgs {
+    #[command(flatten)]
+    of: BenchAgentArgs,
+    /// Mode of LibTorch's actions: deterministic, mean, stochastic or best-of-K (default: as the
+    /// algorithm explores, which may choose among several candidates).
+    #[arg(long, value_parser = settings::mode)]
+    mode: Option<ActMode>,
+}
+
 /// The output with `--json`.
 #[derive(Serialize)]
 struct Report<Row> {
@@ -73,16 +83,15 @@ struct UpdateRow {
     of_product_limit: f64,
 }
 
-/// Cost of an action at batch size 1, in the mode in which the algorithm explores, and of one
-/// candidate of the exported policy by the runtime of `crates/policy`, on one thread.
+/// Cost of an action at batch size 1, by LibTorch, and of one candidate of the exported policy by
+/// the runtime of `crates/policy`, on one thread.
 #[derive(Serialize)]
 struct ActRow {
     algo: String,
     us_p50: f64,
     us_p99: f64,
-    /// None for an algorithm that can't be exported.
-    runtime_us_p50: Option<f64>,
-    runtime_us_p99: Option<f64>,
+    runtime_us_p50: f64,
+    runtime_us_p99: f64,
     calls_per_action: u32,
     parameters: i64,
 }
@@ -146,29 +155,28 @@ pub fn update(args: &BenchAgentArgs) -> Outcome<()> {
 ///
 /// # Errors
 /// An unknown task, algorithm or device, or invalid settings.
-pub fn act(args: &BenchAgentArgs) -> Outcome<()> {
+pub fn act(BenchActArgs { of: args, mode }: &BenchActArgs) -> Outcome<()> {
+    let mode = mode.unwrap_or(ActMode::Explore);
     let mut rows = Vec::new();
     for Subject { algo, agent, obs_dim, device, .. } in subjects(args)? {
         let mut rng = stream(0, "benchmark");
         let obs = normal(&mut rng, &[1, obs_dim], device);
         let mut measure = || {
             let begun = Instant::now();
-            let action = agent.act(&obs, ActMode::Explore, &mut rng);
+            let action = agent.act(&obs, mode, &mut rng);
             // As a caller would: the action has to arrive.
             let _ = action.double_value(&[0, 0]);
             begun.elapsed().as_secs_f64() * 1e6
         };
-        let policy = agent.graph().map(policy::Policy::new).transpose();
+        let policy = policy::Policy::new(agent.graph());
         let mut policy = policy.map_err(|error| Failure::Failed(format!("{algo}: {error}")))?;
-        let inputs = policy.as_ref().map_or([0; 4], policy::Policy::sizes).map(|n| vec![0.5; n]);
-        let [seen, z, xi, mut actions] = inputs;
+        let [seen, z, xi, mut actions] = policy.sizes().map(|n| vec![0.5; n]);
         let mut measure_runtime = || {
-            let policy = policy.as_mut()?;
             let begun = Instant::now();
             let done = policy.act(black_box(&seen), Some(&z), Some(&xi), &mut actions);
             done.expect("the lengths are the policy's");
             black_box(&actions);
-            Some(begun.elapsed().as_secs_f64() * 1e6)
+            begun.elapsed().as_secs_f64() * 1e6
         };
         for _ in 0..ACTIONS / 4 {
             measure();
@@ -177,27 +185,23 @@ pub fn act(args: &BenchAgentArgs) -> Outcome<()> {
         let (mut times, mut runtime_times) = (Vec::new(), Vec::new());
         for _ in 0..ACTIONS * usize::from(args.rounds) / BLOCK {
             times.extend((0..BLOCK).map(|_| measure()));
-            runtime_times.extend((0..BLOCK).filter_map(|_| measure_runtime()));
+            runtime_times.extend((0..BLOCK).map(|_| measure_runtime()));
         }
         times.sort_by(f64::total_cmp);
         runtime_times.sort_by(f64::total_cmp);
-        let runtime = |q| (!runtime_times.is_empty()).then(|| quantile(&runtime_times, q));
         rows.push(ActRow {
             algo,
             us_p50: quantile(&times, 0.5),
             us_p99: quantile(&times, 0.99),
-            runtime_us_p50: runtime(0.5),
-            runtime_us_p99: runtime(0.99),
+            runtime_us_p50: quantile(&runtime_times, 0.5),
+            runtime_us_p99: quantile(&runtime_times, 0.99),
             calls_per_action: agent.calls_per_action(),
             parameters: parameters(agent.as_ref()),
         });
     }
     print(args, rows, |row| {
         format!("{:>8.1} us p50 {:>8.1} us p99", row.us_p50, row.us_p99)
-            + &match (row.runtime_us_p50, row.runtime_us_p99) {
-                (Some(p50), Some(p99)) => format!(" runtime {p50:>7.1} p50 {p99:>7.1} p99"),
-                _ => format!(" runtime {:>19}", "no export"),
-            }
+            + &format!(" runtime {:>7.1} p50 {:>7.1} p99", row.runtime_us_p50, row.runtime_us_p99)
             + &network(row.calls_per_action, row.parameters, &row.algo)
     })
 }

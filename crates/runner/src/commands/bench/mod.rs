@@ -3,5 +3,5 @@
 mod agent;
 mod env;
 
-pub use agent::{BenchAgentArgs, act, update};
+pub use agent::{BenchActArgs, BenchAgentArgs, act, update};
 pub use env::{BenchEnvArgs, env};
