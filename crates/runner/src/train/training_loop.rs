@@ -351,7 +351,8 @@ impl<'a> Run<'a> {
                 Batch::from_sample(&self.sample, self.parts.device)
             }
         };
-        self.parts.agent.update(&batch, &mut self.streams.learning)
+        let Parts { config, agent, .. } = &mut self.parts;
+        config.precision.during(|| agent.update(&batch, &mut self.streams.learning))
     }
 
     /// Reads the metrics of the updates since the last call.
