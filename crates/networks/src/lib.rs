@@ -28,6 +28,7 @@ mod pool;
 mod precision;
 mod random;
 mod slope;
+mod standardise;
 mod storage;
 mod time;
 
@@ -48,4 +49,5 @@ pub use pool::set_threads;
 pub use precision::Precision;
 pub use random::{move_together, normal, tensor_from, uniform};
 pub use slope::with_slope;
+pub use standardise::standardised;
 pub use time::TimeEmbedding;

@@ -29,6 +29,20 @@ fn deterministic_actions_are_the_one_step_map_of_a_latent_without_head_noise() {
 }
 
 #[test]
+fn an_action_is_that_of_a_draw_from_the_same_noise() {
+    for squash in ["clip", "tanh"] {
+        let keys = format!("\"policy.squash\" = \"{squash}\"\n\"policy.latent_std\" = 0.3");
+        let agent = practised(&config(&keys));
+        let [obs, z, xi] = [("obs", OBS), ("z", ACT), ("xi", ACT)]
+            .map(|(name, dim)| normal(&mut stream(0, name), &[ROWS, dim], Device::Cpu));
+        let (policy, params) = agent.policy();
+        let action = policy.action(params.frozen(), &obs, &z, &xi);
+        let draw = policy.draw(params.frozen(), &obs, &z, Some(&xi));
+        assert!(action.allclose(&draw.action, 1e-5, 1e-6, false), "{squash}");
+    }
+}
+
+#[test]
 fn the_best_of_k_is_a_proposal_that_no_other_outvalues() {
     let k = 6;
     for kind in ["layernorm", "crossq", "xqc"] {
