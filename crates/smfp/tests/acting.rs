@@ -1,12 +1,11 @@
-//! From the policy to actions: evaluation, candidates, and latents held while exploring.
+//! From the policy to actions: evaluation and candidates.
 
 mod common;
 
 use agent::candidates::repeat_rows;
 use agent::{ActMode, Agent, CriticLearner, stream};
-use common::{ACT, OBS, ROWS, Snapshot, agent, config, double, practised};
+use common::{ACT, OBS, ROWS, agent, config, double, practised};
 use networks::{load_state, normal};
-use smfp::Smfp;
 use tch::{Device, Kind, Tensor};
 
 #[test]
