@@ -64,7 +64,6 @@ LOG_STD_RANGE = (-10.0, 0.0)
 TANH_MARGIN = 1e-3
 MIN_STD = 1e-6
 MIN_SCALE = 1e-6
-LAMBDA_RANGE = (1e-6, 1e6)
 
 
 # --- Layout: names and shapes, in the order of the flat vector ------------------------------------
@@ -95,11 +94,6 @@ def draw_state(rng, name, c):
         state |= draw_adam(rng, "temperature_adam", [("log_alpha", (1,))], 37)
     # Weighted sum and sum of weights of a bias-corrected average: 0.8. One case has seen nothing.
     state["q_scale"] = np.array([0.0, 0.0] if name == "mirror-only" else [0.4, 0.5])
-    # A running ratio of gradients (0.6), and lambda after some moves.
-    if c["mirror"]["weight"] == "balanced":
-        state["mirror_ratio"] = np.array([0.3, 0.5])
-    elif c["mirror"]["weight"] == "budget":
-        state["mirror_log_lambda"] = np.array([-0.7])
     state["actor_updates"] = np.int64(37)
     return state | draw_obs_norm(rng, c["actor"], 570)
 
@@ -327,40 +321,6 @@ def mirror_term(c, state, value, batch, noise):
     return map_of, loss_of, values
 
 
-def mirror_weight(c, state, pathwise, raw, mirror):
-    """What multiplies L_mirror except S, and changed entries of the state: equations (7), (8).
-
-    `pathwise(raw)` is that term of the loss as a function of the actions before squashing.
-    """
-    m, o = c["mirror"], c["objective"]
-    if m["weight"] == "balanced":
-        map_of, loss_of, _ = mirror
-        g = map_of(sub(state, "actor"))
-        length = lambda x: jnp.sqrt((x**2).sum())
-        ratio = length(jax.grad(pathwise)(raw)) / length(jax.grad(loss_of)(g))
-        keep = o["q_scale_decay"]
-        sums = keep * state["mirror_ratio"] + (1 - keep) * jnp.array([ratio, 1.0])
-        return o["lambda"] * sums[0] / sums[1], {"mirror_ratio": sums}
-    if m["weight"] == "budget":
-        return jnp.exp(state["mirror_log_lambda"][0]), {}
-    return o["lambda"], {}
-
-
-def spend(c, state, obs, z):
-    """Equation (8): the changed log lambda. `state` has the policy and the lagged one as they
-    were before the update."""
-    m = c["mirror"]
-    rows = mirror_rows(c)
-    mean, old = (
-        gaussian(c, sub(state, name), obs[:rows], z[:rows])[0] for name in ("actor", "actor_lagged")
-    )
-    distance = ((mean - old) ** 2).mean() / (2 * c["entropy"]["sigma_target"] ** 2)
-    moved = state["mirror_log_lambda"] + m["budget_rate"] * jnp.minimum(
-        distance / m["budget"] - 1, 1.0
-    )
-    return {"mirror_log_lambda": jnp.clip(moved, *map(math.log, LAMBDA_RANGE))}
-
-
 def update_actor(c, state, batch, noise):
     """Equation (4); `state` has the updated critics. (new entries, metrics)"""
     o, e = c["objective"], c["entropy"]
@@ -385,8 +345,7 @@ def update_actor(c, state, batch, noise):
     scale = scale_of(c, sums)
     divisor = 1.0 if soft else scale
     pathwise = lambda raw: -(value(batch["obs"], squash(c, raw)[0]) / divisor).mean()
-    weight, moved = mirror_weight(c, state, pathwise, drawn["raw"], mirror)
-    factor = weight * (scale if soft and c["mirror"]["weight"] != "balanced" else 1.0)
+    factor = o["lambda"] * (scale if soft else 1.0)
 
     def loss(p):
         a = draw(c, p, obs, noise["z"], noise["xi"])
@@ -420,9 +379,6 @@ def update_actor(c, state, batch, noise):
         state, "actor_adam", before, gradient, shapes, a["learning_rate"], a["beta1"]
     )
     new |= named("actor", actor)
-    new |= moved
-    if c["mirror"]["weight"] == "budget":
-        new |= spend(c, state, obs, noise["z"])
     lagged = follow(sub(state, "actor_lagged"), actor, c["mirror"]["policy_tau"])
     new |= named("actor_lagged", lagged)
     if soft:
@@ -445,8 +401,6 @@ def update_actor(c, state, batch, noise):
     }
     if mirror:
         metrics["mirror_loss"] = mirrored
-        if c["mirror"]["weight"] != "constant":
-            metrics["mirror_weight"] = weight
     if e["mode"] != "none":
         metrics["alpha"] = alpha
     if e["mode"] != "none" or e["sigma_target"] > 0:

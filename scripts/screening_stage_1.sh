@@ -6,6 +6,8 @@
 #     cargo run -p runner -- sweep results/screening/stage-1.jsonl
 #     scripts/screening.py results/screening/stage-1
 #
+# Some levers lost and are gone: RUNNER must be a `runner` of commit 8cb80b8.
+#
 # Seeds 10 and 11 are for choosing only; reported runs have others.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -75,12 +75,6 @@ pub trait Agent {
     /// Actions for observations: (N, obs) -> (N, act), in [-1, 1].
     fn act(&self, obs: &Tensor, mode: ActMode, rng: &mut Random) -> Tensor;
 
-    /// Actions for the next step of training, as `act` in [`ActMode::Explore`]. An algorithm that
-    /// keeps noise from one step to the next has it in its state.
-    fn explore(&mut self, obs: &Tensor, rng: &mut Random) -> Tensor {
-        self.act(obs, ActMode::Explore, rng)
-    }
-
     /// One step of the critics and, if `with_actor`, of the actor and its temperature. The
     /// metrics stay on the device until they are read.
     fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics;

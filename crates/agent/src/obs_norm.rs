@@ -1,6 +1,6 @@
 //! Normalised observations for a policy.
 
-use networks::Counter;
+use networks::{Counter, standardised};
 use tch::{Device, Kind, Tensor};
 
 /// Added to the variance.
@@ -38,7 +38,7 @@ impl ObsNorm {
     /// Normalised observations: (N, obs) -> (N, obs).
     pub fn apply(&self, obs: &Tensor) -> Tensor {
         let Some(Statistics { mean, var, .. }) = &self.0 else { return obs.shallow_clone() };
-        ((obs - mean) * (var + EPSILON).rsqrt()).clamp(-CLIP, CLIP)
+        standardised(obs, mean, var, EPSILON, CLIP)
     }
 
     /// What [`apply`](Self::apply) subtracts, multiplies by and clips to, (obs), (obs) and a

@@ -14,7 +14,7 @@
 use agent::candidates::repeat_rows;
 use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, GraphBuilder,
-    Idle, Metrics, ObsNorm, Random, in_range,
+    Idle, Metrics, ObsNorm, Random, Value, in_range,
 };
 use networks::{
     Activation, Adam, AdamConfig, Linear, Mlp, Params, ParamsBuilder, merge_state, move_together,
@@ -209,12 +209,19 @@ impl StateValue {
     }
 }
 
+/// A flow policy and its update for any values Q(s, a) and Q_b(s, b): the critics of [`FlowRl`], or
+/// known functions.
+pub struct FlowRlActor {
+    config: FlowRlFlowConfig,
+    policy: Policy,
+    params: Params,
+    adam: Adam,
+}
+
 /// A flow policy, its critics, and the values of the replay's actions.
 pub struct FlowRl {
     config: FlowRlConfig,
-    policy: Policy,
-    actor: Params,
-    actor_adam: Adam,
+    actor: FlowRlActor,
     critic: CriticLearner,
     /// Q_b.
     replay_critic: CriticLearner,
@@ -241,9 +248,86 @@ pub struct FlowRlActorNoise {
     pub t: Tensor,
 }
 
+impl FlowRlActorNoise {
+    /// Noise for a minibatch, on the CPU.
+    pub fn draw(rows: i64, act_dim: i64, rng: &mut Random) -> Self {
+        let (shape, cpu) = ([rows, act_dim], Device::Cpu);
+        Self {
+            start: normal(rng, &shape, cpu),
+            flow_start: normal(rng, &shape, cpu),
+            t: uniform(rng, &[rows, 1], cpu),
+        }
+    }
+}
+
 /// x_0 from standard-normal noise.
 fn start(noise: &Tensor) -> Tensor {
     noise.clamp(-1.0, 1.0)
+}
+
+impl FlowRlActor {
+    /// Draws the network for the given sizes. The configuration must be valid; its critics are not
+    /// used.
+    pub fn new(
+        config: &FlowRlConfig,
+        obs_dim: i64,
+        act_dim: i64,
+        device: Device,
+        rng: &mut Random,
+    ) -> Self {
+        let FlowRlConfig { actor, flow, .. } = config;
+        let (policy, params) = Policy::new(actor, flow.steps, obs_dim, act_dim, device, rng);
+        Self { config: flow.clone(), policy, adam: Adam::new(actor.adam(), &params), params }
+    }
+
+    /// Actions (B, act) for raw observations, from standard-normal noise of x_0 (B, act). Outside
+    /// of any graph.
+    pub fn act(&self, obs: &Tensor, noise: &Tensor) -> Tensor {
+        let _guard = tch::no_grad_guard();
+        self.policy.action(self.params.frozen(), obs, &start(noise))
+    }
+
+    /// One step in some states (B, obs), with the replay's actions there (B, act): `value` is Q, and
+    /// `replay_value` Q_b.
+    pub fn update(
+        &mut self,
+        obs: &Tensor,
+        replay: &Tensor,
+        noise: &FlowRlActorNoise,
+        value: &Value,
+        replay_value: &Value,
+    ) -> Metrics {
+        let FlowRlFlowConfig { weight, weight_each, unsquash, .. } = self.config;
+        let p = self.params.trainable();
+        let action = self.policy.action(p, obs, &start(&noise.start));
+        let q = value(obs, &action);
+        let weights = {
+            let _guard = tch::no_grad_guard();
+            let better = replay_value(obs, replay) - q.detach();
+            let better = better.relu();
+            let (low, high) = WEIGHT_RANGE;
+            ((&better - better.mean(Kind::Float)).exp() * weight).clamp(low, high)
+        };
+        let b = match unsquash {
+            true => replay.clamp(TANH_MARGIN - 1.0, 1.0 - TANH_MARGIN).atanh(),
+            false => replay.shallow_clone(),
+        };
+        let errors = self.policy.errors(p, obs, &b, &start(&noise.flow_start), &noise.t);
+        let mean = weights.mean(Kind::Float);
+        let flow = match weight_each {
+            true => (&weights * errors).mean(Kind::Float),
+            false => errors.mean(Kind::Float) * &mean,
+        };
+        let loss = &flow - q.mean(Kind::Float);
+        let gradient = self.params.gradient(&loss);
+        self.adam.step(&mut self.params, &gradient);
+        Metrics::from([
+            ("actor_loss", &loss),
+            ("flow_loss", &flow),
+            ("flow_weight", &mean),
+            ("grad_norm", &gradient.norm()),
+        ])
+    }
 }
 
 impl FlowRl {
@@ -255,13 +339,10 @@ impl FlowRl {
         device: Device,
         rng: &mut Random,
     ) -> Self {
-        let FlowRlConfig { critic, actor, flow } = config;
-        let (policy, params) = Policy::new(actor, flow.steps, obs_dim, act_dim, device, rng);
+        let FlowRlConfig { critic, flow, .. } = config;
         Self {
             config: config.clone(),
-            policy,
-            actor_adam: Adam::new(actor.adam(), &params),
-            actor: params,
+            actor: FlowRlActor::new(config, obs_dim, act_dim, device, rng),
             critic: CriticLearner::new(critic, obs_dim, act_dim, device, rng),
             replay_critic: CriticLearner::new(critic, obs_dim, act_dim, device, rng),
             replay_value: StateValue::new(critic, flow.expectile, obs_dim, device, rng),
@@ -271,15 +352,14 @@ impl FlowRl {
 
     /// One update with the given noise.
     pub fn update_with(&mut self, batch: &Batch, noise: &FlowRlNoise) -> Metrics {
-        self.policy.obs_norm.update(&batch.obs);
-        let next_action = {
-            let _guard = tch::no_grad_guard();
-            self.policy.action(self.actor.frozen(), &batch.next_obs, &start(&noise.next))
-        };
+        self.actor.policy.obs_norm.update(&batch.obs);
+        let next_action = self.actor.act(&batch.next_obs, &noise.next);
         let mut metrics = self.critic.update(batch, &next_action, None);
         metrics.extend(self.update_replay_values(batch, &next_action));
         if let Some(noise) = &noise.actor {
-            metrics.extend(self.update_actor(batch, noise));
+            let q = |obs: &Tensor, action: &Tensor| self.critic.value(obs, action);
+            let q_b = |obs: &Tensor, action: &Tensor| self.replay_critic.value(obs, action);
+            metrics.extend(self.actor.update(&batch.obs, &batch.action, noise, &q, &q_b));
         }
         metrics
     }
@@ -309,40 +389,6 @@ impl FlowRl {
         }));
         metrics
     }
-
-    /// One step of the actor.
-    fn update_actor(&mut self, batch: &Batch, noise: &FlowRlActorNoise) -> Metrics {
-        let FlowRlFlowConfig { weight, weight_each, unsquash, .. } = self.config.flow;
-        let p = self.actor.trainable();
-        let action = self.policy.action(p, &batch.obs, &start(&noise.start));
-        let q = self.critic.value(&batch.obs, &action);
-        let weights = {
-            let _guard = tch::no_grad_guard();
-            let better = self.replay_critic.value(&batch.obs, &batch.action) - q.detach();
-            let better = better.relu();
-            let (low, high) = WEIGHT_RANGE;
-            ((&better - better.mean(Kind::Float)).exp() * weight).clamp(low, high)
-        };
-        let b = match unsquash {
-            true => batch.action.clamp(TANH_MARGIN - 1.0, 1.0 - TANH_MARGIN).atanh(),
-            false => batch.action.shallow_clone(),
-        };
-        let errors = self.policy.errors(p, &batch.obs, &b, &start(&noise.flow_start), &noise.t);
-        let mean = weights.mean(Kind::Float);
-        let flow = match weight_each {
-            true => (&weights * errors).mean(Kind::Float),
-            false => errors.mean(Kind::Float) * &mean,
-        };
-        let loss = &flow - q.mean(Kind::Float);
-        let gradient = self.actor.gradient(&loss);
-        self.actor_adam.step(&mut self.actor, &gradient);
-        Metrics::from([
-            ("actor_loss", &loss),
-            ("flow_loss", &flow),
-            ("flow_weight", &mean),
-            ("grad_norm", &gradient.norm()),
-        ])
-    }
 }
 
 impl Agent for FlowRl {
@@ -350,24 +396,20 @@ impl Agent for FlowRl {
         let _guard = tch::no_grad_guard();
         let k = mode.candidates(1);
         let rows = repeat_rows(obs, k);
-        let shape = [rows.size()[0], self.policy.act_dim];
+        let shape = [rows.size()[0], self.actor.policy.act_dim];
         let noise = match mode {
             ActMode::Mean => Tensor::zeros(shape, (Kind::Float, self.device)),
             _ => normal(rng, &shape, self.device),
         };
-        let proposals = self.policy.action(self.actor.frozen(), &rows, &start(&noise));
+        let proposals = self.actor.act(&rows, &noise);
         self.critic.choose(&rows, &proposals, k)
     }
 
     fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
-        let (shape, cpu) = ([batch.len(), self.policy.act_dim], Device::Cpu);
+        let (rows, act_dim) = (batch.len(), self.actor.policy.act_dim);
         let mut noise = FlowRlNoise {
-            next: normal(rng, &shape, cpu),
-            actor: with_actor.then(|| FlowRlActorNoise {
-                start: normal(rng, &shape, cpu),
-                flow_start: normal(rng, &shape, cpu),
-                t: uniform(rng, &[batch.len(), 1], cpu),
-            }),
+            next: normal(rng, &[rows, act_dim], Device::Cpu),
+            actor: with_actor.then(|| FlowRlActorNoise::draw(rows, act_dim, rng)),
         };
         let FlowRlNoise { next, actor } = &mut noise;
         let mut all = vec![next];
@@ -381,20 +423,20 @@ impl Agent for FlowRl {
     }
 
     fn graph(&self) -> Graph {
-        self.policy.graph(self.actor.frozen())
+        self.actor.policy.graph(self.actor.params.frozen())
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
         let StateValue { params, adam, .. } = &self.replay_value;
         let of_replay = self.replay_critic.state().into_iter();
         merge_state([
-            self.actor.named("actor"),
-            self.actor_adam.named("actor_adam"),
+            self.actor.params.named("actor"),
+            self.actor.adam.named("actor_adam"),
             self.critic.state(),
             of_replay.map(|(name, tensor)| (format!("replay_{name}"), tensor)).collect(),
             params.named("replay_value"),
             adam.named("replay_value_adam"),
-            self.policy.obs_norm.state(),
+            self.actor.policy.obs_norm.state(),
         ])
     }
 

@@ -120,8 +120,8 @@ pub struct PathNoise {
     pub actor: Option<Tensor>,
 }
 
-/// Noise of `rows` paths.
-fn path_noise(policy: &dyn PathPolicy, rows: i64, device: Device, rng: &mut Random) -> Tensor {
+/// Noise of `rows` paths: (K + 1, B, act).
+pub fn path_noise(policy: &dyn PathPolicy, rows: i64, device: Device, rng: &mut Random) -> Tensor {
     normal(rng, &[policy.steps() + 1, rows, policy.act_dim()], device)
 }
 
@@ -202,6 +202,11 @@ impl PathAgent {
             critic,
             device,
         }
+    }
+
+    /// The actor alone, for a known value.
+    pub fn into_actor(self) -> PathActor {
+        self.actor
     }
 
     /// One update with the given noise.

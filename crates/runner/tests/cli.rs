@@ -241,6 +241,36 @@ fn instructions_can_be_chosen_and_an_unknown_name_is_one_line() {
 }
 
 #[test]
+fn bf16_trains_where_the_processor_has_it_and_is_refused_elsewhere() {
+    let bench = |name: &str, more: &[&str]| {
+        let mut command = runner();
+        command.env("SMFP_INSTRUCTIONS", name).args(["bench", "update", "--algo", "sac"]);
+        command.args(["--rounds", "1", "--set", "train.precision=bf16"]).args(more);
+        command.output().unwrap()
+    };
+    let why = ["train.precision = \"bf16\"", "bfloat16", "use \"f32\""];
+    refused(&bench("portable", &[]), 2, &why);
+    refused(&bench("portable", &["--set", "train.precision=fp8"]), 2, &["fp8", "`f32` or `bf16`"]);
+
+    let returns = |precision: &str| {
+        let out = tempfile::tempdir().unwrap();
+        let set = format!("train.precision={precision}");
+        let output = train(out.path(), "Hopper-v4", 1, &["--set", &set]);
+        let rows = fs::read_to_string(folder(out.path(), "Hopper-v4", 1).join("eval.csv"));
+        (
+            output,
+            rows.map(|rows| rows.lines().nth(1).unwrap().split(',').nth(3).unwrap().to_owned()),
+        )
+    };
+    let (output, in_bf16) = returns("bf16");
+    if !fs::read_to_string("/proc/cpuinfo").is_ok_and(|cpu| cpu.contains("avx512_bf16")) {
+        return refused(&output, 2, &why);
+    }
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_ne!(in_bf16.unwrap(), returns("f32").1.unwrap(), "products are rounded");
+}
+
+#[test]
 fn a_missing_or_altered_model_is_named_with_the_fix() {
     let models = tempfile::tempdir().unwrap();
     for file in fs::read_dir(envs::models_dir()).unwrap() {

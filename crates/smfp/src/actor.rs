@@ -1,11 +1,10 @@
 //! The actor: the objective (4) for a given value function.
 
-use crate::config::{EntropyEstimate, EntropyMode, SmfpConfig, Squash, WeightRule};
+use crate::config::{EntropyEstimate, EntropyMode, SmfpConfig, Squash};
 use crate::entropy::{penalty, scalar, scheduled_alpha, semi_implicit_log_prob, surrogate, target};
 use crate::mirror::{self, Regression};
 use crate::noise::{ActorNoise, MirrorNoise};
 use crate::policy::{Draw, Policy};
-use crate::weight::MirrorWeight;
 use agent::{Metrics, Random, Scale, Temperature, Value};
 use networks::{Adam, Counter, Params, merge_state};
 use tch::{Device, Kind, Tensor};
@@ -22,7 +21,6 @@ pub struct SmfpActor {
     /// Learned alpha of `entropy.mode = "soft"`.
     temperature: Option<Temperature>,
     scale: Scale,
-    weight: MirrorWeight,
     updates: Counter,
 }
 
@@ -30,10 +28,6 @@ pub struct SmfpActor {
 struct MirrorTerm {
     /// L_mirror: a scalar.
     loss: Tensor,
-    /// g - g*: (B_m, act).
-    error: Tensor,
-    /// w: (B_m).
-    weight: Tensor,
     /// Q of the lagged policy's candidates: (B_m, K).
     values: Tensor,
 }
@@ -57,7 +51,6 @@ impl SmfpActor {
             policy,
             lagged: params.duplicate(),
             adam: Adam::new(config.actor.adam(), &params),
-            weight: MirrorWeight::new(config, params.flat()),
             params,
             temperature,
             scale: Scale::new(&config.objective, device),
@@ -106,29 +99,16 @@ impl SmfpActor {
         let alpha = self.alpha();
         let mut loss = penalty(&config.entropy, &alpha, &draw, &log_prob);
         if !config.mirror.only {
-            let pathwise = -self.in_units_of_the_loss(&q.mean(Kind::Float));
-            if let (WeightRule::Balanced, Some(mirror)) = (config.mirror.weight, &mirror) {
-                let slope = Tensor::run_backward(&[&pathwise], &[&draw.raw], true, false);
-                let ours = mirror::slope_norm(&mirror.error, &mirror.weight);
-                self.weight.balance(&slope[0].norm(), &ours);
-            }
-            loss += pathwise;
+            loss -= self.in_units_of_the_loss(&q.mean(Kind::Float));
         }
         if config.policy.squash == Squash::Clip && config.policy.bound_penalty > 0.0 {
             let beyond = (draw.mean.abs() - 1.0).relu().mean(Kind::Float);
             loss += beyond * config.policy.bound_penalty;
         }
         if let Some(mirror) = &mirror {
-            let weighted = self.weight.times(&mirror.loss);
-            // In mode "soft" Q is not divided by S, which multiplies lambda instead. The ratio
-            // of gradients has the right units as it is.
-            let by_scale = config.soft() && config.mirror.weight != WeightRule::Balanced;
-            loss += if by_scale { weighted * self.scale.get() } else { weighted };
-        }
-        let weight = self.weight.learned();
-        if config.mirror.weight == WeightRule::Budget {
-            let distance = self.distance_to_lagged(obs, &noise.z, &draw.mean);
-            self.weight.spend(&distance);
+            let weighted = &mirror.loss * config.objective.lambda;
+            // In mode "soft" Q is not divided by S, which multiplies lambda instead.
+            loss += if config.soft() { weighted * self.scale.get() } else { weighted };
         }
 
         let gradient = self.params.gradient(&loss);
@@ -145,9 +125,6 @@ impl SmfpActor {
         if let Some(mirror) = &mirror {
             metrics.record("mirror_loss", &mirror.loss);
         }
-        if let Some(weight) = &weight {
-            metrics.record("mirror_weight", weight);
-        }
         if self.policy.stochastic() {
             metrics.record("entropy", &entropy);
         }
@@ -160,17 +137,6 @@ impl SmfpActor {
     /// A mean of Q in the units of the actor's loss: Q / S, in mode "soft" Q itself.
     fn in_units_of_the_loss(&self, q: &Tensor) -> Tensor {
         if self.config.soft() { q.shallow_clone() } else { q / self.scale.get() }
-    }
-
-    /// D of equation (8): mean ||mu - mu_old||^2 / (2 sigma_target^2 d) for the same latents, in
-    /// the states of the mirror term. `mean` is mu for all states, (B, act). A scalar.
-    fn distance_to_lagged(&self, obs: &Tensor, z: &Tensor, mean: &Tensor) -> Tensor {
-        let _guard = tch::no_grad_guard();
-        let rows = self.config.mirror_rows(obs.size()[0]);
-        let part = |tensor: &Tensor| tensor.narrow(0, 0, rows);
-        let (lagged, _) = self.policy.one_step(self.lagged.frozen(), &part(obs), &part(z));
-        let variance = self.config.entropy.sigma_target.powi(2);
-        (part(mean) - lagged).square().mean(Kind::Float) / (2.0 * variance)
     }
 
     /// Actions for every state, with log pi(a|s) by the configured estimate.
@@ -226,7 +192,7 @@ impl SmfpActor {
             noise,
         );
         let error = mirror::error(&self.policy, self.params.trainable(), &obs, &target);
-        MirrorTerm { loss: mirror::loss(&error, &weight), error, weight, values }
+        MirrorTerm { loss: mirror::loss(&error, &weight), values }
     }
 
     /// The state by name.
@@ -237,7 +203,6 @@ impl SmfpActor {
             self.adam.named("actor_adam"),
             self.temperature.as_ref().map(Temperature::state).unwrap_or_default(),
             self.scale.state(),
-            self.weight.state(),
             self.policy.state(),
             vec![("actor_updates".to_string(), self.updates.tensor())],
         ])

@@ -66,8 +66,6 @@ pub struct PolicyConfig {
     pub latent_std: f64,
     /// The latent of deterministic actions.
     pub eval_latent: EvalLatent,
-    /// Most steps for which a latent is held while exploring; 1: a new one in every step.
-    pub hold: i64,
 }
 
 /// How the target deviation binds.
@@ -137,19 +135,7 @@ pub enum MirrorActions {
     Broad,
 }
 
-/// How the mirror term is weighted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WeightRule {
-    /// By lambda.
-    Constant,
-    /// By a ratio of gradients: equation (7).
-    Balanced,
-    /// By a lambda that keeps the policy's step at a budget: equation (8).
-    Budget,
-}
-
-/// `[mirror]`: equations (3) and (5), and the weight of the term.
+/// `[mirror]`: equations (3) and (5).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MirrorConfig {
@@ -169,12 +155,6 @@ pub struct MirrorConfig {
     pub target_clip: f64,
     /// Whether the pathwise term is left out.
     pub only: bool,
-    /// How the term is weighted.
-    pub weight: WeightRule,
-    /// delta of [`WeightRule::Budget`].
-    pub budget: f64,
-    /// kappa of [`WeightRule::Budget`].
-    pub budget_rate: f64,
 }
 
 impl SmfpConfig {
@@ -201,7 +181,6 @@ impl SmfpConfig {
             // log_std lives in [-10, 0].
             ("policy.std_init", policy.std_init, 4.6e-5, 1.0),
             ("policy.latent_std", policy.latent_std, 0.0, 10.0),
-            ("policy.hold", policy.hold as f64, 1.0, 1000.0),
             ("entropy.alpha", entropy.alpha, 0.0, 1e9),
             ("entropy.alpha_initial", entropy.alpha_initial, 0.0, 1e9),
             ("entropy.alpha_decay_updates", entropy.alpha_decay_updates as f64, 0.0, 1e12),
@@ -218,8 +197,6 @@ impl SmfpConfig {
             ("mirror.weight_max", mirror.weight_max, 1.0, 1e9),
             ("mirror.batch_share", mirror.batch_share, 1e-3, 1.0),
             ("mirror.target_clip", mirror.target_clip, 1.0, 1e9),
-            ("mirror.budget", mirror.budget, 1e-9, 1e9),
-            ("mirror.budget_rate", mirror.budget_rate, 0.0, 1.0),
         ];
         checks.iter().try_for_each(|&(key, value, low, high)| in_range(key, value, low, high))
     }
@@ -270,19 +247,6 @@ impl SmfpConfig {
                 "objective.q_scale = \"value_std\" needs the mirror term (objective.lambda above \
                  0) and at least 2 mirror.candidates",
             ),
-            (
-                mirror.weight != WeightRule::Constant && !mirrored,
-                "mirror.weight needs objective.lambda above 0, where it starts",
-            ),
-            (
-                mirror.weight == WeightRule::Balanced && mirror.only,
-                "mirror.weight = \"balanced\" needs the pathwise term: mirror.only must be false",
-            ),
-            (
-                mirror.weight == WeightRule::Budget && entropy.sigma_target == 0.0,
-                "mirror.weight = \"budget\" measures steps in units of entropy.sigma_target, \
-                 which must be above 0",
-            ),
         ];
         match forbidden.iter().find(|(found, _)| *found) {
             Some((_, message)) => Err((*message).to_string()),
@@ -327,11 +291,6 @@ impl AgentConfig for SmfpConfig {
                 mirror.actions != MirrorActions::Replay,
                 &["mirror.weight_max"],
                 "mirror.actions is not \"replay\"",
-            ),
-            (
-                mirror.weight != WeightRule::Budget,
-                &["mirror.budget", "mirror.budget_rate"],
-                "mirror.weight is not \"budget\"",
             ),
             (
                 !self.uses_mirror(),

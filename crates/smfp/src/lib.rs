@@ -12,12 +12,10 @@
 mod actor;
 mod config;
 pub mod entropy;
-mod hold;
 pub mod mirror;
 mod noise;
 mod policy;
 mod smfp;
-mod weight;
 
 pub use actor::SmfpActor;
 pub use config::*;

@@ -128,8 +128,3 @@ pub fn loss(error: &Tensor, weight: &Tensor) -> Tensor {
     let square = error.square().sum_dim_intlist(&[1i64][..], false, None);
     (weight * square).mean(None::<Kind>)
 }
-
-/// ||dL_mirror / dg|| = ||2 w (g - g*)|| / B, outside of the graph: a scalar.
-pub fn slope_norm(error: &Tensor, weight: &Tensor) -> Tensor {
-    (error.detach() * weight.unsqueeze(1)).norm() * (2.0 / error.size()[0] as f64)
-}

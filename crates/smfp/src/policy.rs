@@ -3,7 +3,8 @@
 use crate::config::{EntropyMode, SmfpConfig, Squash};
 use agent::{GraphBuilder, ObsNorm, Random};
 use networks::{
-    Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, gaussian_log_density, tanh_log_slope,
+    Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, gaussian_log_density, squashed_action,
+    tanh_log_slope,
 };
 use policy::{Graph, Op};
 use tch::{Device, Kind, Tensor};
@@ -165,11 +166,19 @@ impl Policy {
         self.finish(mean, log_std, xi)
     }
 
-    /// The action of [`draw`](Self::draw) without the rest of a [`Draw`], for acting, where every
-    /// operation counts.
+    /// The action of [`draw`](Self::draw) without the rest of a [`Draw`], outside of any graph: for
+    /// acting, where every operation counts.
     pub fn action(&self, p: &[Tensor], obs: &Tensor, z: &Tensor, xi: &Tensor) -> Tensor {
-        let (mean, log_std) = self.one_step(p, obs, z);
-        self.squash(&self.spread(&mean, &log_std, xi))
+        let _guard = tch::no_grad_guard();
+        let x = self.latent(z);
+        let heads = self.one_step_heads(p, obs, &x);
+        if self.squash == Squash::Tanh && matches!(self.std, Std::Head) {
+            // x - u in the place of u: the mean, as of a squashed Gaussian.
+            let _ = heads.narrow(1, 0, self.act_dim).neg_().g_add_(&x);
+            return squashed_action(&heads, xi, LOG_STD_RANGE);
+        }
+        let log_std = self.log_std(&heads);
+        self.squash(&self.spread(&(x - self.first_head(heads)), &log_std, xi))
     }
 
     /// The Gaussian head's action for a mean, a log deviation and noise.

@@ -3,7 +3,6 @@
 use crate::actor::SmfpActor;
 use crate::config::{EvalLatent, SmfpConfig};
 use crate::entropy::semi_implicit_log_prob;
-use crate::hold::Hold;
 use crate::noise::UpdateNoise;
 use crate::policy::{Draw, Policy};
 use agent::candidates::{best_of, repeat_rows, take};
@@ -16,8 +15,6 @@ pub struct Smfp {
     config: SmfpConfig,
     actor: SmfpActor,
     critic: CriticLearner,
-    /// Where `policy.hold` is above 1.
-    hold: Option<Hold>,
     device: Device,
 }
 
@@ -32,8 +29,7 @@ impl Smfp {
     ) -> Self {
         let actor = SmfpActor::new(config, obs_dim, act_dim, device, rng);
         let critic = CriticLearner::new(&config.critic, obs_dim, act_dim, device, rng);
-        let hold = (config.policy.hold > 1).then(|| Hold::new(config.policy.hold));
-        Self { config: config.clone(), actor, critic, hold, device }
+        Self { config: config.clone(), actor, critic, device }
     }
 
     /// The policy's architecture and parameters.
@@ -106,16 +102,6 @@ impl Smfp {
         metrics
     }
 
-    /// Actions with all noise, from standard-normal latents for each candidate: (N K, act).
-    fn act_from(&self, obs: &Tensor, z: &Tensor, rng: &mut Random) -> Tensor {
-        let xi = normal(rng, &z.size(), self.device);
-        if z.size()[0] > obs.size()[0] {
-            return self.propose(obs, z, &xi, false).action;
-        }
-        let (policy, params) = self.policy();
-        policy.action(params.frozen(), obs, z, &xi)
-    }
-
     fn act_dim(&self) -> i64 {
         self.policy().0.act_dim()
     }
@@ -126,27 +112,20 @@ impl Agent for Smfp {
         let _guard = tch::no_grad_guard();
         let k = mode.candidates(self.config.candidates.act);
         let shape = [obs.size()[0] * k, self.act_dim()];
+        let (policy, params) = self.policy();
         if !matches!(mode, ActMode::Deterministic | ActMode::Mean) {
-            let z = normal(rng, &shape, self.device);
-            return self.act_from(obs, &z, rng);
+            let (z, xi) = (normal(rng, &shape, self.device), normal(rng, &shape, self.device));
+            return match k {
+                1 => policy.action(params.frozen(), obs, &z, &xi),
+                _ => self.propose(obs, &z, &xi, false).action,
+            };
         }
         let zero = mode == ActMode::Mean || self.config.policy.eval_latent == EvalLatent::Zero;
         let z = match zero {
             false => normal(rng, &shape, self.device),
             true => Tensor::zeros(shape, (Kind::Float, self.device)),
         };
-        let (policy, params) = self.policy();
         policy.draw(params.frozen(), obs, &z, None).action
-    }
-
-    fn explore(&mut self, obs: &Tensor, rng: &mut Random) -> Tensor {
-        let _guard = tch::no_grad_guard();
-        let shape = [obs.size()[0] * self.config.candidates.act, self.act_dim()];
-        let z = match &mut self.hold {
-            Some(hold) => hold.latents(&shape, self.device, rng),
-            None => normal(rng, &shape, self.device),
-        };
-        self.act_from(obs, &z, rng)
     }
 
     fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
@@ -169,7 +148,6 @@ impl Agent for Smfp {
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        let held = self.hold.as_ref().map(Hold::state).unwrap_or_default();
-        merge_state([self.actor.state(), self.critic.state(), held])
+        merge_state([self.actor.state(), self.critic.state()])
     }
 }

@@ -168,35 +168,6 @@ fn numbers_that_are_not_finite_are_an_error_that_names_the_quantity() {
     assert_eq!(error.quantity, "actor_loss");
 }
 
-/// lambda after one update with `mirror.weight = "budget"`, as a step of its logarithm. The
-/// lagged policy's velocity is off by `shift`, so that D is shift^2 / (2 sigma_target^2).
-fn step_of_lambda(budget: f64, shift: f64) -> f64 {
-    let config = config(&format!(
-        "\"mirror.weight\" = \"budget\"\n\"mirror.budget\" = {budget:?}\n\"mirror.budget_rate\" = 0.05"
-    ));
-    let mut agent = agent(&config, 0);
-    for (name, tensor) in agent.state() {
-        if name == "actor_lagged.velocity.bias" {
-            let _ = tensor.shallow_clone().g_add_scalar_(shift);
-        }
-    }
-    agent.update_with(&batch(&mut stream(0, "batch")), &noise(&config, true, 0));
-    let lambda = Snapshot::of(&agent).part("mirror_log_lambda").double_value(&[0]);
-    lambda - config.objective.lambda.ln()
-}
-
-#[test]
-fn lambda_falls_within_the_budget_and_rises_beyond_it_by_at_most_its_rate() {
-    // D = 0.03^2 / (2 0.1^2) = 0.045.
-    let cases =
-        [(0.1, 0.03, -0.0275), (0.045, 0.03, 0.0), (0.03, 0.03, 0.025), (0.001, 0.03, 0.05)];
-    for (budget, shift, expected) in cases {
-        let step = step_of_lambda(budget, shift);
-        assert!((step - expected).abs() < 1e-5, "budget {budget}: {step}, expected {expected}");
-    }
-    assert!((step_of_lambda(0.1, 0.0) + 0.05).abs() < 1e-6, "at the lagged policy");
-}
-
 #[test]
 fn in_mode_soft_rewards_and_alpha_in_another_unit_give_the_same_policy() {
     // The mirror term apart, alpha log pi - Q is homogeneous in Q and alpha: Adam's step does not
@@ -234,9 +205,6 @@ fn combinations_without_a_meaning_are_refused_with_one_line_that_names_the_key()
         ("\"entropy.sigma_target\" = 0.0", "entropy.sigma_target"),
         ("\"objective.q_scale\" = \"value_std\"\n\"mirror.candidates\" = 1", "objective.q_scale"),
         ("\"objective.q_scale\" = \"value_std\"\n\"objective.lambda\" = 0.0", "objective.q_scale"),
-        ("\"mirror.weight\" = \"budget\"\n\"objective.lambda\" = 0.0", "mirror.weight"),
-        ("\"mirror.weight\" = \"balanced\"\n\"mirror.only\" = true", "mirror.weight"),
-        ("\"policy.hold\" = 0", "policy.hold is 0"),
     ];
     for (keys, named) in cases {
         let config: SmfpConfig = testing::config(smfp::PRESETS, keys);

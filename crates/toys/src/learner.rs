@@ -3,10 +3,12 @@
 use crate::toy::uniform_points;
 use crate::{Point, PriorIn, Toy};
 use agent::{Diverged, Random, stream};
+use baselines::flowrl::{FlowRlActor, FlowRlActorNoise, FlowRlConfig};
+use baselines::path::{PathActor, PathAgent, path_noise};
 use baselines::sac::{SacActor, SacConfig};
-use networks::normal;
+use networks::{NormMode, normal};
 use rand::RngExt;
-use smfp::{ActorNoise, SmfpActor, SmfpConfig};
+use smfp::{ActorNoise, Draw, SmfpActor, SmfpConfig};
 use tch::{Device, Kind, Tensor};
 
 /// Size of an action.
@@ -15,13 +17,17 @@ const ACT_DIM: i64 = 2;
 /// task.
 const WARMUP_ACTIONS: i64 = 5000;
 
-/// The actor of [`smfp::Smfp`] or [`baselines::sac::Sac`], without critics.
+/// An algorithm's actor, without critics.
 #[allow(clippy::large_enum_variant)] // There is only one at a time.
 pub enum Actor {
     /// SMFP, with its configuration.
     Smfp(SmfpActor, SmfpConfig),
     /// SAC's squashed Gaussian.
     Sac(SacActor),
+    /// A policy that draws an action in several noisy steps: SAC Flow's or DIME's.
+    Path(PathActor),
+    /// FlowRL's, which takes Q for the value of the replay's actions too.
+    FlowRl(FlowRlActor),
 }
 
 impl Actor {
@@ -35,6 +41,19 @@ impl Actor {
     pub fn sac(config: &SacConfig, seed: u64) -> Self {
         let mut rng = stream(seed, "network initialisation");
         Self::Sac(SacActor::new(config, 1, ACT_DIM, Device::Cpu, &mut rng))
+    }
+
+    /// SAC Flow or DIME for a toy, by the `agent` function of a configuration, which takes the sizes
+    /// of an observation and an action. Its critics are not used.
+    pub fn path(agent: impl FnOnce(i64, i64, Device, &mut Random) -> PathAgent, seed: u64) -> Self {
+        let mut rng = stream(seed, "network initialisation");
+        Self::Path(agent(1, ACT_DIM, Device::Cpu, &mut rng).into_actor())
+    }
+
+    /// FlowRL for a toy. The configuration must be valid; its critics are not used.
+    pub fn flowrl(config: &FlowRlConfig, seed: u64) -> Self {
+        let mut rng = stream(seed, "network initialisation");
+        Self::FlowRl(FlowRlActor::new(config, 1, ACT_DIM, Device::Cpu, &mut rng))
     }
 }
 
@@ -52,12 +71,13 @@ pub struct Drawn {
     /// The samples.
     pub samples: Vec<Point>,
     /// The entropy: the surrogate, equation (2), for SMFP; the mean of -log pi over the
-    /// samples for SAC. None for a deterministic head.
+    /// samples for SAC. None for a deterministic head, and for policies of several steps.
     pub entropy: Option<f64>,
-    /// Mean standard deviation of the Gaussian head (SAC's before squashing).
-    pub sigma_mean: f64,
+    /// Mean standard deviation of the Gaussian head (SAC's before squashing), 0 for a deterministic
+    /// one. None for policies of several steps.
+    pub sigma_mean: Option<f64>,
     /// Standard deviation of mu over the latent: the root of its variance, averaged over
-    /// the coordinates. None for SAC, which has no latent.
+    /// the coordinates. None where there is no Gaussian given a latent.
     pub spread_z: Option<f64>,
 }
 
@@ -119,6 +139,14 @@ impl Learner {
                 let noise = normal(&mut self.learning, &[batch, ACT_DIM], Device::Cpu);
                 actor.update(&self.obs, &noise, &value)
             }
+            Actor::Path(actor) => {
+                let noise = path_noise(actor.policy().0, batch, Device::Cpu, &mut self.learning);
+                actor.update(&self.obs, &noise, NormMode::Running, &value)
+            }
+            Actor::FlowRl(actor) => {
+                let noise = FlowRlActorNoise::draw(batch, ACT_DIM, &mut self.learning);
+                actor.update(&self.obs, &replay, &noise, &value, &value)
+            }
         };
         metrics.read().map(|_| ())
     }
@@ -132,7 +160,7 @@ impl Learner {
             }
             Replay::Fresh(PriorIn::Value) => uniform_points(1.0, batch, &mut self.sampling),
             Replay::Own { actions, exploration } => {
-                let (action, ..) = draw(&self.actor, 1, exploration);
+                let (action, _) = draw(&self.actor, 1, exploration);
                 actions.extend(flat(&action));
                 let count = actions.len() / 2;
                 let chosen: Vec<f32> = (0..batch)
@@ -150,43 +178,63 @@ impl Learner {
     pub fn draw(&self, count: i64) -> Drawn {
         let scale = self.scale;
         let mut rng = stream(self.seed, "samples");
-        let (action, mean, log_std, log_prob) = draw(&self.actor, count, &mut rng);
+        let (action, gaussian) = draw(&self.actor, count, &mut rng);
         let units = ACT_DIM as f64 * scale.ln();
-        let (entropy, spread_z) = match &self.actor {
-            Actor::Smfp(actor, _) => {
+        let (entropy, spread_z) = match (&self.actor, &gaussian) {
+            (Actor::Smfp(actor, _), Some(Gaussian { mean, log_std, .. })) => {
                 let variance = mean.var_dim(&[0i64][..], true, false).mean(Kind::Float);
-                let surrogate = smfp::entropy::surrogate(&log_std).double_value(&[]) + units;
+                let surrogate = smfp::entropy::surrogate(log_std).double_value(&[]) + units;
                 let stochastic = actor.policy().0.stochastic();
                 (stochastic.then_some(surrogate), Some(variance.double_value(&[]).sqrt() * scale))
             }
-            Actor::Sac(_) => (Some(units - log_prob.mean(Kind::Float).double_value(&[])), None),
+            (_, Some(Gaussian { log_prob, .. })) => {
+                (Some(units - log_prob.mean(Kind::Float).double_value(&[])), None)
+            }
+            (_, None) => (None, None),
         };
-        let sigma_mean = match entropy {
+        let sigma_mean = gaussian.map(|Gaussian { log_std, .. }| match entropy {
             Some(_) => log_std.exp().mean(Kind::Float).double_value(&[]) * scale,
             None => 0.0,
-        };
+        });
         Drawn { samples: points(&(action * scale)), entropy, sigma_mean, spread_z }
     }
 }
 
-/// Actions, means and log standard deviations of their Gaussians, (N, 2) each, and log pi,
-/// (N) (for SMFP given the latent).
-fn draw(actor: &Actor, count: i64, rng: &mut Random) -> (Tensor, Tensor, Tensor, Tensor) {
+/// The Gaussians that actions were drawn from.
+struct Gaussian {
+    /// Means and log standard deviations: (N, 2) each.
+    mean: Tensor,
+    log_std: Tensor,
+    /// log pi (for SMFP given the latent): (N).
+    log_prob: Tensor,
+}
+
+/// Actions (N, 2), and their Gaussians if the policy has such.
+fn draw(actor: &Actor, count: i64, rng: &mut Random) -> (Tensor, Option<Gaussian>) {
     let _guard = tch::no_grad_guard();
     let obs = state(count);
-    let mut noise = || normal(rng, &[count, ACT_DIM], Device::Cpu);
+    let noise = |rng: &mut Random| normal(rng, &[count, ACT_DIM], Device::Cpu);
     match actor {
         Actor::Smfp(actor, _) => {
             let (policy, params) = actor.policy();
-            let draw = policy.draw(params.frozen(), &obs, &noise(), Some(&noise()));
-            (draw.action, draw.mean, draw.log_std, draw.log_prob)
+            let (z, xi) = (noise(rng), noise(rng));
+            let Draw { action, mean, log_std, log_prob, .. } =
+                policy.draw(params.frozen(), &obs, &z, Some(&xi));
+            (action, Some(Gaussian { mean, log_std, log_prob }))
         }
         Actor::Sac(actor) => {
             let (policy, params) = actor.policy();
-            let gaussian = policy.gaussian(params.frozen(), &obs);
-            let sample = policy.sample(params.frozen(), &obs, &noise());
-            (sample.action, gaussian.mean, gaussian.log_std, sample.log_prob)
+            let head = policy.gaussian(params.frozen(), &obs);
+            let sample = policy.sample(params.frozen(), &obs, &noise(rng));
+            let (mean, log_std) = (head.mean, head.log_std);
+            (sample.action, Some(Gaussian { mean, log_std, log_prob: sample.log_prob }))
         }
+        Actor::Path(actor) => {
+            let (policy, params) = actor.policy();
+            let noise = path_noise(policy, count, Device::Cpu, rng);
+            (policy.draw(params.frozen(), &obs, &noise, NormMode::Running).action, None)
+        }
+        Actor::FlowRl(actor) => (actor.act(&obs, &noise(rng)), None),
     }
 }
 

@@ -238,4 +238,49 @@ pub(super) mod x86 {
             }
         }
     }
+
+    /// AVX-512, where `add_product` takes pairs of bfloat16 (`pairs.rs`) for factors.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Bf16(Avx512);
+
+    operator!(Bf16: Add, add, |a, b| Self(a.0 + b.0));
+    operator!(Bf16: Sub, sub, |a, b| Self(a.0 - b.0));
+    operator!(Bf16: Mul, mul, |a, b| Self(a.0 * b.0));
+
+    // SAFETY (of every block below): the caller's, or that there is a line.
+    #[expect(clippy::undocumented_unsafe_blocks, reason = "the same for all")]
+    impl Line for Bf16 {
+        #[inline(always)]
+        unsafe fn splat(number: f32) -> Self {
+            Self(unsafe { Avx512::splat(number) })
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            Self(unsafe { Avx512::load(from) })
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            unsafe { self.0.store(to) }
+        }
+
+        #[inline(always)]
+        fn add_product(self, a: Self, b: Self) -> Self {
+            let Self(Avx512(sum)) = self;
+            // The same bits in another type.
+            let of = |line: Self| unsafe { std::mem::transmute::<__m512, __m512bh>(line.0.0) };
+            Self(Avx512(unsafe { _mm512_dpbf16_ps(sum, of(a), of(b)) }))
+        }
+
+        #[inline(always)]
+        fn relu(self) -> Self {
+            Self(self.0.relu())
+        }
+
+        #[inline(always)]
+        fn gate(self, by: Self) -> Self {
+            Self(self.0.gate(by.0))
+        }
+    }
 }

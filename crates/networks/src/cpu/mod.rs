@@ -19,6 +19,7 @@ mod gaussian;
 mod lanes;
 mod line;
 mod norm;
+mod pairs;
 mod product;
 mod tile;
 mod view;

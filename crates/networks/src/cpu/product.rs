@@ -2,13 +2,15 @@
 //!
 //! All are made of one small product, the tile (`tile.rs`), which reads both factors where they
 //! are. So nothing is packed: a general library packs, which takes a sixth of its time at
-//! these sizes.
+//! these sizes. Only in bfloat16 are factors packed, because they have to be rounded anyway.
 
 #![expect(unsafe_code, reason = "intrinsics on pointers: the products' inner loops")]
 
-use super::lanes::{LANES, Panels, transpose_panel};
+use super::lanes::{Buffer, LANES, Lane, Panels, transpose_panel};
+use super::pairs::{pack_lines, pack_rows, pairs};
 use super::tile::{Finish, MOST_PANELS, MOST_ROWS, Start, Tile, Tiles};
 use crate::instructions::Instructions;
+use crate::precision::Precision;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Multiplications in the matrix products of all passes, for [`multiplications`].
@@ -57,22 +59,42 @@ pub(super) fn linear(
     if let Then::ReluBackward(by) | Then::Times(by) = then {
         assert!(by.rows == y.rows && by.width == y_width);
     }
+    let packed = Precision::in_use() == Precision::Bf16;
+    // What the sums of a tile count: numbers, or pairs of them.
+    let inner = if packed { pairs(inputs) } else { inputs };
     let (tiles, count) = (Tiles::in_use(), x.rows.div_ceil(LANES));
+    let mut pairs_of_weight = packed.then(|| Buffer::new(outputs * inner));
+    let mut pairs_of_x = packed.then(|| Buffer::new(tiles.panels() * inner * LANES));
+    let weight = match &mut pairs_of_weight {
+        Some(pairs) => {
+            pack_rows(pairs, weight, inputs);
+            pairs
+        }
+        None => weight,
+    };
     for panel in (0..count).step_by(tiles.panels()) {
         let panels = tiles.panels().min(count - panel);
         let x = &x.lanes()[panel * inputs..][..panels * inputs];
+        let x: &[Lane] = match &mut pairs_of_x {
+            Some(pairs) => {
+                let pairs = &mut pairs.as_chunks_mut().0[..panels * inner];
+                pack_lines(pairs, x, inputs);
+                pairs
+            }
+            None => x,
+        };
         for (first, rows) in tiles.cut(outputs) {
             let (begin, reach) = (panel * y_width + at + first, (panels - 1) * y_width + rows);
             let same_place =
                 |by: &Panels| -> *const f32 { by.lanes()[begin..][..reach].as_ptr().cast() };
             let tile = Tile {
-                left: weight[first * inputs..][..rows * inputs].as_ptr(),
-                left_row: inputs,
+                left: weight[first * inner..][..rows * inner].as_ptr(),
+                left_row: inner,
                 left_block: 0,
                 blocks: 1,
-                inner: inputs,
+                inner,
                 right: x.as_ptr(),
-                right_next: inputs,
+                right_next: inner,
                 out: y.lanes_mut()[begin..][..reach].as_mut_ptr().cast(),
                 out_row: LANES,
                 out_next: y_width * LANES,
@@ -103,11 +125,23 @@ pub(super) fn weight_gradient(out: &mut [f32], first: usize, d_y: &Panels, x: &P
     assert!(out.len() == rows * inputs && first + rows <= outputs && x.rows == d_y.rows);
     let mut transposed = [[0.0; LANES]; MOST_PANELS * TRANSPOSED * LANES];
     let mut edge = [[0.0; LANES]; MOST_ROWS];
+    let packed = Precision::in_use() == Precision::Bf16;
+    let inner = if packed { pairs(LANES) } else { LANES };
+    let mut pairs_of_d_y = packed.then(|| Buffer::new(TRANSPOSED * outputs * inner));
+    let mut pairs_of_x = packed.then(|| Buffer::new(MOST_PANELS * TRANSPOSED * inner * LANES));
     let parts = x.lanes().chunks(TRANSPOSED * inputs).zip(d_y.lanes().chunks(TRANSPOSED * outputs));
     let tiles = Tiles::in_use();
     for (part, (x, d_y)) in parts.enumerate() {
         let start = if add || part > 0 { Start::There } else { Start::At(0.0) };
         let panels = x.len() / inputs;
+        let d_y: &[f32] = match &mut pairs_of_d_y {
+            Some(pairs) => {
+                let pairs = &mut pairs[..panels * outputs * inner];
+                pack_rows(pairs, d_y.as_flattened(), LANES);
+                pairs
+            }
+            None => d_y.as_flattened(),
+        };
         let mut column = 0;
         while column < inputs {
             // One or several squares of 16 columns, or less than one.
@@ -120,6 +154,14 @@ pub(super) fn weight_gradient(out: &mut [f32], first: usize, d_y: &Panels, x: &P
                     transpose_panel(to, &x[first..last]);
                 }
             }
+            let right: &[Lane] = match &mut pairs_of_x {
+                Some(pairs) => {
+                    let pairs = &mut pairs.as_chunks_mut().0[..squares * panels * inner];
+                    pack_lines(pairs, &transposed[..squares * panels * LANES], LANES);
+                    pairs
+                }
+                None => &transposed,
+            };
             for (row, rows) in tiles.cut(rows) {
                 let inside = &mut out[row * inputs + column..][..(rows - 1) * inputs + count];
                 // Where fewer than 16 columns are left, the tile is written elsewhere.
@@ -132,13 +174,13 @@ pub(super) fn weight_gradient(out: &mut [f32], first: usize, d_y: &Panels, x: &P
                     (inside.as_mut_ptr(), inputs)
                 };
                 let tile = Tile {
-                    left: d_y[first + row..].as_ptr().cast(),
-                    left_row: LANES,
-                    left_block: outputs * LANES,
+                    left: d_y[(first + row) * inner..].as_ptr(),
+                    left_row: inner,
+                    left_block: outputs * inner,
                     blocks: panels,
-                    inner: LANES,
-                    right: transposed.as_ptr(),
-                    right_next: panels * LANES,
+                    inner,
+                    right: right.as_ptr(),
+                    right_next: panels * inner,
                     out: to,
                     out_row,
                     out_next: LANES,

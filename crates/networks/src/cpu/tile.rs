@@ -10,6 +10,7 @@ use super::lanes::{LANES, Lane};
 use super::line::x86;
 use super::line::{Line, Portable};
 use crate::instructions::Instructions;
+use crate::precision::Precision;
 
 /// Rows of the largest tile.
 pub(super) const MOST_ROWS: usize = 14;
@@ -73,15 +74,21 @@ type Run = unsafe fn(Tile);
 pub(super) struct Tiles(&'static [&'static [Run]]);
 
 impl Tiles {
+    /// Those of the form and precision in use.
     pub fn in_use() -> Self {
-        Self::of(Instructions::in_use())
+        Self::of(Instructions::in_use(), Precision::in_use())
     }
 
-    fn of(form: Instructions) -> Self {
+    fn of(form: Instructions, precision: Precision) -> Self {
         macro_rules! tiles {
             ($form:ident, $panels:literal: $($rows:literal)*) => { &[$($form::<$rows, $panels>),*] };
         }
         Self(match form {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512 if precision == Precision::Bf16 => &[
+                tiles!(bf16, 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+                tiles!(bf16, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            ],
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512 => &[
                 tiles!(avx512, 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
@@ -121,6 +128,16 @@ impl Tiles {
 unsafe fn avx512<const R: usize, const P: usize>(tile: Tile) {
     // SAFETY: the caller's.
     unsafe { compute::<x86::Avx512, R, P>(tile) }
+}
+
+/// # Safety
+/// As [`Run`] says, and the processor has AVX-512 with bfloat16. Both factors are pairs of
+/// bfloat16, which count as one number each.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+unsafe fn bf16<const R: usize, const P: usize>(tile: Tile) {
+    // SAFETY: the caller's.
+    unsafe { compute::<x86::Bf16, R, P>(tile) }
 }
 
 /// # Safety
@@ -242,25 +259,36 @@ mod tests {
             _ => Finish::Times(by.as_ptr()),
         });
         let starts = [Start::There, Start::At(1.0), Start::Each(each.as_ptr())];
-        let sizes = |form| {
-            let Tiles(sizes) = Tiles::of(form);
+        let bf16 = Precision::Bf16.check().map(|()| (Instructions::Avx512, Precision::Bf16));
+        let forms = Instructions::available().map(|form| (form, Precision::F32)).chain(bf16);
+        let sizes = |form, precision| {
+            let Tiles(sizes) = Tiles::of(form, precision);
             let panels = 1..=sizes.len();
             panels.flat_map(move |panels| (1..=sizes[0].len()).map(move |rows| (panels, rows)))
         };
-        for (form, (panels, rows)) in
-            Instructions::available().flat_map(|form| sizes(form).map(move |size| (form, size)))
-        {
+        for (form, precision, (panels, rows)) in forms.flat_map(|(form, precision)| {
+            sizes(form, precision).map(move |size| (form, precision, size))
+        }) {
             let (left, right) = (numbers(rows * 40, 7), numbers(panels * 40 * LANES, 11));
+            // bfloat16 has these numbers. A pair of one of them and of zero is that one.
+            let factors = |numbers: &[f32]| -> Vec<f32> {
+                let factor = |number: &f32| match precision {
+                    Precision::F32 => *number,
+                    Precision::Bf16 => f32::from_bits(number.to_bits() >> 16),
+                };
+                numbers.iter().map(factor).collect()
+            };
+            let (left_factors, right_factors) = (factors(&left), factors(&right));
             for (start, finish) in starts.iter().flat_map(|s| finishes.iter().map(move |f| (s, f)))
             {
                 let mut out = vec![2.0; panels * rows * LINE];
                 let tile = Tile {
-                    left: left.as_ptr(),
+                    left: left_factors.as_ptr(),
                     left_row: 10,
                     left_block: rows * 10,
                     blocks: 4,
                     inner: 10,
-                    right: right.as_chunks().0.as_ptr(),
+                    right: right_factors.as_chunks().0.as_ptr(),
                     right_next: 40,
                     out: out.as_mut_ptr(),
                     out_row: LINE,
@@ -270,7 +298,7 @@ mod tests {
                 };
                 // SAFETY: rows of 4 blocks of 10 numbers, 40 lines for each right factor,
                 // and lines of 16 numbers 18 apart.
-                unsafe { Tiles::of(form).run(rows, panels, tile) };
+                unsafe { Tiles::of(form, precision).run(rows, panels, tile) };
                 let exact = (0..out.len()).map(|at| {
                     let (p, r, l) = (at / LINE / rows, at / LINE % rows, at % LINE);
                     if l >= LANES {
@@ -298,7 +326,7 @@ mod tests {
                         Finish::Times(_) => sum * by[at],
                     }
                 });
-                let case = format!("{form}: {rows} rows, {panels} right factors");
+                let case = format!("{form}, {precision}: {rows} rows, {panels} right factors");
                 let worst = out.iter().zip(exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                 assert!(worst < 1e-4, "{case}: {worst}");
             }

@@ -1,7 +1,7 @@
 //! The device of the networks, and settings of the process: threads and memory.
 
 use crate::base::failure::{Failure, Outcome};
-use networks::Instructions;
+use networks::{Instructions, Precision};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -94,6 +94,22 @@ pub fn loaded_libraries() -> BTreeSet<PathBuf> {
     };
     let library = |path: &PathBuf| path.to_string_lossy().contains(".so");
     maps.split(|byte| *byte == b'\n').filter_map(path).filter(library).collect()
+}
+
+/// Checks that updates on this device can be made in this precision.
+///
+/// # Errors
+/// The processor lacks it, or the networks are on a GPU.
+pub fn check_precision(precision: Precision, device: Device) -> Outcome<()> {
+    let refuse = |why: &str| {
+        let message = format!("train.precision = \"{precision}\": {why}; use \"f32\"");
+        Err(Failure::Usage(message))
+    };
+    match device {
+        Device::Cpu => precision.check().or_else(|why| refuse(&why)),
+        _ if precision == Precision::Bf16 => refuse("it is for networks on a CPU"),
+        _ => Ok(()),
+    }
 }
 
 /// Makes the CPU kernels use the instructions that `SMFP_INSTRUCTIONS` names, if it is set;

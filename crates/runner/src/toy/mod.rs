@@ -6,6 +6,9 @@ use crate::base::console;
 use crate::base::failure::{Failure, Outcome};
 use crate::train::progress::Progress;
 use agent::stream;
+use baselines::dime::DimeConfig;
+use baselines::sac_flow_g::SacFlowGConfig;
+use baselines::sac_flow_t::SacFlowTConfig;
 use report::{Log, Panel, Row, Scatter, ToyRow};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -74,6 +77,19 @@ fn learn(toy: Toy, variant: &Variant, seed: u64) -> Outcome<Moments> {
     let actor = match variant.algo.as_str() {
         "smfp" => Actor::smfp(&variant.settings.read(), seed),
         "sac" => Actor::sac(&variant.settings.read(), seed),
+        "sac-flow-g" => {
+            let config: SacFlowGConfig = variant.settings.read();
+            Actor::path(|obs, act, device, rng| config.agent(obs, act, device, rng), seed)
+        }
+        "sac-flow-t" => {
+            let config: SacFlowTConfig = variant.settings.read();
+            Actor::path(|obs, act, device, rng| config.agent(obs, act, device, rng), seed)
+        }
+        "dime" => {
+            let config: DimeConfig = variant.settings.read();
+            Actor::path(|obs, act, device, rng| config.agent(obs, act, device, rng), seed)
+        }
+        "flowrl" => Actor::flowrl(&variant.settings.read(), seed),
         other => panic!("toys.toml has no variants of {other}"),
     };
     let batch = variant.settings.train.batch_size as i64;
@@ -100,7 +116,7 @@ fn learn(toy: Toy, variant: &Variant, seed: u64) -> Outcome<Moments> {
             let row = ToyRow {
                 updates,
                 entropy_surrogate: drawn.entropy,
-                sigma_mean: Some(drawn.sigma_mean),
+                sigma_mean: drawn.sigma_mean,
                 spread_z: drawn.spread_z,
                 wall_s: learning.as_secs_f64(),
                 ..row(toy, &variant.name, seed, &measures)

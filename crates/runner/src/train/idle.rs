@@ -25,7 +25,7 @@ pub fn of(settings: &Settings, preset: &DocumentMut) -> Vec<String> {
 mod tests {
     use crate::train::registry::ALGORITHMS;
     use crate::train::settings::{Settings, Sources, resolve};
-    use agent::{Batch, stream};
+    use agent::{ActMode, Batch, stream};
     use std::collections::BTreeSet;
     use tch::{Device, Kind, Tensor};
     use toml_edit::Value;
@@ -63,7 +63,7 @@ mod tests {
             };
             agent.update(&batch, &mut rng);
         }
-        let action = agent.explore(&wave(&[ROWS, OBS], 9.0), &mut rng);
+        let action = agent.act(&wave(&[ROWS, OBS], 9.0), ActMode::Explore, &mut rng);
         let copies = agent.state().into_iter().map(|(name, tensor)| (name, tensor.copy()));
         copies.chain([("action".into(), action)]).collect()
     }

@@ -72,6 +72,7 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
         remark_on(env, model)?;
     }
     let device = device::available(&spec.device)?;
+    device::check_precision(settings.train.precision, device)?;
     // A third of a second, before a run of hours that depends on these files.
     versions::check_libraries().map_err(Failure::Failed)?;
     device::use_threads(threads);

@@ -9,6 +9,7 @@ use crate::base::failure::{Failure, Outcome, nearest, unknown};
 use crate::train::idle;
 use crate::train::registry::{ALGORITHMS, Algorithm};
 use agent::{ActMode, AgentConfig, in_range, presets};
+use networks::Precision;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -32,6 +33,8 @@ pub struct TrainConfig {
     pub envs: usize,
     /// Updates per environment step after the warm-up.
     pub updates_per_step: f64,
+    /// Factors of an update's matrix products on a CPU.
+    pub precision: Precision,
     /// Observations that the replay keeps.
     pub replay_capacity: usize,
     /// Whether a finished run keeps its replay, so that it can be trained further.

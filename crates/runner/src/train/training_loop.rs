@@ -14,7 +14,7 @@ use crate::train::memory;
 use crate::train::progress::Progress;
 use crate::train::rollout::Rollout;
 use crate::train::settings::TrainConfig;
-use agent::{Agent, Batch, DeviceReplay, Metrics, stream};
+use agent::{ActMode, Agent, Batch, DeviceReplay, Metrics, stream};
 use networks::tensor_from;
 use rand::RngExt;
 use replay::{Replay, Sample, Shape};
@@ -335,7 +335,7 @@ impl<'a> Run<'a> {
         }
         let shape = [n as i64, spec.obs_dim as i64];
         let obs = tensor_from(rollout.observations(), &shape, self.parts.device);
-        to_rows(&self.parts.agent.explore(&obs, rng))
+        to_rows(&self.parts.agent.act(&obs, ActMode::Explore, rng))
     }
 
     /// One update from the replay.
@@ -351,7 +351,8 @@ impl<'a> Run<'a> {
                 Batch::from_sample(&self.sample, self.parts.device)
             }
         };
-        self.parts.agent.update(&batch, &mut self.streams.learning)
+        let Parts { config, agent, .. } = &mut self.parts;
+        config.precision.during(|| agent.update(&batch, &mut self.streams.learning))
     }
 
     /// Reads the metrics of the updates since the last call.

@@ -112,13 +112,15 @@ pub fn update(args: &BenchAgentArgs) -> Outcome<()> {
     for subject in subjects(args)? {
         let Subject { algo, settings, mut agent, obs_dim, act_dim, device } = subject;
         let rows_in_batch = settings.train.batch_size as i64;
+        let precision = settings.train.precision;
+        device::check_precision(precision, device)?;
         let mut rng = stream(0, "benchmark");
         let batch = random_batch(rows_in_batch, obs_dim, act_dim, device, &mut rng);
         let mut measure = || -> Outcome<[f64; 3]> {
             let limit = product_limit(args.threads.into(), device);
             let (begun, before) = (Instant::now(), multiplications());
             for _ in 0..UPDATES {
-                let metrics = agent.update(&batch, &mut rng);
+                let metrics = precision.during(|| agent.update(&batch, &mut rng));
                 if device == Device::Cpu {
                     // As the training loop does.
                     metrics.read().map_err(|e| Failure::Failed(e.to_string()))?;
