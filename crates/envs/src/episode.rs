@@ -5,15 +5,12 @@ use crate::numpy::Stream;
 use crate::physics::World;
 use crate::registry::Spec;
 use crate::tasks::Task;
-use crate::terms::Terms;
 
 /// Result of a step, besides the observation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
     /// The reward, with NumPy's rounding.
     pub reward: f64,
-    /// The parts that the reward is the sum of.
-    pub terms: Terms,
     /// The episode ended in a terminal state, such as a fall, whose value is 0.
     pub terminated: bool,
     /// The time limit was reached; the state is not terminal.
@@ -69,6 +66,11 @@ impl Memory {
 }
 
 impl Rules {
+    /// The terms of the last reward, in the order of [`Spec::terms`].
+    pub fn terms(&self, memory: &Memory) -> impl Iterator<Item = f64> {
+        self.task.terms().iter().map(|at| memory.notes[*at])
+    }
+
     /// Starts an episode with a new random stream from `seed`, or with the existing one.
     ///
     /// # Panics
@@ -112,7 +114,6 @@ impl Rules {
         episode.steps += 1;
         let step = Step {
             reward: judgement.reward,
-            terms: judgement.terms,
             terminated: judgement.terminated,
             truncated: episode.steps >= self.spec.max_episode_steps,
         };

@@ -37,7 +37,6 @@ mod registry;
 mod scene;
 mod state;
 mod tasks;
-mod terms;
 pub mod trace;
 
 pub use batch::{Batch, BatchStep};
@@ -52,4 +51,3 @@ pub use models::{check_model, compile, models_dir, mujoco_version};
 pub use poses::Recorder;
 pub use registry::{Spec, check_task, ids, model_of};
 pub use scene::{Geom, HeightField, Mesh, Scene, Shape};
-pub use terms::Terms;

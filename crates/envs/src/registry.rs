@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::file;
 use crate::models::{check_if_pinned, check_model, load};
 use crate::tasks::{
-    Ant, HalfCheetah, Hopper, Humanoid, HumanoidStandup, InvertedDoublePendulum, InvertedPendulum,
-    ModelInfo, Pusher, Reacher, Swimmer, Task, Version, Walker2d, actuators,
+    Ant, Gymnasium, HalfCheetah, Hopper, Humanoid, HumanoidStandup, InvertedDoublePendulum,
+    InvertedPendulum, ModelInfo, Pusher, Reacher, Swimmer, Version, Walker2d, actuators,
 };
 
 /// The ids of all known tasks, such as "Hopper-v4".
@@ -45,7 +45,9 @@ pub struct Spec {
     pub dt: f64,
     /// The named terms of a file's observation, and which numbers they are; none of a built-in task.
     pub observation: Vec<(String, Range<usize>)>,
-    /// The named terms of a file's reward that are numbers; see [`Env::terms`](crate::Env::terms).
+    /// The names of the terms of the reward; see [`Env::terms`](crate::Env::terms). Those of a built-in
+    /// task are Gymnasium v5's, without `reward_`: `forward`, `survive`, `ctrl` and so on. The reward is
+    /// their sum up to rounding; costs are negative. Those of a file are its terms that are numbers.
     pub terms: Vec<String>,
 }
 
@@ -122,7 +124,7 @@ struct Entry {
     /// `nbody` of the model, if the observation has a part for each body.
     bodies: Option<usize>,
     version: Version,
-    build: fn(&ModelInfo) -> Result<Box<dyn Task>, Error>,
+    build: fn(&ModelInfo) -> Result<Box<dyn Gymnasium>, Error>,
 }
 
 #[rustfmt::skip]
@@ -132,7 +134,7 @@ static TASKS: &[Entry] = {
     const fn entry(
         id: &'static str, model_file: &'static str, version: Version, frame_skip: u32,
         max_episode_steps: u32, obs_dim: usize, sizes: [usize; 3], bodies: Option<usize>,
-        build: fn(&ModelInfo) -> Result<Box<dyn Task>, Error>,
+        build: fn(&ModelInfo) -> Result<Box<dyn Gymnasium>, Error>,
     ) -> Entry {
         Entry {
             id, model_file, frame_skip, max_episode_steps, obs_dim, sizes, bodies, version, build,
@@ -192,6 +194,7 @@ impl Entry {
                 return Err(info.misfit(name, &found.to_string(), &expected.to_string()));
             }
         }
+        let task = (self.build)(&info)?;
         let bounds = (0..self.sizes[2]).map(|i| info.bounds(i)).collect::<Result<Vec<_>, _>>()?;
         let (act_low, act_high) = bounds.into_iter().unzip();
         let spec = Spec {
@@ -206,8 +209,8 @@ impl Entry {
             frame_skip: self.frame_skip,
             dt,
             observation: Vec::new(),
-            terms: Vec::new(),
+            terms: task.terms().iter().map(|name| (*name).to_owned()).collect(),
         };
-        Ok(Rules { spec, task: (self.build)(&info)? })
+        Ok(Rules { spec, task: Box::new(task) })
     }
 }

@@ -23,7 +23,7 @@ pub struct Trace {
     /// 1 where the step reached the time limit, (T,).
     pub truncated: Array1<u8>,
     /// The terms of the rewards by name, (T,) each.
-    pub terms: Vec<(&'static str, Array1<f64>)>,
+    pub terms: Vec<(String, Array1<f64>)>,
 }
 
 /// Resets with `seed`, applies every row of `actions` (T, `act_dim`), and resets without a seed
@@ -40,7 +40,7 @@ pub fn replay(env: &mut Env, seed: u64, actions: ArrayView2<f32>) -> Result<Trac
         reward: Array1::zeros(length),
         terminated: Array1::zeros(length),
         truncated: Array1::zeros(length),
-        terms: Vec::new(),
+        terms: env.spec().terms.iter().map(|name| (name.clone(), Array1::zeros(length))).collect(),
     };
     let mut observation = vec![0.0; width];
     let mut action = vec![0.0; actions.ncols()];
@@ -58,11 +58,7 @@ pub fn replay(env: &mut Env, seed: u64, actions: ArrayView2<f32>) -> Result<Trac
         trace.reward[t] = step.reward;
         trace.terminated[t] = u8::from(step.terminated);
         trace.truncated[t] = u8::from(step.truncated);
-        if t == 0 {
-            trace.terms =
-                step.terms.iter().map(|(name, _)| (name, Array1::zeros(length))).collect();
-        }
-        for ((_, values), (_, value)) in trace.terms.iter_mut().zip(step.terms.iter()) {
+        for ((_, values), value) in trace.terms.iter_mut().zip(env.terms()) {
             values[t] = value;
         }
         if step.terminated || step.truncated {

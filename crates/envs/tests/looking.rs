@@ -96,17 +96,17 @@ fn a_robot_at_rest_presses_on_the_floor_with_its_weight() {
 #[test]
 fn the_terms_of_a_reward_add_up_to_it() {
     for id in ids() {
-        let mut names = None;
-        play(id, 150, |_, step| {
+        let mut steps = 0;
+        play(id, 150, |batch, step| {
             if *step == BatchStep::default() || step.reset {
                 return;
             }
-            let sum: f64 = step.terms.iter().map(|(_, value)| value).sum();
+            assert_eq!(batch.terms(0).count(), batch.spec().terms.len());
+            let sum: f64 = batch.terms(0).sum();
             let size = 1.0 + step.reward.abs();
             assert!((sum - step.reward).abs() < 1e-6 * size, "{id}: {sum} {}", step.reward);
-            let now: Vec<_> = step.terms.iter().map(|(name, _)| name).collect();
-            assert_eq!(*names.get_or_insert(now.clone()), now);
+            steps += 1;
         });
-        assert!(names.is_some_and(|names| !names.is_empty()), "{id}");
+        assert!(steps > 0, "{id}");
     }
 }

@@ -254,6 +254,7 @@ fn begin([algorithm, task, seed]: [String; 3], origin: Origin, point: Point) -> 
         remarks: Vec::new(),
         folder: None,
         settings: Vec::new(),
+        terms: Vec::new(),
     }
 }
 

@@ -19,6 +19,7 @@ mod study;
 mod table;
 mod tables;
 mod tail;
+mod terms;
 mod toys;
 mod train_row;
 
@@ -33,6 +34,7 @@ pub use scatter::{Panel, Row, Scatter};
 pub use study::{ActionTime, Cell, CurvePoint, Options, Reaching, Replays, Study, Task};
 pub use tables::{ScoreRow, scores};
 pub use tail::{News, Tail};
+pub use terms::{RunTerm, TERMS, Term, TermPoint};
 pub use toys::ToyRow;
 pub use train_row::{METRICS, TrainRow};
 

@@ -1,6 +1,7 @@
 //! A run as used by a report, and reading it from its folder.
 
 use crate::place::folder_with;
+use crate::terms::{RunTerm, terms_of};
 use crate::{EvalRow, Place, Problem, Tail, TrainRow, places};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -63,6 +64,9 @@ pub struct Run {
     pub folder: Option<PathBuf>,
     /// All settings: `section.key`, and the value as TOML.
     pub settings: Vec<(String, String)>,
+    /// The terms of its reward during training.
+    #[serde(skip)]
+    pub terms: Vec<RunTerm>,
 }
 
 impl Run {
@@ -177,6 +181,7 @@ fn read_run(place: &Place) -> Result<Run, Problem> {
         remarks: Vec::new(),
         folder: Some(folder.clone()),
         settings,
+        terms: terms_of(&train),
     })
 }
 
@@ -270,6 +275,7 @@ mod tests {
             remarks: vec![],
             folder: None,
             settings: vec![],
+            terms: vec![],
         }
     }
 

@@ -7,6 +7,7 @@ use crate::run::{Origin, Point, Run};
 use crate::statistics::{
     CURVE_REPETITIONS, Estimate, Interval, REPETITIONS, estimate, mean, mean_of_tasks, median,
 };
+use crate::terms::{Term, mean_terms};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -100,6 +101,8 @@ pub struct Cell {
     pub normalised: Option<Estimate>,
     /// Learning curve: mean over the runs.
     pub curve: Vec<CurvePoint>,
+    /// The terms of the reward during training: means over the runs.
+    pub terms: Vec<Term>,
     /// Time to threshold.
     pub to_threshold: Option<Reaching>,
     /// Seconds to the horizon: the median over the runs that reach it.
@@ -270,6 +273,7 @@ fn cell(algorithm: &str, places: Vec<usize>, all: &[Run], on_task: &[&Run], hori
     Cell {
         algorithm: algorithm.to_string(),
         curve: curve(&runs),
+        terms: mean_terms(&runs),
         remarks: remarks(&runs, on_task, horizon),
         runs: places,
         scores: if published { Vec::new() } else { reported },

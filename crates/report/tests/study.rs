@@ -1,6 +1,6 @@
 //! Reports of runs with known scores, and which files a report never changes.
 
-use report::{Options, Origin, Output, Point, Problem, Run, Study};
+use report::{Options, Origin, Output, Point, Problem, Run, Study, Term};
 use std::fs;
 use std::path::Path;
 
@@ -30,6 +30,7 @@ fn run(algorithm: &str, task: &str, seed: u64, scores: &[f64]) -> Run {
         remarks: Vec::new(),
         folder: None,
         settings: vec![("train.steps".into(), (10 * scores.len()).to_string())],
+        terms: Vec::new(),
     }
 }
 
@@ -234,6 +235,30 @@ fn a_list_of_files_cannot_name_files_outside_its_folder() {
     fs::write(out.join("FILES"), format!("{list}../precious\n")).unwrap();
     Output::look(&out).unwrap().write(&study).unwrap();
     assert_eq!(fs::read_to_string(folder.path().join("precious")).unwrap(), "mine");
+}
+
+#[test]
+fn terms_of_rewards_are_means_over_rows_and_seeds_and_those_of_a_long_run_are_few() {
+    let term = |name: &str, points: &[(u64, f64)]| (name.to_owned(), points.to_vec());
+    let [mut a, mut b] = [0, 1].map(|seed| run("smfp", "robot", seed, &[1.0, 2.0]));
+    a.terms = vec![term("forward", &[(10, 1.0), (20, 2.0)]), term("effort", &[(10, 0.5)])];
+    b.terms = vec![term("forward", &[(10, 3.0)])];
+    let short = study(vec![a.clone(), b]);
+    let terms = &short.tasks[0].cells[0].terms;
+    let of =
+        |term: &Term| term.points.iter().map(|p| (p.step, p.value, p.runs)).collect::<Vec<_>>();
+    assert_eq!(
+        terms.iter().map(|term| term.name.as_str()).collect::<Vec<_>>(),
+        ["forward", "effort"]
+    );
+    assert_eq!(of(&terms[0]), [(10, 2.0, 2), (20, 2.0, 1)]);
+    assert_eq!(of(&terms[1]), [(10, 0.5, 1)]);
+
+    let rows: Vec<(u64, f64)> = (1..=600).map(|row| (row, row as f64)).collect();
+    a.terms = vec![term("forward", &rows)];
+    let long = study(vec![a]);
+    let points = of(&long.tasks[0].cells[0].terms[0]);
+    assert_eq!((points.len(), points[0], points[59]), (60, (10, 5.5, 1), (600, 595.5, 1)));
 }
 
 #[test]

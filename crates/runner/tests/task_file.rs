@@ -3,7 +3,7 @@
 mod common;
 
 use common::{SMALL, folder, refused, repeatable, runner, stderr, train};
-use report::EvalRow;
+use report::{EvalRow, TrainRow};
 use std::fs;
 use std::path::Path;
 
@@ -17,6 +17,17 @@ fn hopper(folder: &Path) -> String {
     path.display().to_string()
 }
 
+/// Takes the terms of the reward out of a row; they must have these names.
+fn terms(row: &mut TrainRow, names: &[&str]) -> Vec<f64> {
+    let metrics = std::mem::take(&mut row.metrics);
+    let (terms, others) = metrics.into_iter().partition(|(name, _)| name.starts_with("reward/"));
+    row.metrics = others;
+    let terms: Vec<(String, Option<f64>)> = terms;
+    let found: Vec<&str> = terms.iter().map(|(name, _)| &name["reward/".len()..]).collect();
+    assert_eq!(found, names);
+    terms.iter().map(|(_, mean)| mean.expect("there were steps")).collect()
+}
+
 #[test]
 fn a_file_trains_to_the_bytes_of_the_built_in_task_and_resumes_to_them() {
     let out = tempfile::tempdir().unwrap();
@@ -26,19 +37,15 @@ fn a_file_trains_to_the_bytes_of_the_built_in_task_and_resumes_to_them() {
         let output = train(out, env, 3, &["--envs", "2"]);
         assert!(output.status.success(), "{}", stderr(&output));
     }
-    let expected = repeatable(&folder(&built_in, "Hopper-v4", 3));
+    let mut expected = repeatable(&folder(&built_in, "Hopper-v4", 3));
     let run = folder(&whole, "Hopper-v4", 3);
     let mut found = repeatable(&run);
-    for row in &mut found.0 {
-        let (terms, others) =
-            std::mem::take(&mut row.metrics).into_iter().partition(|x| x.0.starts_with("reward/"));
-        row.metrics = others;
-        let terms: Vec<(String, Option<f64>)> = terms;
-        let names: Vec<&str> = terms.iter().map(|(name, _)| name.as_str()).collect();
-        let expected = ["forward", "control", "bounded", "upright", "healthy"];
-        assert_eq!(names, expected.map(|name| format!("reward/{name}")));
-        assert!(terms.iter().all(|(_, mean)| mean.is_some_and(f64::is_finite)));
-        assert!(terms[4].1 > Some(0.5) && terms[4].1 <= Some(1.0), "most steps are healthy");
+    for (ours, built_in) in found.0.iter_mut().zip(&mut expected.0) {
+        let ours = terms(ours, &["forward", "control", "bounded", "upright", "healthy"]);
+        let built_in = terms(built_in, &["forward", "survive", "ctrl"]);
+        assert_eq!((ours[0], ours[1]), (built_in[0], -built_in[2]));
+        assert!(ours[4] > 0.5 && ours[4] <= 1.0, "most steps are healthy");
+        assert_eq!(built_in[1], 1.0, "v4 rewards the last step too");
     }
     assert_eq!((&found.0, &found.1), (&expected.0, &expected.1));
     assert!(found.2 == expected.2, "the weights differ");
@@ -188,8 +195,7 @@ fn files_can_be_traced_and_measured() {
         ndarray_npy::NpzReader::new(fs::File::open(out).unwrap()).unwrap()
     };
     let (mut file, mut built_in) = (trace(&task, "file.npz"), trace("Hopper-v4", "built-in.npz"));
-    // The built-in task has the terms of its reward besides.
-    for name in ["obs.npy", "reset_obs.npy", "reward.npy"] {
+    for name in ["obs.npy", "reset_obs.npy", "reward.npy", "term_forward.npy"] {
         let array = |archive: &mut ndarray_npy::NpzReader<fs::File>| {
             archive.by_name::<ndarray::OwnedRepr<f64>, ndarray::IxDyn>(name).unwrap()
         };

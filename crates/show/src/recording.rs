@@ -23,7 +23,7 @@ pub struct Recording {
     actions: Vec<f32>,
     rewards: Vec<f32>,
     terms: Vec<f32>,
-    term_names: Vec<&'static str>,
+    term_names: Vec<String>,
     end: End,
     steps: u32,
 }
@@ -51,7 +51,7 @@ pub struct Episode {
     pub steps: u32,
     end: End,
     /// The terms of the reward.
-    terms: Vec<&'static str>,
+    terms: Vec<String>,
     /// The bodies that touched something.
     touching: Vec<usize>,
     #[serde(flatten)]
@@ -70,7 +70,7 @@ impl Recording {
             actions: Vec::new(),
             rewards: Vec::new(),
             terms: Vec::new(),
-            term_names: Vec::new(),
+            term_names: spec.terms.clone(),
             end: End::default(),
             steps: 0,
         }
@@ -81,13 +81,19 @@ impl Recording {
         self.look(now);
     }
 
-    /// Adds the moment after a step with an action, in the units of the model's controls.
-    pub fn step(&mut self, now: &Recorder, action: &[f32], step: &BatchStep) {
+    /// Adds the moment after a step with an action, in the units of the model's controls, and the terms
+    /// of its reward.
+    pub fn step(
+        &mut self,
+        now: &Recorder,
+        action: &[f32],
+        step: &BatchStep,
+        terms: impl Iterator<Item = f64>,
+    ) {
         self.look(now);
         self.actions.extend(action);
         self.rewards.push(step.reward as f32);
-        self.term_names = step.terms.iter().map(|(name, _)| name).collect();
-        self.terms.extend(step.terms.iter().map(|(_, value)| value as f32));
+        self.terms.extend(terms.map(|value| value as f32));
         self.steps += 1;
         if step.terminated {
             self.end = End::Terminated;
@@ -179,7 +185,7 @@ mod tests {
                 continue;
             }
             batch.look(0, &mut recorder);
-            recording.step(&recorder, &action, &step[0]);
+            recording.step(&recorder, &action, &step[0], batch.terms(0));
             keep(&recorder);
             rewards.push(step[0].reward);
         }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use mujoco_rs::wrappers::mj_model::MjModel;
 
+use super::call::{Call, SPECIAL};
 use super::fields::{self, Field, Read};
-use super::functions::{FUNCTIONS, Function, PAIRWISE, SIGMOIDS, Sigmoid, Tolerance, operator};
+use super::functions::{FUNCTIONS, Function, operator};
 use super::parse::{Code, Item};
 use super::problem::{Problem, shown};
 use super::program::{Inputs, Kind, Operation, Span, run};
@@ -18,31 +19,18 @@ const MOST_NOTES: usize = 200_000;
 /// Quantities that are no fields.
 const QUANTITIES: [&str; 8] =
     ["action", "center_of_mass", "dt", "inf", "ncon", "pi", "time", "timestep"];
-/// Functions that are not in [`FUNCTIONS`].
-const SPECIAL: [&str; 9] = [
-    "cat",
-    "control_cost",
-    "in_frame",
-    "normal",
-    "previous",
-    "rate",
-    "tolerance",
-    "uniform",
-    "unit",
-];
-
 /// Rows and columns of numbers; a scalar meets vectors of any length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
-    rows: usize,
-    columns: usize,
-    scalar: bool,
+    pub rows: usize,
+    pub columns: usize,
+    pub scalar: bool,
 }
 
 impl Shape {
-    const SCALAR: Self = Self { rows: 1, columns: 1, scalar: true };
+    pub const SCALAR: Self = Self { rows: 1, columns: 1, scalar: true };
 
-    fn vector(rows: usize, columns: usize) -> Self {
+    pub fn vector(rows: usize, columns: usize) -> Self {
         Self { rows, columns, scalar: false }
     }
 
@@ -54,13 +42,13 @@ impl Shape {
 /// A value during compilation.
 #[derive(Clone)]
 pub(super) struct Value {
-    shape: Shape,
-    place: Place,
-    at: usize,
+    pub shape: Shape,
+    pub place: Place,
+    pub at: usize,
 }
 
 #[derive(Clone)]
-enum Place {
+pub(super) enum Place {
     Text(String),
     /// Known already.
     Constant(Vec<f64>),
@@ -83,7 +71,7 @@ pub(super) enum Role {
 /// Compiles the expressions of one task into programs that share their notes.
 pub(super) struct Compiler<'m> {
     model: &'m MjModel,
-    dt: f64,
+    pub dt: f64,
     /// Named terms.
     pub terms: BTreeMap<String, Value>,
     /// The notes so far, with the values of constants.
@@ -292,7 +280,7 @@ impl<'m> Compiler<'m> {
     }
 
     /// A field of objects by name.
-    fn field_of(&self, field: &Field, call: &Call) -> Result<Value, Problem> {
+    pub fn field_of(&self, field: &Field, call: &Call) -> Result<Value, Problem> {
         let mut indices = Vec::new();
         let mut rows = 0;
         let mut exact = call.operands.len() == 1;
@@ -322,7 +310,11 @@ impl<'m> Compiler<'m> {
     }
 
     /// Puts a value into the notes and returns where it is.
-    fn in_notes(&mut self, value: &Value, program: &mut Vec<Operation>) -> Result<usize, Problem> {
+    pub fn in_notes(
+        &mut self,
+        value: &Value,
+        program: &mut Vec<Operation>,
+    ) -> Result<usize, Problem> {
         match &value.place {
             Place::Notes(start) => Ok(*start),
             Place::Constant(numbers) => self.reserve(numbers, value.at),
@@ -344,7 +336,7 @@ impl<'m> Compiler<'m> {
     }
 
     /// Makes room in the notes for numbers.
-    fn reserve(&mut self, numbers: &[f64], at: usize) -> Result<usize, Problem> {
+    pub fn reserve(&mut self, numbers: &[f64], at: usize) -> Result<usize, Problem> {
         let start = self.notes.len();
         if start + numbers.len() > MOST_NOTES {
             let message =
@@ -356,7 +348,7 @@ impl<'m> Compiler<'m> {
     }
 
     /// Adds an operation with a result of some shape.
-    fn emit(
+    pub fn emit(
         &mut self,
         shape: Shape,
         kind: Kind,
@@ -369,7 +361,7 @@ impl<'m> Compiler<'m> {
         Ok(Value { shape, place: Place::Notes(to), at })
     }
 
-    fn span(&mut self, value: &Value, program: &mut Vec<Operation>) -> Result<Span, Problem> {
+    pub fn span(&mut self, value: &Value, program: &mut Vec<Operation>) -> Result<Span, Problem> {
         let start = self.in_notes(value, program)?;
         Ok(Span { start, step: usize::from(!value.shape.scalar) })
     }
@@ -391,7 +383,7 @@ impl<'m> Compiler<'m> {
         Ok(common)
     }
 
-    fn apply(
+    pub fn apply(
         &mut self,
         name: &str,
         function: Function,
@@ -451,298 +443,13 @@ impl<'m> Compiler<'m> {
         let numbers = self.notes[start..][..value.shape.len()].to_vec();
         Ok(Value { place: Place::Constant(numbers), ..value })
     }
-
-    fn rows(
-        &mut self,
-        of: Value,
-        (first, last, one): (Option<i64>, Option<i64>, bool),
-        at: usize,
-        program: &mut Vec<Operation>,
-    ) -> Result<Value, Problem> {
-        let Shape { rows, columns, scalar } = of.shape;
-        let bound = |i: i64| if i < 0 { i + rows as i64 } else { i };
-        let first = first.map_or(0, bound);
-        let last = if one { first + 1 } else { last.map_or(rows as i64, bound) };
-        if scalar || first < 0 || last > rows as i64 || first >= last {
-            let range = if one { format!("[{first}]") } else { format!("[{first}:{last}]") };
-            let of = if scalar { "a scalar".into() } else { format!("{rows} rows") };
-            return Err(Problem::new(at, format!("{range} of {of}")));
-        }
-        let numbers = first as usize * columns..last as usize * columns;
-        let shape = Shape { rows: (last - first) as usize, columns, scalar: one && columns == 1 };
-        self.pick(of, numbers.map(|i| i as u32).collect(), shape, at, program)
-    }
-
-    fn columns(
-        &mut self,
-        of: Value,
-        names: &[String],
-        at: usize,
-        program: &mut Vec<Operation>,
-    ) -> Result<Value, Problem> {
-        let Shape { rows, columns, scalar } = match of.shape {
-            // A vector of three numbers is a position, and so on.
-            Shape { rows: rows @ (3 | 4 | 9), columns: 1, .. } => Shape::vector(1, rows),
-            shape => shape,
-        };
-        let mut chosen = Vec::new();
-        for name in names {
-            let column = fields::column(columns, name).filter(|_| !scalar);
-            chosen.push(column.ok_or_else(|| {
-                let rows = "positions have x y z, quaternions w x y z, matrices xx xy ... zz";
-                let what = format!("rows of {columns} numbers have no column '{}'", shown(name));
-                Problem::new(at, format!("{what}; {rows}"))
-            })?);
-        }
-        let width = chosen.len();
-        check_length(Shape::vector(rows, width), at)?;
-        let indices = (0..rows)
-            .flat_map(|row| chosen.iter().map(move |column| (row * columns + column) as u32));
-        let shape = Shape { rows, columns: width, scalar: rows == 1 && width == 1 };
-        let indices = indices.collect();
-        self.pick(of, indices, shape, at, program)
-    }
-
-    /// Some numbers of a value.
-    fn pick(
-        &mut self,
-        of: Value,
-        indices: Vec<u32>,
-        shape: Shape,
-        at: usize,
-        program: &mut Vec<Operation>,
-    ) -> Result<Value, Problem> {
-        let place = match &of.place {
-            Place::Constant(all) => {
-                Place::Constant(indices.iter().map(|i| all[*i as usize]).collect())
-            }
-            Place::Data(read, all) => {
-                Place::Data(*read, indices.iter().map(|i| all[*i as usize]).collect())
-            }
-            Place::Notes(start) => {
-                let follow = indices.windows(2).all(|pair| pair[1] == pair[0] + 1);
-                if follow {
-                    Place::Notes(start + indices[0] as usize)
-                } else {
-                    let indices = indices.iter().map(|i| i + *start as u32).collect();
-                    return self.emit(shape, Kind::Pick { indices }, at, program);
-                }
-            }
-            Place::Text(_) => return Err(Problem::new(at, "a text has no parts")),
-        };
-        Ok(Value { shape, place, at })
-    }
-
-    fn call(
-        &mut self,
-        call: &Call,
-        role: Role,
-        program: &mut Vec<Operation>,
-    ) -> Result<Value, Problem> {
-        let Call { function, operands, at, .. } = *call;
-        if let Some(field) = fields::find(function) {
-            call.no_keywords()?;
-            return self.field_of(field, call);
-        }
-        if function != "tolerance" {
-            call.no_keywords()?;
-        }
-        let pairwise = PAIRWISE.iter().find(|(name, _)| *name == function && operands.len() == 2);
-        let known = FUNCTIONS.iter().find(|(name, _)| *name == function);
-        if let Some((name, known)) = pairwise.or(known) {
-            return self.apply(name, *known, operands, at, program);
-        }
-        let scalar = |i: usize| -> Result<f64, Problem> {
-            match operands.get(i).map(|value| &value.place) {
-                Some(Place::Constant(x)) if x.len() == 1 => Ok(x[0]),
-                _ => Err(Problem::new(
-                    at,
-                    format!("{function} takes a number that is known, such as 0.1"),
-                )),
-            }
-        };
-        let arity = |expected: usize| match operands.len() == expected {
-            true => Ok(()),
-            false => {
-                let found = operands.len();
-                let message = format!("{function} has {found} arguments, expected {expected}");
-                Err(Problem::new(at, message))
-            }
-        };
-        let random = || match role {
-            Role::Start(count) => Ok(Shape::vector(count, 1)),
-            _ => Err(Problem::new(
-                at,
-                format!("{function} is random, which only [start.set] may be"),
-            )),
-        };
-        match function {
-            "cat" => self.cat(call, program),
-            "tolerance" => self.tolerance(call, program),
-            "control_cost" => {
-                arity(1)?;
-                let weight = scalar(0)? as f32;
-                if role != Role::Judgement {
-                    return Err(Problem::new(at, "control_cost belongs to the reward"));
-                }
-                self.emit(Shape::SCALAR, Kind::ControlCost { weight }, at, program)
-            }
-            "in_frame" => {
-                arity(2)?;
-                let [v, matrix] = [&operands[0], &operands[1]];
-                if v.shape.columns != 3 || matrix.shape.len() != 9 {
-                    let found = format!("{} and {} numbers", v.shape.len(), matrix.shape.len());
-                    let message = format!(
-                        "in_frame of {found}, expected rows of 3, such as xpos, and 9, such as xmat('torso')"
-                    );
-                    return Err(Problem::new(at, message));
-                }
-                let shape = v.shape;
-                let v = self.in_notes(v, program)?;
-                let matrix = self.in_notes(matrix, program)?;
-                self.emit(shape, Kind::IntoFrame { v, matrix }, at, program)
-            }
-            "unit" => {
-                arity(1)?;
-                let x = self.in_notes(&operands[0], program)?;
-                self.emit(operands[0].shape, Kind::Unit { x }, at, program)
-            }
-            "uniform" => {
-                arity(2)?;
-                let shape = random()?;
-                let bad = operands.iter().find(|x| !x.shape.scalar && x.shape.len() != shape.len());
-                if let Some(bad) = bad {
-                    let message = format!("{} bounds for {} numbers", bad.shape.len(), shape.len());
-                    return Err(Problem::new(bad.at, message));
-                }
-                let low = self.span(&operands[0], program)?;
-                let high = self.span(&operands[1], program)?;
-                self.emit(shape, Kind::Uniform { low, high }, at, program)
-            }
-            "normal" => {
-                arity(0)?;
-                let shape = random()?;
-                self.emit(shape, Kind::Normal, at, program)
-            }
-            "rate" | "previous" => {
-                arity(1)?;
-                if role != Role::Judgement {
-                    let message = format!(
-                        "{function} compares with the last step, which only [terms], reward and terminate may"
-                    );
-                    return Err(Problem::new(at, message));
-                }
-                let x = &operands[0];
-                let from = self.in_notes(x, program)?;
-                let to = self.reserve(&vec![0.0; x.shape.len()], at)?;
-                self.kept.push(Kept { from, to, len: x.shape.len() });
-                let before = Value { shape: x.shape, place: Place::Notes(to), at };
-                if function == "previous" {
-                    return Ok(before);
-                }
-                let now = Value { shape: x.shape, place: Place::Notes(from), at };
-                let change = self.apply("-", operator("-"), &[now, before], at, program)?;
-                let dt = constant(self.dt, at);
-                self.apply("/", operator("/"), &[change, dt], at, program)
-            }
-            _ => {
-                let functions = FUNCTIONS.iter().map(|(name, _)| *name).chain(SPECIAL);
-                let fields = fields::FIELDS.iter().map(|field| field.name);
-                let known: Vec<&str> = functions.chain(fields).collect();
-                Err(Problem::unknown(at, "function", function, known))
-            }
-        }
-    }
-
-    /// Vectors one after the other.
-    fn cat(&mut self, call: &Call, program: &mut Vec<Operation>) -> Result<Value, Problem> {
-        let mut indices = Vec::new();
-        for operand in call.operands {
-            let start = self.in_notes(operand, program)?;
-            indices.extend(start as u32..(start + operand.shape.len()) as u32);
-            check_length(Shape::vector(indices.len(), 1), operand.at)?;
-        }
-        if indices.is_empty() {
-            return Err(Problem::new(call.at, "cat() of nothing"));
-        }
-        let shape = Shape::vector(indices.len(), 1);
-        self.emit(shape, Kind::Pick { indices: indices.into() }, call.at, program)
-    }
-
-    /// `tolerance(x, lower = 0, upper = 0, margin = 0, value_at_margin = 0.1, sigmoid = 'gaussian')`.
-    fn tolerance(&mut self, call: &Call, program: &mut Vec<Operation>) -> Result<Value, Problem> {
-        const NAMES: [&str; 6] = ["x", "lower", "upper", "margin", "value_at_margin", "sigmoid"];
-        let mut numbers = [0.0, 0.0, 0.0, 0.1];
-        let mut sigmoid = Sigmoid::Gaussian;
-        let mut given = [false; 6];
-        for (i, (operand, keyword)) in call.operands.iter().zip(call.keywords).enumerate() {
-            let at = operand.at;
-            let name = keyword.as_deref().or(NAMES.get(i).copied()).unwrap_or("");
-            let Some(index) = NAMES.iter().position(|known| *known == name) else {
-                return Err(match keyword {
-                    Some(name) => Problem::unknown(at, "argument", name, NAMES),
-                    None => Problem::new(at, "tolerance has more than six arguments"),
-                });
-            };
-            if std::mem::replace(&mut given[index], true) {
-                return Err(Problem::new(at, format!("{name} is given twice")));
-            }
-            match (&operand.place, index) {
-                (_, 0) if i == 0 => {}
-                (Place::Text(text), 5) => {
-                    let known = SIGMOIDS.iter().find(|(name, _)| name == text);
-                    let names = SIGMOIDS.iter().map(|(name, _)| *name);
-                    let unknown = || Problem::unknown(at, "sigmoid", text, names);
-                    sigmoid = known.ok_or_else(unknown)?.1;
-                }
-                (Place::Constant(x), 1..5) if x.len() == 1 => numbers[index - 1] = x[0],
-                _ => {
-                    let expected =
-                        if index == 5 { "a name in quotes" } else { "a number that is known" };
-                    return Err(Problem::new(
-                        at,
-                        format!("{name} of tolerance must be {expected}"),
-                    ));
-                }
-            }
-        }
-        if !given[0] {
-            return Err(Problem::new(call.at, "tolerance of nothing, expected tolerance(x, ...)"));
-        }
-        let tolerance = Tolerance::new(numbers, sigmoid)
-            .map_err(|reason| Problem::new(call.at, format!("tolerance: {reason}")))?;
-        let x = &call.operands[0];
-        let (shape, scalar) = (x.shape, x.shape.scalar);
-        let x = self.span(x, program)?;
-        self.emit(shape, Kind::Tolerance { tolerance, x, scalar }, call.at, program)
-    }
 }
 
-/// A call of a function.
-struct Call<'a> {
-    function: &'a str,
-    keywords: &'a [Option<String>],
-    operands: &'a [Value],
-    at: usize,
-}
-
-impl Call<'_> {
-    fn no_keywords(&self) -> Result<(), Problem> {
-        match self.keywords.iter().flatten().next() {
-            None => Ok(()),
-            Some(name) => {
-                let message = format!("{} has no argument '{}'", self.function, shown(name));
-                Err(Problem::new(self.at, message))
-            }
-        }
-    }
-}
-
-fn constant(x: f64, at: usize) -> Value {
+pub(super) fn constant(x: f64, at: usize) -> Value {
     Value { shape: Shape::SCALAR, place: Place::Constant(vec![x]), at }
 }
 
-fn check_length(shape: Shape, at: usize) -> Result<(), Problem> {
+pub(super) fn check_length(shape: Shape, at: usize) -> Result<(), Problem> {
     if shape.len() <= LONGEST {
         return Ok(());
     }

@@ -1,16 +1,18 @@
 //! Tasks that are files: a model, and rules in TOML with expressions, next to it.
 //!
-//! `document` reads the keys, `parse` the syntax of expressions, `compile` finds what they mean for
-//! a model, `program` evaluates them, `start` makes initial states. [docs/tasks.md] describes the
-//! format.
+//! `document` reads the keys, `parse` the syntax of expressions; `compile` finds what they mean for
+//! a model, with `call` for functions and `parts` for rows and columns; `program` evaluates them,
+//! `start` makes initial states. [docs/tasks.md] describes the format.
 //!
 //! [docs/tasks.md]: ../../../../docs/tasks.md
 
+mod call;
 mod compile;
 mod document;
 mod fields;
 mod functions;
 mod parse;
+mod parts;
 mod problem;
 mod program;
 mod sketch;
@@ -35,7 +37,6 @@ use crate::numpy::Stream;
 use crate::physics::{Physics, World};
 use crate::registry::Spec;
 use crate::tasks::{Judgement, Task, actuators};
-use crate::terms::Terms;
 
 pub(crate) use self::document::read;
 pub use self::document::{is_file, task_name};
@@ -382,7 +383,6 @@ impl Task for FileTask {
         let reward = notes[self.reward];
         let terminated = self.terminate.is_some_and(|at| notes[at] != 0.0);
         self.keep(notes);
-        // The names of a file's terms are not known to the program: see `Task::terms`.
-        Judgement { reward, terms: Terms::default(), terminated }
+        Judgement { reward, terminated }
     }
 }

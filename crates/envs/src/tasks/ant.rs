@@ -1,8 +1,6 @@
 //! Ant: a four-legged robot, rewarded for speed along x.
 
-use super::{
-    Gymnasium, Judgement, ModelInfo, Task, Terms, Version, add_normal, add_uniform, concatenate,
-};
+use super::{Gymnasium, Judgement, ModelInfo, Version, add_normal, add_uniform, concatenate};
 use crate::error::Error;
 use crate::numpy::{Stream, sum_of, sum_of_squares};
 use crate::physics::Physics;
@@ -16,7 +14,7 @@ pub(crate) struct Ant {
 }
 
 impl Ant {
-    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Gymnasium>, Error> {
         let ModelInfo { version, dt, .. } = *info;
         let torso = match version {
             Version::V4 => info.body("torso")?,
@@ -48,24 +46,36 @@ impl Gymnasium for Ant {
         [x, y]
     }
 
-    fn judge(&self, [x_before, _]: [f64; 2], physics: Physics, action: &[f32]) -> Judgement {
+    fn terms(&self) -> &'static [&'static str] {
+        match self.version {
+            Version::V4 => &["forward", "survive", "ctrl"],
+            Version::V5 => &["forward", "survive", "ctrl", "contact"],
+        }
+    }
+
+    fn judge(
+        &self,
+        [x_before, _]: [f64; 2],
+        physics: Physics,
+        action: &[f32],
+        terms: &mut [f64],
+    ) -> Judgement {
         let forward_reward = (physics.xpos[self.torso][0] - x_before) / self.dt;
         let control_cost = f64::from(0.5 * sum_of_squares(action));
         let healthy = is_healthy(physics);
         let healthy_reward = self.version.healthy_reward(healthy);
         let rewards = forward_reward + healthy_reward;
-        let parts =
-            [("forward", forward_reward), ("survive", healthy_reward), ("ctrl", -control_cost)];
-        let (costs, terms) = match self.version {
-            Version::V4 => (control_cost, Terms::of(&parts)),
+        terms[..3].copy_from_slice(&[forward_reward, healthy_reward, -control_cost]);
+        let costs = match self.version {
+            Version::V4 => control_cost,
             Version::V5 => {
                 let forces = physics.cfrc_ext.as_flattened();
                 let contact_cost = 5e-4 * sum_of(forces, |force| clip(force) * clip(force));
-                let [a, b, c] = parts;
-                (control_cost + contact_cost, Terms::of(&[a, b, c, ("contact", -contact_cost)]))
+                terms[3] = -contact_cost;
+                control_cost + contact_cost
             }
         };
-        Judgement { reward: rewards - costs, terms, terminated: !healthy }
+        Judgement { reward: rewards - costs, terminated: !healthy }
     }
 }
 

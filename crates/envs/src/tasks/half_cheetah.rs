@@ -1,6 +1,6 @@
 //! HalfCheetah: a planar two-legged robot, rewarded for speed along x. It never terminates.
 
-use super::{Gymnasium, Judgement, ModelInfo, Task, Terms, add_normal, add_uniform, concatenate};
+use super::{Gymnasium, Judgement, ModelInfo, add_normal, add_uniform, concatenate};
 use crate::error::Error;
 use crate::numpy::{Stream, sum_of_squares};
 use crate::physics::Physics;
@@ -11,7 +11,7 @@ pub(crate) struct HalfCheetah {
 }
 
 impl HalfCheetah {
-    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Gymnasium>, Error> {
         Ok(Box::new(Self { dt: info.dt }))
     }
 }
@@ -30,10 +30,20 @@ impl Gymnasium for HalfCheetah {
         [physics.qpos[0], 0.0]
     }
 
-    fn judge(&self, [x_before, _]: [f64; 2], physics: Physics, action: &[f32]) -> Judgement {
+    fn terms(&self) -> &'static [&'static str] {
+        &["forward", "ctrl"]
+    }
+
+    fn judge(
+        &self,
+        [x_before, _]: [f64; 2],
+        physics: Physics,
+        action: &[f32],
+        terms: &mut [f64],
+    ) -> Judgement {
         let forward_reward = (physics.qpos[0] - x_before) / self.dt;
         let control_cost = f64::from(0.1 * sum_of_squares(action));
-        let terms = Terms::of(&[("forward", forward_reward), ("ctrl", -control_cost)]);
-        Judgement { reward: forward_reward - control_cost, terms, terminated: false }
+        terms.copy_from_slice(&[forward_reward, -control_cost]);
+        Judgement { reward: forward_reward - control_cost, terminated: false }
     }
 }

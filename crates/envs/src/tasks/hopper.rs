@@ -1,6 +1,6 @@
 //! Hopper: a planar one-legged robot, rewarded for speed along x and for staying upright.
 
-use super::{Gymnasium, Judgement, ModelInfo, Task, Terms, Version, add_uniform, concatenate};
+use super::{Gymnasium, Judgement, ModelInfo, Version, add_uniform, concatenate};
 use crate::error::Error;
 use crate::numpy::{Stream, sum_of_squares};
 use crate::physics::Physics;
@@ -12,7 +12,7 @@ pub(crate) struct Hopper {
 }
 
 impl Hopper {
-    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Gymnasium>, Error> {
         Ok(Box::new(Self { version: info.version, dt: info.dt }))
     }
 }
@@ -31,9 +31,19 @@ impl Gymnasium for Hopper {
         [physics.qpos[0], 0.0]
     }
 
-    fn judge(&self, [x_before, _]: [f64; 2], physics: Physics, action: &[f32]) -> Judgement {
+    fn terms(&self) -> &'static [&'static str] {
+        &PLANAR_TERMS
+    }
+
+    fn judge(
+        &self,
+        [x_before, _]: [f64; 2],
+        physics: Physics,
+        action: &[f32],
+        terms: &mut [f64],
+    ) -> Judgement {
         let healthy = is_healthy(physics);
-        planar_judgement(self.version, self.dt, x_before, physics, action, healthy)
+        planar_judgement(self.version, self.dt, x_before, physics, action, healthy, terms)
     }
 }
 
@@ -55,6 +65,9 @@ pub(super) fn observe_planar(physics: Physics, observation: &mut [f64]) {
     velocities.iter_mut().for_each(|velocity| *velocity = velocity.clamp(-10.0, 10.0));
 }
 
+/// The terms of the reward of Hopper and Walker2d.
+pub(super) const PLANAR_TERMS: [&str; 3] = ["forward", "survive", "ctrl"];
+
 /// The reward of Hopper and Walker2d: speed along x plus health minus the cost of the action. They
 /// end when not healthy.
 pub(super) fn planar_judgement(
@@ -64,15 +77,12 @@ pub(super) fn planar_judgement(
     physics: Physics,
     action: &[f32],
     healthy: bool,
+    terms: &mut [f64],
 ) -> Judgement {
     let forward_reward = (physics.qpos[0] - x_before) / dt;
     let healthy_reward = version.healthy_reward(healthy);
     let control_cost = f64::from(1e-3 * sum_of_squares(action));
-    let terms = Terms::of(&[
-        ("forward", forward_reward),
-        ("survive", healthy_reward),
-        ("ctrl", -control_cost),
-    ]);
+    terms.copy_from_slice(&[forward_reward, healthy_reward, -control_cost]);
     let reward = forward_reward + healthy_reward - control_cost;
-    Judgement { reward, terms, terminated: !healthy }
+    Judgement { reward, terminated: !healthy }
 }

@@ -1,6 +1,6 @@
 //! Humanoid: a two-legged robot, rewarded for speed along x and for staying upright.
 
-use super::{Gymnasium, Judgement, ModelInfo, Task, Terms, Version, add_uniform, concatenate};
+use super::{Gymnasium, Judgement, ModelInfo, Version, add_uniform, concatenate};
 use crate::error::Error;
 use crate::numpy::{Stream, sum_of, sum_of_squares};
 use crate::physics::Physics;
@@ -15,7 +15,7 @@ pub(crate) struct Humanoid {
 }
 
 impl Humanoid {
-    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Gymnasium>, Error> {
         let masses = info.model.body_mass().to_vec();
         let total_mass = sum_of(&masses, |mass| mass);
         Ok(Box::new(Self { version: info.version, dt: info.dt, masses, total_mass }))
@@ -42,7 +42,20 @@ impl Gymnasium for Humanoid {
         moment.map(|moment| moment / self.total_mass)
     }
 
-    fn judge(&self, [x_before, _]: [f64; 2], physics: Physics, _: &[f32]) -> Judgement {
+    fn terms(&self) -> &'static [&'static str] {
+        match self.version {
+            Version::V4 => &["forward", "survive", "ctrl"],
+            Version::V5 => &["forward", "survive", "ctrl", "contact"],
+        }
+    }
+
+    fn judge(
+        &self,
+        [x_before, _]: [f64; 2],
+        physics: Physics,
+        _: &[f32],
+        terms: &mut [f64],
+    ) -> Judgement {
         let [x_after, _] = self.mark(physics);
         let forward_reward = 1.25 * ((x_after - x_before) / self.dt);
         let z = physics.qpos[2];
@@ -51,17 +64,16 @@ impl Gymnasium for Humanoid {
         let rewards = forward_reward + healthy_reward;
         // The action as `f64`, from MuJoCo's controls.
         let control_cost = 0.1 * sum_of_squares(physics.ctrl);
-        let parts =
-            [("forward", forward_reward), ("survive", healthy_reward), ("ctrl", -control_cost)];
-        let (costs, terms) = match self.version {
-            Version::V4 => (control_cost, Terms::of(&parts)),
+        terms[..3].copy_from_slice(&[forward_reward, healthy_reward, -control_cost]);
+        let costs = match self.version {
+            Version::V4 => control_cost,
             Version::V5 => {
                 let contact_cost = contact_cost(5e-7, physics);
-                let [a, b, c] = parts;
-                (control_cost + contact_cost, Terms::of(&[a, b, c, ("contact", -contact_cost)]))
+                terms[3] = -contact_cost;
+                control_cost + contact_cost
             }
         };
-        Judgement { reward: rewards - costs, terms, terminated: !healthy }
+        Judgement { reward: rewards - costs, terminated: !healthy }
     }
 }
 

@@ -1,7 +1,7 @@
 //! HumanoidStandup: the humanoid starts on its back and is rewarded for the height of its torso.
 
 use super::humanoid::{contact_cost, observe_whole_body};
-use super::{Gymnasium, Judgement, ModelInfo, Task, Terms, Version, add_uniform};
+use super::{Gymnasium, Judgement, ModelInfo, Version, add_uniform};
 use crate::error::Error;
 use crate::numpy::{Stream, sum_of_squares};
 use crate::physics::Physics;
@@ -14,7 +14,7 @@ pub(crate) struct HumanoidStandup {
 }
 
 impl HumanoidStandup {
-    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Gymnasium>, Error> {
         let timestep = info.model.opt().timestep;
         Ok(Box::new(Self { version: info.version, timestep }))
     }
@@ -34,17 +34,16 @@ impl Gymnasium for HumanoidStandup {
         [0.0; 2]
     }
 
-    fn judge(&self, _: [f64; 2], physics: Physics, _: &[f32]) -> Judgement {
+    fn terms(&self) -> &'static [&'static str] {
+        &["linup", "quadctrl", "impact", "constant"]
+    }
+
+    fn judge(&self, _: [f64; 2], physics: Physics, _: &[f32], terms: &mut [f64]) -> Judgement {
         let height_reward = physics.qpos[2] / self.timestep;
         let control_cost = 0.1 * sum_of_squares(physics.ctrl);
         let impact_cost = contact_cost(0.5e-6, physics);
-        let terms = Terms::of(&[
-            ("linup", height_reward),
-            ("quadctrl", -control_cost),
-            ("impact", -impact_cost),
-            ("constant", 1.0),
-        ]);
+        terms.copy_from_slice(&[height_reward, -control_cost, -impact_cost, 1.0]);
         let reward = height_reward - control_cost - impact_cost + 1.0;
-        Judgement { reward, terms, terminated: false }
+        Judgement { reward, terminated: false }
     }
 }

@@ -1,6 +1,6 @@
 //! InvertedDoublePendulum: a cart, rewarded for balancing a pole on a pole.
 
-use super::{Gymnasium, Judgement, ModelInfo, Task, Terms, Version, add_normal, add_uniform};
+use super::{Gymnasium, Judgement, ModelInfo, Version, add_normal, add_uniform};
 use crate::error::Error;
 use crate::numpy::{Stream, squared};
 use crate::physics::Physics;
@@ -12,7 +12,7 @@ pub(crate) struct InvertedDoublePendulum {
 }
 
 impl InvertedDoublePendulum {
-    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Gymnasium>, Error> {
         if info.model.nsite() < 1 {
             return Err(info.misfit("nsite (sites, the first is the tip)", "0", "1"));
         }
@@ -45,19 +45,19 @@ impl Gymnasium for InvertedDoublePendulum {
         [0.0; 2]
     }
 
-    fn judge(&self, _: [f64; 2], physics: Physics, _: &[f32]) -> Judgement {
+    fn terms(&self) -> &'static [&'static str] {
+        &["survive", "distance_penalty", "velocity_penalty"]
+    }
+
+    fn judge(&self, _: [f64; 2], physics: Physics, _: &[f32], terms: &mut [f64]) -> Judgement {
         let [x, _, y] = physics.site_xpos[0];
         let [v1, v2] = [physics.qvel[1], physics.qvel[2]];
         let fallen = y <= 1.0;
         let distance_penalty = 0.01 * squared(x) + squared(y - 2.0);
         let velocity_penalty = 1e-3 * squared(v1) + 5e-3 * squared(v2);
         let alive_bonus = 10.0 * self.version.healthy_reward(!fallen);
-        let terms = Terms::of(&[
-            ("survive", alive_bonus),
-            ("distance_penalty", -distance_penalty),
-            ("velocity_penalty", -velocity_penalty),
-        ]);
+        terms.copy_from_slice(&[alive_bonus, -distance_penalty, -velocity_penalty]);
         let reward = alive_bonus - distance_penalty - velocity_penalty;
-        Judgement { reward, terms, terminated: fallen }
+        Judgement { reward, terminated: fallen }
     }
 }

@@ -37,7 +37,6 @@ pub(crate) use walker2d::Walker2d;
 use crate::error::Error;
 use crate::numpy::Stream;
 use crate::physics::{Physics, World};
-use crate::terms::Terms;
 
 /// The rules of one task, without the state of an episode, so that copies can share them.
 ///
@@ -56,9 +55,7 @@ pub(crate) trait Task: Send + Sync {
     fn kept(&self) -> &[Range<usize>];
 
     /// Where the named terms of the last reward are in the notes.
-    fn terms(&self) -> &[usize] {
-        &[]
-    }
+    fn terms(&self) -> &[usize];
 
     /// Starts an episode: changes MuJoCo's default state to an initial state, computes all that
     /// depends on it, and makes the notes of the first step.
@@ -86,19 +83,37 @@ pub(crate) trait Gymnasium: Send + Sync {
     /// The quantity before a step, mostly a position, that its reward depends on.
     fn mark(&self, physics: Physics) -> [f64; 2];
 
-    /// Reward and termination of a step that started at `mark` and ended in `physics`.
-    fn judge(&self, mark: [f64; 2], physics: Physics, action: &[f32]) -> Judgement;
+    /// The names of the terms that the reward is the sum of, up to rounding; at most four.
+    fn terms(&self) -> &'static [&'static str];
+
+    /// Reward and termination of a step that started at `mark` and ended in `physics`. Writes the terms
+    /// of the reward.
+    fn judge(
+        &self,
+        mark: [f64; 2],
+        physics: Physics,
+        action: &[f32],
+        terms: &mut [f64],
+    ) -> Judgement;
 }
 
-impl<T: Gymnasium> Task for T {
-    /// The mark.
+/// Numbers of a mark.
+const MARK: usize = 2;
+
+impl Task for Box<dyn Gymnasium> {
+    /// The mark, then the terms of the reward.
     fn notes(&self) -> Vec<f64> {
-        vec![0.0; 2]
+        vec![0.0; MARK + self.as_ref().terms().len()]
     }
 
     fn kept(&self) -> &[Range<usize>] {
-        const MARK: Range<usize> = 0..2;
-        std::slice::from_ref(&MARK)
+        const KEPT: Range<usize> = 0..MARK;
+        std::slice::from_ref(&KEPT)
+    }
+
+    fn terms(&self) -> &[usize] {
+        const PLACES: [usize; 4] = [MARK, MARK + 1, MARK + 2, MARK + 3];
+        &PLACES[..self.as_ref().terms().len()]
     }
 
     fn start(&self, random: &mut Stream, world: &mut World, notes: &mut [f64]) {
@@ -106,7 +121,7 @@ impl<T: Gymnasium> Task for T {
         let (qpos, qvel) = world.state_mut();
         self.disturb(random, qpos, qvel);
         world.forward();
-        notes.copy_from_slice(&self.mark(world.physics()));
+        notes[..MARK].copy_from_slice(&self.mark(world.physics()));
     }
 
     fn advance(&self, world: &mut World, frame_skip: u32, action: &[f32], _: &mut [f64]) {
@@ -116,12 +131,13 @@ impl<T: Gymnasium> Task for T {
     }
 
     fn observe(&self, physics: Physics, _: &mut [f64], observation: &mut [f64]) {
-        Gymnasium::observe(self, physics, observation);
+        self.as_ref().observe(physics, observation);
     }
 
     fn judge(&self, physics: Physics, action: &[f32], notes: &mut [f64]) -> Judgement {
-        let judgement = Gymnasium::judge(self, [notes[0], notes[1]], physics, action);
-        notes.copy_from_slice(&self.mark(physics));
+        let (mark, terms) = notes.split_at_mut(MARK);
+        let judgement = self.as_ref().judge([mark[0], mark[1]], physics, action, terms);
+        mark.copy_from_slice(&self.mark(physics));
         judgement
     }
 }
@@ -130,7 +146,6 @@ impl<T: Gymnasium> Task for T {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Judgement {
     pub reward: f64,
-    pub terms: Terms,
     pub terminated: bool,
 }
 

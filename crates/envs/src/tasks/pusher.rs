@@ -1,6 +1,6 @@
 //! Pusher: an arm with seven joints, penalised for a cylinder's distance to its goal.
 
-use super::{Gymnasium, Judgement, ModelInfo, Task, Terms, add_uniform, concatenate, difference};
+use super::{Gymnasium, Judgement, ModelInfo, add_uniform, concatenate, difference};
 use crate::error::Error;
 use crate::numpy::{Stream, norm, sum_of_squares};
 use crate::physics::Physics;
@@ -13,7 +13,7 @@ pub(crate) struct Pusher {
 }
 
 impl Pusher {
-    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Gymnasium>, Error> {
         Ok(Box::new(Self {
             tips_arm: info.body("tips_arm")?,
             object: info.body("object")?,
@@ -48,12 +48,16 @@ impl Gymnasium for Pusher {
         [0.0; 2]
     }
 
-    fn judge(&self, _: [f64; 2], physics: Physics, action: &[f32]) -> Judgement {
+    fn terms(&self) -> &'static [&'static str] {
+        &["dist", "ctrl", "near"]
+    }
+
+    fn judge(&self, _: [f64; 2], physics: Physics, action: &[f32], terms: &mut [f64]) -> Judgement {
         let object = physics.xpos[self.object];
         let near = norm(&difference(object, physics.xpos[self.tips_arm])) * 0.5;
         let distance = norm(&difference(object, physics.xpos[self.goal]));
         let control_cost = f64::from(sum_of_squares(action) * 0.1);
-        let terms = Terms::of(&[("dist", -distance), ("ctrl", -control_cost), ("near", -near)]);
-        Judgement { reward: -distance - control_cost - near, terms, terminated: false }
+        terms.copy_from_slice(&[-distance, -control_cost, -near]);
+        Judgement { reward: -distance - control_cost - near, terminated: false }
     }
 }

@@ -1,6 +1,6 @@
 //! Reacher: a planar arm of two links, penalised for its fingertip's distance to a target.
 
-use super::{Gymnasium, Judgement, ModelInfo, Task, Terms, Version, add_uniform, difference};
+use super::{Gymnasium, Judgement, ModelInfo, Version, add_uniform, difference};
 use crate::error::Error;
 use crate::numpy::{Stream, norm, sum_of_squares};
 use crate::physics::Physics;
@@ -14,7 +14,7 @@ pub(crate) struct Reacher {
 }
 
 impl Reacher {
-    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Gymnasium>, Error> {
         Ok(Box::new(Self {
             version: info.version,
             fingertip: info.body("fingertip")?,
@@ -63,13 +63,23 @@ impl Gymnasium for Reacher {
         [norm(&self.gap(physics)), 0.0]
     }
 
-    fn judge(&self, mark: [f64; 2], physics: Physics, action: &[f32]) -> Judgement {
+    fn terms(&self) -> &'static [&'static str] {
+        &["dist", "ctrl"]
+    }
+
+    fn judge(
+        &self,
+        mark: [f64; 2],
+        physics: Physics,
+        action: &[f32],
+        terms: &mut [f64],
+    ) -> Judgement {
         let [distance, _] = match self.version {
             Version::V4 => mark,
             Version::V5 => self.mark(physics),
         };
         let control_cost = f64::from(sum_of_squares(action));
-        let terms = Terms::of(&[("dist", -distance), ("ctrl", -control_cost)]);
-        Judgement { reward: -distance - control_cost, terms, terminated: false }
+        terms.copy_from_slice(&[-distance, -control_cost]);
+        Judgement { reward: -distance - control_cost, terminated: false }
     }
 }

@@ -1,7 +1,7 @@
 //! Walker2d: a planar two-legged robot, rewarded for speed along x and for staying upright.
 
-use super::hopper::{observe_planar, planar_judgement};
-use super::{Gymnasium, Judgement, ModelInfo, Task, Version, add_uniform};
+use super::hopper::{PLANAR_TERMS, observe_planar, planar_judgement};
+use super::{Gymnasium, Judgement, ModelInfo, Version, add_uniform};
 use crate::error::Error;
 use crate::numpy::Stream;
 use crate::physics::Physics;
@@ -14,7 +14,7 @@ pub(crate) struct Walker2d {
 }
 
 impl Walker2d {
-    pub fn build(info: &ModelInfo) -> Result<Box<dyn Task>, Error> {
+    pub fn build(info: &ModelInfo) -> Result<Box<dyn Gymnasium>, Error> {
         Ok(Box::new(Self { version: info.version, dt: info.dt }))
     }
 }
@@ -33,9 +33,19 @@ impl Gymnasium for Walker2d {
         [physics.qpos[0], 0.0]
     }
 
-    fn judge(&self, [x_before, _]: [f64; 2], physics: Physics, action: &[f32]) -> Judgement {
+    fn terms(&self) -> &'static [&'static str] {
+        &PLANAR_TERMS
+    }
+
+    fn judge(
+        &self,
+        [x_before, _]: [f64; 2],
+        physics: Physics,
+        action: &[f32],
+        terms: &mut [f64],
+    ) -> Judgement {
         let [z, angle] = [physics.qpos[1], physics.qpos[2]];
         let healthy = 0.8 < z && z < 2.0 && -1.0 < angle && angle < 1.0;
-        planar_judgement(self.version, self.dt, x_before, physics, action, healthy)
+        planar_judgement(self.version, self.dt, x_before, physics, action, healthy, terms)
     }
 }

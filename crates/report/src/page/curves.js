@@ -102,6 +102,39 @@ function curveCard(task) {
   );
 }
 
+// --- Terms of rewards ---
+
+/** A task's terms: a chart for each, with a line for each algorithm that has it. */
+function termCards(task) {
+  const cells = cellsOf(task);
+  const names = [...new Set(cells.flatMap((cell) => cell.terms.map((term) => term.name)))];
+  if (!names.length) return [];
+  const line = (cell, term) => ({
+    name: cell.algorithm,
+    place: place(cell.algorithm),
+    points: term.points.map((p) => ({ x: p.step, y: p.value, n: plural(p.runs, "seed") })),
+    whole: term.points.length,
+    seeds: [],
+    ends: [],
+  });
+  const chart = (name) =>
+    el(
+      "div",
+      { class: "card" },
+      el("h4", {}, name),
+      lineChart({
+        label: `Reward term ${name} on ${task.name}`,
+        series: cells.flatMap((cell) =>
+          cell.terms.filter((term) => term.name === name).map((term) => line(cell, term)),
+        ),
+        xName: "environment steps",
+        yName: "mean per step",
+        tipHead: (x) => `step ${comma.format(x)}`,
+      }),
+    );
+  return [el("h3", {}, task.name), el("div", { class: "grid" }, names.map(chart))];
+}
+
 // --- Over tasks ---
 
 function aggregateCards() {

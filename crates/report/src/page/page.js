@@ -131,6 +131,9 @@ function render() {
     ...tasksShown().filter(drawn).map(curveCard),
     ...empty.map((task) => el("p", { class: "quiet" }, `${task.name}: no evaluation yet`)),
   );
+  const terms = tasksShown().flatMap(termCards);
+  at("terms").hidden = !terms.length;
+  at("term-cards").replaceChildren(...terms);
   at("aggregate").replaceChildren(...aggregateCards());
   at("scores").replaceChildren(...scoreTables());
   at("time").replaceChildren(...timeTables());

@@ -153,7 +153,10 @@ fn record(
                 recording.begin(recorder);
                 recordings.push(recording);
             }
-            Some((action, step)) => recordings[moment.index].step(recorder, action, step),
+            Some((action, step)) => {
+                let terms = moment.envs.terms(moment.index);
+                recordings[moment.index].step(recorder, action, step, terms);
+            }
         }
     };
     let never = Stop::default();

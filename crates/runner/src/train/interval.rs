@@ -1,6 +1,6 @@
 //! Means between two rows of `train.csv`.
 
-use report::{METRICS, TrainRow};
+use report::{METRICS, TERMS, TrainRow};
 use serde::{Deserialize, Serialize};
 
 /// The column of the episodes that ended because their simulation diverged.
@@ -29,11 +29,14 @@ impl Interval {
     }
 
     /// Whether the rows of `before` have the same columns as these. (Those of a run that an
-    /// earlier version began do not count diverged episodes.)
+    /// earlier version began do not count diverged episodes, and lack the terms of the reward.)
     pub fn continues(&self, before: &Self) -> bool {
         let (mut now, before) = (self.names(), before.names());
-        if !before.contains(&DIVERGED) {
-            now.retain(|name| *name != DIVERGED);
+        let lacks = |of: fn(&str) -> bool| !before.iter().any(|name| of(name));
+        for newer in [|name: &str| name == DIVERGED, |name: &str| name.starts_with(TERMS)] {
+            if lacks(newer) {
+                now.retain(|name| !newer(name));
+            }
         }
         now == before
     }
@@ -51,11 +54,18 @@ impl Interval {
     }
 
     /// Adds `count` values of a metric with this sum.
-    pub fn add(&mut self, name: &str, sum: f64, count: u64) {
+    fn add(&mut self, name: &str, sum: f64, count: u64) {
         let known = self.metrics.iter_mut().find(|(other, ..)| other == name);
         let (_, sums, counts) = known.expect("the metric was named at the start");
         *sums += sum;
         *counts += count;
+    }
+
+    /// Adds values of a term of the reward; nothing in a run that lacks its column.
+    pub fn term(&mut self, name: &str, sum: f64, count: u64) {
+        if self.metrics.iter().any(|(other, ..)| other == name) {
+            self.add(name, sum, count);
+        }
     }
 
     /// Adds an episode that ended.
@@ -106,17 +116,19 @@ mod tests {
 
     #[test]
     fn a_row_counts_what_diverged_since_the_one_before_unless_an_earlier_version_began_the_run() {
-        let mut interval = Interval::new(["own"]);
+        let mut interval = Interval::new(["own", "reward/forward"]);
         let count = |row: TrainRow| row.metrics.last().cloned();
         assert!(interval.diverged() && !interval.diverged(), "the first is told from the others");
         assert_eq!(count(interval.row(1, 0, 0, 1.0)), Some((DIVERGED.to_string(), Some(2.0))));
         assert_eq!(count(interval.row(2, 0, 0, 2.0)), Some((DIVERGED.to_string(), Some(0.0))));
 
         let mut earlier = interval.clone();
-        earlier.metrics.pop();
+        earlier.metrics.retain(|(name, ..)| name != DIVERGED && !name.starts_with(TERMS));
         assert!(interval.continues(&interval) && interval.continues(&earlier));
         assert!(!Interval::new(["other"]).continues(&earlier));
+        assert!(!Interval::new(["own", "reward/other"]).continues(&interval));
         earlier.diverged();
+        earlier.term("reward/forward", 1.0, 1);
         assert_eq!(count(earlier.row(3, 0, 0, 3.0)), Some(("own".to_string(), None)));
     }
 }

@@ -6,6 +6,7 @@ use crate::train::evaluator::{ActionScale, divergence};
 use envs::{Batch, BatchStep, Spec};
 use ndarray::aview1;
 use replay::{Cursor, Replay};
+use report::TERMS;
 
 /// Environments that step together, each with its own episode.
 pub struct Rollout {
@@ -44,7 +45,7 @@ pub struct Stepped {
 
 /// The metrics of the named terms of a task's reward, in their order.
 pub fn term_metrics(spec: &Spec) -> Vec<String> {
-    spec.terms.iter().map(|name| format!("reward/{name}")).collect()
+    spec.terms.iter().map(|name| format!("{TERMS}{name}")).collect()
 }
 
 impl Rollout {

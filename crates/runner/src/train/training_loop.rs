@@ -309,7 +309,7 @@ impl<'a> Run<'a> {
         *largest = largest.max(stepped.largest_reward);
         let names = self.parts.rollout.term_metrics().iter();
         for (name, (sum, count)) in names.zip(&stepped.terms) {
-            self.interval.add(name, *sum, *count);
+            self.interval.term(name, *sum, *count);
         }
         for what in stepped.diverged {
             // Further ones are only counted, in train.csv.
