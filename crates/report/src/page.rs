@@ -18,8 +18,9 @@ const PARTS: [(&str, &str); 6] = [
 /// The page of a study.
 pub fn page(study: &Study) -> String {
     let page = PARTS.iter().fold(PAGE.to_string(), |page, (name, text)| page.replace(name, text));
-    // Last, so that user-defined names in the data are not replaced.
-    page.replace("{\"data\": \"here\"}", &data(study))
+    // Last, so that user-defined names in the data are not replaced; once, because the script has such
+    // a place for the data of a replay.
+    page.replacen("{\"data\": \"here\"}", &data(study), 1)
 }
 
 /// The study as JSON for the page's script, escaped so that it can't close its element.

@@ -275,6 +275,10 @@ fn names_cannot_become_markup_or_paths_and_the_page_makes_no_requests() {
     let text = fs::read_to_string(page).unwrap();
     assert_eq!(text.matches("</script>").count(), 2, "the page's own two");
     assert!(!text.contains("<img"));
+    assert!(
+        text.contains("viewer.replace('{\"data\": \"here\"}'"),
+        "data in the middle of a script"
+    );
     let address = text.replace("http://www.w3.org/2000/svg", "").replace("http://example.org", "");
     assert!(!address.contains("http:") && !address.contains("https:"), "an external address");
     assert!(out.join("curves-..-..-x.svg").exists());
