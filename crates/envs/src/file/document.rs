@@ -25,6 +25,8 @@ pub(crate) struct TaskFile {
     pub start: Start,
     pub action: ActionKeys,
     pub model_edits: Vec<(Code, f64)>,
+    /// What is drawn once for each episode.
+    pub goal: Vec<(String, Code)>,
     pub observation: Vec<(String, Code)>,
     pub terms: Vec<(String, Code)>,
     pub reward: Code,
@@ -63,6 +65,16 @@ pub(crate) struct Start {
     pub set: Vec<(Code, Code)>,
     pub until_no_contact: bool,
     pub settle_steps: u32,
+    pub goal: Moment,
+}
+
+/// When the goal is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// Before the initial state, which may depend on it.
+    Before,
+    /// After it.
+    After,
 }
 
 /// `[action]`.
@@ -138,6 +150,7 @@ fn parse_file(path: &Path, text: &str) -> Result<TaskFile, Problem> {
         "start",
         "action",
         "model_edits",
+        "goal",
         "observation",
         "terms",
     ])?;
@@ -147,7 +160,7 @@ fn parse_file(path: &Path, text: &str) -> Result<TaskFile, Problem> {
         return Err(Problem::new(model_at, "a path with a zero in it"));
     }
     let start = root.section("start")?;
-    start.only(&["keyframe", "joints", "set", "until_no_contact", "settle_steps"])?;
+    start.only(&["keyframe", "joints", "set", "until_no_contact", "settle_steps", "goal"])?;
     let action = root.section("action")?;
     let observation = root.section("observation")?.expressions()?;
     if observation.is_empty() {
@@ -180,9 +193,13 @@ fn parse_file(path: &Path, text: &str) -> Result<TaskFile, Problem> {
             set: start.section("set")?.assignments()?,
             until_no_contact: start.boolean("until_no_contact")?.unwrap_or(false),
             settle_steps: start.integer("settle_steps", 0, 100_000)?.unwrap_or(0),
+            goal: start
+                .choice("goal", &[("before", Moment::Before), ("after", Moment::After)])?
+                .unwrap_or(Moment::Before),
         },
         action: action_keys(&action)?,
         model_edits: root.section("model_edits")?.numbers()?,
+        goal: root.section("goal")?.expressions()?,
         observation,
         terms: root.section("terms")?.expressions()?,
         reward: root

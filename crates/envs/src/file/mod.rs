@@ -27,7 +27,7 @@ use mujoco_rs::mujoco_c::mjtDisableBit;
 use mujoco_rs::wrappers::mj_model::{MjModel, MjtJoint, MjtObjBase, MjtTrn};
 
 use self::compile::{Compiler, Kept, Role};
-use self::document::{Order, PositionKeys, Random, TaskFile};
+use self::document::{Moment, Order, PositionKeys, Random, TaskFile};
 use self::problem::Problem;
 use self::program::{Inputs, Operation, run};
 use self::start::{Assignment, Start, random_joints};
@@ -97,7 +97,7 @@ fn compile_file(file: &TaskFile, model: &mut MjModel) -> Result<Rules, Problem> 
     let dt = model.opt().timestep * f64::from(file.steps_per_action);
     let mut compiler = Compiler::new(model, dt);
 
-    let start = start(file, model, &mut compiler)?;
+    let (start, goals) = start(file, model, &mut compiler)?;
     let mut observe = Vec::new();
     let mut observation = Vec::new();
     let mut observation_terms = Vec::new();
@@ -139,7 +139,8 @@ fn compile_file(file: &TaskFile, model: &mut MjModel) -> Result<Rules, Problem> 
         observation: observation_terms,
         terms: term_names,
     };
-    let kept = compiler.kept.iter().map(|kept| kept.to..kept.to + kept.len).collect();
+    let kept = compiler.kept.iter().map(|kept| kept.to..kept.to + kept.len);
+    let kept = kept.chain(goals).collect();
     let Compiler { notes, kept: keep, .. } = compiler;
     let task = FileTask {
         random: file.random,
@@ -198,9 +199,22 @@ fn edit(file: &TaskFile, model: &mut MjModel) -> Result<(), Problem> {
     Ok(())
 }
 
-fn start(file: &TaskFile, model: &MjModel, compiler: &mut Compiler) -> Result<Start, Problem> {
+/// How episodes start, and where goals are in the notes.
+fn start(
+    file: &TaskFile,
+    model: &MjModel,
+    compiler: &mut Compiler,
+) -> Result<(Start, Vec<Range<usize>>), Problem> {
     let keys = &file.start;
     let mut set = Vec::new();
+    let mut goal = Vec::new();
+    let mut goals = |compiler: &mut Compiler| -> Result<Vec<Range<usize>>, Problem> {
+        file.goal.iter().map(|(name, code)| compiler.goal(name, code, &mut goal)).collect()
+    };
+    let mut places = Vec::new();
+    if keys.goal == Moment::Before {
+        places = goals(compiler)?;
+    }
     for (target, code) in &keys.set {
         let (field, indices) = compiler.target(target, &["qpos", "qvel"])?;
         let mut program = Vec::new();
@@ -213,9 +227,12 @@ fn start(file: &TaskFile, model: &MjModel, compiler: &mut Compiler) -> Result<St
         }
         set.push(Assignment { positions: field == "qpos", indices, program, from, scalar });
     }
+    if keys.goal == Moment::After {
+        places = goals(compiler)?;
+    }
     let mut passive = model.clone();
     passive.opt_mut().disableflags |= mjtDisableBit::mjDSBL_ACTUATION as i32;
-    Ok(Start {
+    let start = Start {
         order: file.order,
         passive: Arc::new(passive),
         keyframe: keys.keyframe.as_ref().map(|key| keyframe(key, model)).transpose()?,
@@ -223,7 +240,10 @@ fn start(file: &TaskFile, model: &MjModel, compiler: &mut Compiler) -> Result<St
         set,
         until_no_contact: keys.until_no_contact,
         settle_steps: keys.settle_steps,
-    })
+        goal,
+        goal_drawn: keys.goal,
+    };
+    Ok((start, places))
 }
 
 /// The index of a keyframe.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mujoco_rs::wrappers::mj_model::{MjModel, MjtJoint};
 
-use super::document::{Joints, Order};
+use super::document::{Joints, Moment, Order};
 use super::program::{Inputs, Operation, run};
 use crate::numpy::{Stream, norm};
 use crate::physics::World;
@@ -23,6 +23,8 @@ pub(super) struct Start {
     pub set: Vec<Assignment>,
     pub until_no_contact: bool,
     pub settle_steps: u32,
+    pub goal: Vec<Operation>,
+    pub goal_drawn: Moment,
 }
 
 /// A joint with a random position, from `first` on in `qpos`.
@@ -114,6 +116,13 @@ impl Start {
             Some(keyframe) => world.reset_to_keyframe(keyframe),
         }
         self.forward(world);
+        let draw_goal = |random: &mut Stream, world: &World, notes: &mut [f64]| {
+            let physics = world.physics();
+            run(&self.goal, &mut Inputs { physics, action: &[], random: Some(random) }, notes);
+        };
+        if self.goal_drawn == Moment::Before {
+            draw_goal(random, world, notes);
+        }
         for _ in 0..ATTEMPTS {
             for joint in &self.joints {
                 joint.draw(random, world.state_mut().0);
@@ -133,6 +142,9 @@ impl Start {
             world.settle(self.settle_steps);
         }
         self.forward(world);
+        if self.goal_drawn == Moment::After {
+            draw_goal(random, world, notes);
+        }
     }
 
     fn forward(&self, world: &mut World) {

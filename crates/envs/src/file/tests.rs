@@ -215,6 +215,9 @@ fn a_mistake_in_a_file_is_one_line_with_line_and_column() {
         ("[obs", "[action]\nrange = [1, 1]\n[obs", &[":4:9:", "range"]),
         ("[obs", "[model_edits]\n\"dof_mass('x')\" = 1\n[obs", &["dof_damping"]),
         ("[obs", "terms = 3\n[obs", &[":3:1:", "no table"]),
+        ("[obs", "[goal]\na = \"rate(qpos)\"\n[obs", &[":4:6:", "rate"]),
+        ("[obs", "[goal]\na = \"1\"\n[terms]\na = \"2\"\n[obs", &[":6:6:", "name of a goal"]),
+        ("[obs", "[start]\ngoal = \"late\"\n[obs", &[":4:8:", "goal 'late'"]),
     ] {
         let rules = good.replacen(from, to, 1);
         let error = task(folder.path(), &rules).err().unwrap_or_else(|| panic!("{rules}"));
@@ -224,6 +227,45 @@ fn a_mistake_in_a_file_is_one_line_with_line_and_column() {
             assert!(message.contains(word), "{to}: {message}");
         }
     }
+}
+
+#[test]
+fn a_goal_is_drawn_for_each_episode_and_kept_in_it_and_in_a_saved_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = "model = \"robot.xml\"\nreward = \"speed - 1\"\n[start.set]\n\"qpos('x')\" = \"2 * speed\"\n\
+                 [goal]\nspeed = \"uniform(1, 2)\"\ntwice = \"cat(speed, 2 * speed)\"\n\
+                 [observation]\nx = \"qpos('x')\"\ntwice = \"twice\"\n";
+    let mut env = task(folder.path(), rules).unwrap();
+    let mut seen = Vec::new();
+    for seed in [Some(3), None, Some(3)] {
+        let mut first = [0.0; 3];
+        env.reset(seed, &mut first);
+        let [x, speed, twice] = first;
+        assert!((1.0..2.0).contains(&speed) && twice == 2.0 * speed && x == 2.0 * speed);
+        let mut later = [0.0; 3];
+        let state = env.save_state();
+        for _ in 0..3 {
+            let step = env.step(&[1.0], &mut later).unwrap();
+            assert_eq!((step.reward, &later[1..]), (speed - 1.0, &first[1..]));
+        }
+        let mut other = task(folder.path(), rules).unwrap();
+        other.load_state(&state).unwrap();
+        other.step(&[1.0], &mut later).unwrap();
+        assert_eq!(later[1..], first[1..]);
+        seen.push(first);
+    }
+    assert!(seen[0] != seen[1] && seen[0] == seen[2]);
+
+    // A goal that is drawn after the state depends on it, and not the other way round.
+    let after = rules.replace("[start.set]", "[start]\ngoal = \"after\"\n[start.set]");
+    let message = task(folder.path(), &after).err().unwrap().to_string();
+    assert!(message.contains("unknown name 'speed'"), "{message}");
+    let after =
+        after.replace("2 * speed\"\n[goal]", "7\"\n[goal]").replace("uniform(1, 2)", "qpos[0]");
+    let mut env = task(folder.path(), &after).unwrap();
+    let mut observation = [0.0; 3];
+    env.reset(Some(1), &mut observation);
+    assert_eq!(observation, [7.0, 7.0, 14.0]);
 }
 
 #[test]
@@ -327,10 +369,11 @@ proptest! {
         let quoted = toml_edit::Value::from(text.as_str()).to_string();
         let rules = format!(
             "model = \"robot.xml\"\nreward = {quoted}\n[start.set]\nqvel = {quoted}\n\
-             [observation]\nall = \"qpos\"\nmore = {quoted}\n"
+             [goal]\ngoal = {quoted}\n[observation]\nall = \"qpos\"\nmore = {quoted}\n"
         );
         for rules in [rules.clone(), rules.replace(&format!("more = {quoted}\n"), ""),
-                      rules.replace(&format!("reward = {quoted}"), "reward = \"1\"")] {
+                      rules.replace(&format!("reward = {quoted}"), "reward = \"1\""),
+                      rules.replace(&format!("[goal]\ngoal = {quoted}\n"), "")] {
             if let Ok(mut env) = task(folder.path(), &rules) {
                 let mut observation = vec![0.0; env.spec().obs_dim];
                 env.reset(Some(1), &mut observation);
