@@ -162,6 +162,20 @@ fn a_batch_of_files_equals_single_environments_and_is_restored_exactly() {
 }
 
 #[test]
+fn with_actions_of_zero_the_robots_of_the_examples_stand_until_the_time_limit() {
+    for robot in ["crawler", "go1"] {
+        let root = env!("CARGO_MANIFEST_DIR");
+        let mut env = Env::make(&format!("{root}/../../examples/{robot}/{robot}.toml")).unwrap();
+        let rest = Array2::zeros((500, env.spec().act_dim));
+        let trace = replay(&mut env, 3, rest.view()).unwrap();
+        assert_eq!((trace.truncated.sum(), trace.truncated[499]), (1, 1), "{robot}");
+        assert_eq!(trace.terminated.sum(), 0, "{robot}");
+        let upright = trace.terms.iter().find(|(name, _)| name == "upright").unwrap();
+        assert!(upright.1.iter().all(|x| *x > 0.9), "{robot}");
+    }
+}
+
+#[test]
 fn a_state_of_another_kind_of_stream_is_refused() {
     let file = models_dir().join("dm_control/cheetah-run.toml");
     let mut env = Env::make(file.to_str().unwrap()).unwrap();
