@@ -490,9 +490,8 @@ fn benchmarks_print_a_json_document_for_programs() {
                 _ => 1,
             };
             assert_eq!(row["calls_per_action"], calls, "{row}");
-            // Those that can be exported are timed by the runtime, too.
-            let exported = what == "act" && matches!(calls, 1 | 20);
-            assert_eq!(row["runtime_us_p50"].as_f64().is_some_and(|us| us > 0.0), exported);
+            let by_runtime = row["runtime_us_p50"].as_f64().is_some_and(|us| us > 0.0);
+            assert_eq!(by_runtime, what == "act", "{row}");
         }
     }
 }
@@ -560,10 +559,10 @@ fn help_explains_every_switch() {
 
 #[test]
 fn a_panic_is_one_line_and_exit_code_1() {
-    // A system that refuses a thread, here for want of addresses for its stack, is a panic.
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -v 3000000; exec \"$@\"", "sh"]).arg(runner().get_program());
-    command.args(["bench", "update", "--algo", "td3", "--threads", "1000"]);
-    let output = command.env_remove("RUST_BACKTRACE").output().unwrap();
+    // A system that refuses a thread, here because its stack is larger than any address, is a panic.
+    let mut command = runner();
+    command.args(["bench", "update", "--algo", "td3", "--threads", "2"]);
+    command.env("RUST_MIN_STACK", "200000000000000").env_remove("RUST_BACKTRACE");
+    let output = command.output().unwrap();
     refused(&output, 1, &["internal failure", "thread", "RUST_BACKTRACE"]);
 }

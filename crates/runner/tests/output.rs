@@ -175,7 +175,10 @@ fn a_hangup_stops_a_sweep_and_its_runs() {
     let place = tempfile::tempdir().unwrap();
     assert!(plan(place.path(), &LONG).status.success());
     let mut child = sweep(place.path()).stderr(Stdio::null()).spawn().unwrap();
-    wait_until_it_trains(&place.path().join("results"));
+    let results = place.path().join("results");
+    wait_until_it_trains(&results);
+    // The other run may have begun later.
+    wait_for(&folder(&results, "Hopper-v4", 1).join("eval.csv"));
     send(&child, "-HUP");
     assert_eq!(child.wait().unwrap().code(), Some(75));
     let output =
