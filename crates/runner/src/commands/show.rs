@@ -5,6 +5,7 @@ use crate::base::device;
 use crate::base::failure::{Failure, Outcome};
 use crate::base::stop::Stop;
 use crate::base::text::thousands;
+use crate::export::live::{self, Source};
 use crate::train::evaluator::{Evaluation, Evaluator, Moment};
 use crate::train::saved_run::SavedRun;
 use agent::{ActMode, Agent};
@@ -43,6 +44,9 @@ pub struct ShowArgs {
     /// With the noise of the policy's head.
     #[arg(long)]
     stochastic: bool,
+    /// Also let MuJoCo and the policies run in the page (needs `scripts/just setup-live`, once).
+    #[arg(long)]
+    live: bool,
     /// A model of your own instead of the runs': an MJCF file, or a run's model.mjb.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
@@ -74,7 +78,14 @@ pub fn show(args: &ShowArgs) -> Outcome<()> {
     device::use_threads(1);
     let mode = if args.stochastic { ActMode::Stochastic } else { ActMode::Deterministic };
     let mut page = Page::new(&command_line());
-    for run in &runs {
+    let mut sources = vec![None; runs.len()];
+    if args.live {
+        for (run, source) in runs.iter().zip(&mut sources) {
+            *source = Some(Source::of(run, args.model.as_deref())?);
+        }
+        page.live = Some(live::engine()?);
+    }
+    for (run, source) in runs.iter().zip(&sources) {
         let mut evaluator = run.evaluator(args.episodes as usize, args.seed, Device::Cpu)?;
         // Before the untrained policy plays, so that a missing checkpoint is known at once.
         let (trained, step) = run.agent(evaluator.spec(), Device::Cpu)?;
@@ -96,7 +107,9 @@ pub fn show(args: &ShowArgs) -> Outcome<()> {
                 console::message(format!("warning: {remark}"));
             }
             let (scene, spec) = (evaluator.scene(), evaluator.spec());
-            let shown = Run { name, about, task: run.env.clone(), episodes };
+            let live =
+                source.as_ref().map(|source| source.live(agent.as_ref(), mode)).transpose()?;
+            let shown = Run { name, about, task: run.env.clone(), episodes, live };
             if let Some(reduced) = page.add(shown, &scene, spec)? {
                 let show::Reduction { before, after } = reduced;
                 let [before, after] = [before, after].map(|count| thousands(count as u64));
@@ -130,7 +143,7 @@ pub fn replay(folder: &Path) -> Outcome<String> {
     let (_, episodes) = record(&mut evaluator, agent.as_ref(), ActMode::Deterministic)?;
     let mut page = Page::new("");
     let about = format!("seed {}, step {}", run.seed, thousands(step));
-    let shown = Run { name: label(&run), about, task: run.env.clone(), episodes };
+    let shown = Run { name: label(&run), about, task: run.env.clone(), episodes, live: None };
     page.add(shown, &evaluator.scene(), evaluator.spec())?;
     Ok(page.data())
 }
