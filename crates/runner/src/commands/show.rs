@@ -7,6 +7,7 @@ use crate::base::stop::Stop;
 use crate::base::text::thousands;
 use crate::export::live::{self, Source};
 use crate::train::evaluator::{Evaluation, Evaluator, Moment};
+use crate::train::history;
 use crate::train::saved_run::SavedRun;
 use agent::{ActMode, Agent};
 use clap::Args;
@@ -41,6 +42,10 @@ pub struct ShowArgs {
     /// Also show the policies as they were before training.
     #[arg(long)]
     untrained: bool,
+    /// Also show policies of earlier steps, as many as fit side by side, evenly spaced: of a run
+    /// that was trained with --show-every.
+    #[arg(long, conflicts_with = "untrained")]
+    over_training: bool,
     /// With the noise of the policy's head.
     #[arg(long)]
     stochastic: bool,
@@ -68,7 +73,15 @@ pub fn show(args: &ShowArgs) -> Outcome<()> {
         .iter()
         .map(|folder| SavedRun::open(folder, args.model.as_deref()))
         .collect::<Outcome<Vec<_>>>()?;
-    let panels = runs.len() * if args.untrained { 2 } else { 1 };
+    // Policies of each run before the newest one.
+    let earlier = runs
+        .iter()
+        .map(|run| match (args.over_training, args.untrained) {
+            (true, _) => history::steps(&run.folder),
+            (_, untrained) => Ok(if untrained { vec![0] } else { vec![] }),
+        })
+        .collect::<Outcome<Vec<_>>>()?;
+    let panels = runs.len() * if args.untrained || args.over_training { 2 } else { 1 };
     if panels > MOST_RUNS {
         return Err(Failure::Usage(format!(
             "{panels} policies side by side: at most {MOST_RUNS} fit; give fewer --run"
@@ -85,18 +98,28 @@ pub fn show(args: &ShowArgs) -> Outcome<()> {
         }
         page.live = Some(live::engine()?);
     }
-    for (run, source) in runs.iter().zip(&sources) {
+    let most_earlier = (MOST_RUNS / runs.len()).saturating_sub(1);
+    let mut policies_shown = 0;
+    for ((run, source), earlier) in runs.iter().zip(&sources).zip(&earlier) {
         let mut evaluator = run.evaluator(args.episodes as usize, args.seed, Device::Cpu)?;
         // Before the untrained policy plays, so that a missing checkpoint is known at once.
         let (trained, step) = run.agent(evaluator.spec(), Device::Cpu)?;
-        let mut policies = vec![(trained, step)];
-        if args.untrained {
-            policies.insert(0, (run.untrained(evaluator.spec(), Device::Cpu), 0));
+        let mut policies = Vec::new();
+        let earlier: Vec<u64> = earlier.iter().copied().filter(|other| *other < step).collect();
+        for step in history::spread(&earlier, most_earlier) {
+            let mut agent = run.untrained(evaluator.spec(), Device::Cpu);
+            if args.over_training {
+                history::load(&run.folder, step, agent.as_mut())?;
+            }
+            policies.push((agent, step));
         }
+        policies.push((trained, step));
+        policies_shown += policies.len();
         for (agent, step) in policies {
             let (found, episodes) = record(&mut evaluator, agent.as_ref(), mode)?;
             let name = match step {
                 0 => format!("{}, untrained", label(run)),
+                _ if args.over_training => format!("{}, step {}", label(run), thousands(step)),
                 _ => label(run),
             };
             let about = format!("seed {}, step {}", run.seed, thousands(step));
@@ -121,7 +144,7 @@ pub fn show(args: &ShowArgs) -> Outcome<()> {
         }
     }
     let text = show::document(&page);
-    check_size(text.len(), args.max_mb, args.episodes, panels)?;
+    check_size(text.len(), args.max_mb, args.episodes, policies_shown)?;
     report::whole(&out, |file| file.write_all(text.as_bytes()))
         .map_err(|error| Failure::file(&out, "write", error))?;
     console::message(format!(
