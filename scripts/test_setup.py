@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -401,6 +402,46 @@ class SetupTest(unittest.TestCase):
         self.assertTrue(os.access(self.path("third_party/bin/just"), os.X_OK))
         self.assertFalse(os.path.exists(self.path("third_party/libtorch")))
         self.assertEqual(self.run_setup("--just"), "")
+
+    def test_live_alone_fetches_with_npm_once_and_checks(self):
+        """npm is a program that copies a package of ours; another content than the lock's is refused."""
+        tarball, programs = os.path.join(self.folder, "mujoco-mujoco-1.0.tgz"), os.path.join(self.folder, "programs")
+        contents = {name: noise(1000) for name in setup.NPM_FILES + ("mujoco.d.ts",)}
+
+        def pack():
+            with tarfile.open(tarball, "w:gz") as tar:
+                for name, content in contents.items():
+                    info = tarfile.TarInfo("package/" + name)
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+
+        pack()
+        os.makedirs(programs)
+        count = os.path.join(self.folder, "count")
+        with open(os.path.join(programs, "npm"), "w") as npm:
+            npm.write("#!/bin/sh\necho $3 >> %s\ncp %s .\n" % (count, tarball))
+        os.chmod(npm.name, 0o755)
+        with open(self.path("scripts/native.lock"), "a") as lock:
+            lock.write("live @mujoco/mujoco 1.0 %s 0-%d mujoco-mujoco-1.0.tgz\n" % (setup.sha256_of(tarball), os.path.getsize(tarball) - 1))
+        path = programs + ":" + os.environ["PATH"]
+        self.run_setup("--live", PATH=path)
+        for name in setup.NPM_FILES:
+            with open(self.path("third_party/mujoco-wasm/" + name), "rb") as file:
+                self.assertEqual(file.read(), contents[name])
+        self.assertFalse(os.path.exists(self.path("third_party/libtorch")))
+        self.assertEqual(self.run_setup("--live", PATH=path), "")
+        with open(count) as calls:
+            self.assertEqual(calls.read(), "@mujoco/mujoco@1.0\n")
+
+        shutil.rmtree(self.path("third_party/mujoco-wasm"))
+        shutil.rmtree(self.cache)
+        contents["mujoco.js"] = noise(1000)
+        pack()
+        output = self.run_setup("--live", code=1, PATH=path)
+        self.assertIn("doesn't match SHA-256", output)
+        self.assertFalse(os.path.exists(self.path("third_party/mujoco-wasm")))
+        output = self.run_setup("--live", code=1, PATH="/nowhere")
+        self.assertIn("npm, which is not installed", output.splitlines()[-1])
 
     def test_changed_model_is_never_overwritten(self):
         self.run_setup()

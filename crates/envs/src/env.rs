@@ -86,6 +86,11 @@ impl Env {
         Ok(self.rules.step(&mut self.memory, world, action, observation))
     }
 
+    /// Positions (`nq`) and velocities (`nv`) of the model's joints, as MuJoCo has them.
+    pub fn coordinates(&self) -> (&[f64], &[f64]) {
+        (self.simulation.qpos(), self.simulation.qvel())
+    }
+
     /// The values of the named terms of the last step's reward, in the order of
     /// [`Spec::terms`]. Before the first step of an episode they mean nothing.
     pub fn terms(&self) -> impl Iterator<Item = f64> {

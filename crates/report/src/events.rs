@@ -154,8 +154,12 @@ impl Events {
     }
 }
 
-/// The tag of a metric: `loss/actor_loss`, `critic/q_mean`, `policy/entropy`.
+/// The tag of a metric: `loss/actor_loss`, `critic/q_mean`, `policy/entropy`; a term of the reward,
+/// `reward/forward`, has one already.
 fn tag(name: &str) -> String {
+    if name.contains('/') {
+        return name.to_string();
+    }
     let group = match name {
         _ if name.ends_with("_loss") => "loss",
         _ if name.starts_with("q_") => "critic",

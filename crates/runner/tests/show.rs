@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{folder, refused, runner, stderr, train};
+use common::{folder, refused, repeatable, runner, stderr, train};
 use report::EvalRow;
 use serde_json::Value;
 use std::fs;
@@ -73,6 +73,81 @@ fn runs_stand_side_by_side_with_their_untrained_policies_and_share_a_model() {
     assert_eq!(page["scenes"].as_array().unwrap().len(), 1);
     assert!(returns(&runs[0]) != returns(&runs[1]), "training changed the policy");
     assert!(returns(&runs[1]) != returns(&runs[3]), "the seeds differ");
+}
+
+#[test]
+fn policies_of_earlier_steps_are_kept_and_stand_side_by_side_and_training_does_not_change() {
+    let out = tempfile::tempdir().unwrap();
+    let plain = folder(&out.path().join("plain"), "Hopper-v4", 0);
+    assert!(train(&out.path().join("plain"), "Hopper-v4", 0, &[]).status.success());
+    refused(&show(&plain, &["--over-training"]), 2, &["history", "--show-every"]);
+
+    let trained = train(out.path(), "Hopper-v4", 0, &["--show-every", "40"]);
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    let run = folder(out.path(), "Hopper-v4", 0);
+    assert!(repeatable(&run) == repeatable(&plain), "keeping policies changes nothing");
+    let shown = show(&run, &["--over-training", "--episodes", "1"]);
+    assert!(shown.status.success(), "{}", stderr(&shown));
+    let page = data(&run.join("show.html"));
+    let runs = page["runs"].as_array().unwrap();
+    let about: Vec<_> = runs.iter().map(|run| run["about"].as_str().unwrap()).collect();
+    // Kept at 0, 40, ... 280, of which five fit before the newest.
+    let steps = ["0", "80", "160", "200", "280", "300"];
+    assert_eq!(about, steps.map(|step| format!("seed 0, step {step}")));
+    assert_eq!(runs[0]["name"], "smfp, untrained");
+    assert_eq!(runs[4]["name"], "smfp, step 280");
+    // No update yet at step 80: the policy is still the first one.
+    assert_eq!(returns(&runs[0]), returns(&runs[1]));
+    assert!(returns(&runs[0]) != returns(&runs[4]));
+    let newest = show(&run, &["--episodes", "1"]);
+    assert!(newest.status.success());
+    assert_eq!(returns(&data(&run.join("show.html"))["runs"][0]), returns(&runs[5]));
+
+    fs::write(run.join("history/step-000000000160.safetensors"), "cut").unwrap();
+    let damaged = show(&run, &["--over-training", "--episodes", "1"]);
+    assert_eq!(damaged.status.code(), Some(2));
+    assert!(stderr(&damaged).lines().last().unwrap().contains("delete this file"));
+}
+
+#[test]
+fn a_live_page_has_what_it_simulates_and_what_it_cannot_simulate_is_refused() {
+    let out = tempfile::tempdir().unwrap();
+    for task in ["Hopper-v4", "InvertedPendulum-v4"] {
+        assert!(train(out.path(), task, 0, &[]).status.success());
+    }
+    let pendulum = folder(out.path(), "InvertedPendulum-v4", 0);
+    refused(&show(&pendulum, &["--live"]), 2, &["InvertedPendulum-v4", "leave --live out"]);
+    let run = folder(out.path(), "Hopper-v4", 0);
+    let compiled = run.join("model.mjb");
+    let compiled = compiled.to_str().unwrap();
+    refused(&show(&run, &["--live", "--model", compiled]), 2, &["model.mjb", "MJCF only"]);
+    let parts = out.path().join("parts.xml");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/hopper.xml");
+    fs::write(&parts, format!("<mujoco><include file=\"{}\"/></mujoco>", root.display())).unwrap();
+    let parts = show(&run, &["--live", "--model", parts.to_str().unwrap()]);
+    assert_eq!(parts.status.code(), Some(2));
+    assert!(stderr(&parts).lines().last().unwrap().contains("a page has no other files"));
+
+    let shown = show(&run, &["--live", "--untrained", "--episodes", "1"]);
+    let installed = root.parent().unwrap().join("../third_party/mujoco-wasm/mujoco.wasm");
+    if !installed.exists() {
+        refused(&shown, 2, &["mujoco-wasm", "scripts/just setup-live"]);
+        return;
+    }
+    assert!(shown.status.success(), "{}", stderr(&shown));
+    let text = fs::read_to_string(run.join("show.html")).unwrap();
+    assert!(text.len() < 5_000_000, "{} bytes", text.len());
+    assert!(text.contains("class Live") && !text.contains("/* live"));
+    let page = data(&run.join("show.html"));
+    assert_eq!(page["live"]["version"], "3.14.0");
+    for run in page["runs"].as_array().unwrap() {
+        assert_eq!(run["live"]["robot"], "Hopper");
+        assert!(run["live"]["model"].as_str().unwrap().contains("thigh_joint"));
+    }
+    // The page without live mode has none of it.
+    assert!(show(&run, &["--episodes", "1"]).status.success());
+    let text = fs::read_to_string(run.join("show.html")).unwrap();
+    assert!(text.len() < 200_000 && !text.contains("class Live") && !text.contains("unsafe-eval"));
 }
 
 #[test]

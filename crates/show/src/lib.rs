@@ -3,14 +3,17 @@
 //! A [`Recording`] collects the moments of an episode, [`Run`] names what was recorded, and
 //! [`page`] puts runs side by side into one HTML file. Numbers are quantised and compressed
 //! (`pack.rs`); meshes are reduced until they fit (`mesh.rs`). The viewer, in `page/`, is WebGL2
-//! without a library.
+//! without a library. A page with [`Live`] also simulates: MuJoCo's WebAssembly build and the policy
+//! are in it ([`Engine`]).
 
+mod live;
 mod mesh;
 mod pack;
 mod page;
 mod recording;
 mod scene;
 
+pub use live::{Engine, Live, Noise, can_live};
 pub use mesh::Reduction;
 pub use pack::{Pack, Track};
 pub use page::{Page, Run, document, viewer};

@@ -108,11 +108,20 @@ impl Packer {
 
     /// Compresses everything.
     pub fn finish(self) -> Pack {
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
-        encoder.write_all(&self.bytes).expect("a vector can be written to");
-        let packed = encoder.finish().expect("a vector can be written to");
-        Pack { tracks: self.tracks, data: BASE64_STANDARD.encode(packed) }
+        Pack { tracks: self.tracks, data: deflate(&self.bytes) }
     }
+}
+
+/// Bytes in zlib's format, in base64.
+pub(crate) fn deflate(bytes: &[u8]) -> String {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes).expect("a vector can be written to");
+    BASE64_STANDARD.encode(encoder.finish().expect("a vector can be written to"))
+}
+
+/// [`deflate`] of numbers as they are, little-endian.
+pub(crate) fn deflate_numbers(numbers: &[f64]) -> String {
+    deflate(&numbers.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>())
 }
 
 /// A difference modulo 2^(8 bytes), as an unsigned number of that many bytes with the sign in its
@@ -143,11 +152,17 @@ pub(crate) mod tests {
     use proptest::prelude::*;
     use std::io::Read;
 
-    /// The tracks' numbers, read as `page/data.js` reads them.
-    pub fn unpack(pack: &Pack) -> Vec<Vec<f64>> {
-        let packed = BASE64_STANDARD.decode(&pack.data).unwrap();
+    /// The inverse of [`deflate`].
+    pub fn inflate(text: &str) -> Vec<u8> {
+        let packed = BASE64_STANDARD.decode(text).unwrap();
         let mut bytes = Vec::new();
         ZlibDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// The tracks' numbers, read as `page/data.js` reads them.
+    pub fn unpack(pack: &Pack) -> Vec<Vec<f64>> {
+        let bytes = inflate(&pack.data);
         let mut at = 0;
         let mut found = Vec::new();
         for track in &pack.tracks {

@@ -1,6 +1,7 @@
 //! The page: a single file that makes no network requests.
 
 use crate::Error;
+use crate::live::{Engine, Live};
 use crate::recording::Episode;
 use crate::scene::Scene;
 use envs::Spec;
@@ -18,6 +19,21 @@ const PARTS: [(&str, &str); 8] = [
     ("/* plots.js */", include_str!("page/plots.js")),
     ("/* page.js */", include_str!("page/page.js")),
 ];
+/// The parts of live mode, which other pages leave out.
+const LIVE_PARTS: [(&str, &[&str]); 4] = [
+    // MuJoCo's loader (Embind) compiles functions from text.
+    ("/* live policy */", &[" 'unsafe-eval' blob:"]),
+    ("/* live.css */", &[include_str!("page/live/live.css")]),
+    ("<!-- live.html -->", &[include_str!("page/live/live.html")]),
+    (
+        "/* live.js */",
+        &[
+            include_str!("page/live/task.js"),
+            include_str!("page/live/compare.js"),
+            include_str!("page/live/live.js"),
+        ],
+    ),
+];
 /// Where the data goes.
 const HERE: &str = "{\"data\": \"here\"}";
 
@@ -32,6 +48,9 @@ pub struct Page {
     version: &'static str,
     /// The command that made the page.
     command: String,
+    /// What simulates in the page, if it has live mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<Engine>,
 }
 
 /// A policy whose episodes are shown.
@@ -45,6 +64,9 @@ pub struct Run {
     pub task: String,
     /// Its episodes.
     pub episodes: Vec<Episode>,
+    /// What the page simulates with it, if it has live mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<Live>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -105,11 +127,18 @@ impl Page {
 /// The HTML file of a page.
 pub fn document(page: &Page) -> String {
     // Escaped, so that a name can't close the element.
-    viewer().replace(HERE, &page.data().replace('<', "\\u003c"))
+    assembled(page.live.is_some()).replace(HERE, &page.data().replace('<', "\\u003c"))
 }
 
 /// The HTML file of the viewer, without data: [`document`] puts them where it has
 /// `{"data": "here"}`.
 pub fn viewer() -> String {
-    PARTS.iter().fold(PAGE.to_string(), |page, (name, text)| page.replace(name, text))
+    assembled(false)
+}
+
+fn assembled(live: bool) -> String {
+    let page = PARTS.iter().fold(PAGE.to_string(), |page, (name, text)| page.replace(name, text));
+    LIVE_PARTS.iter().fold(page, |page, (name, texts)| {
+        page.replace(name, &if live { texts.concat() } else { String::new() })
+    })
 }

@@ -57,6 +57,7 @@ impl RunFlags {
             set: &self.set,
             steps: self.steps,
             envs: None,
+            show_every: None,
             tensorboard: self.tensorboard,
         }
     }

@@ -5,7 +5,9 @@ use crate::base::device;
 use crate::base::failure::{Failure, Outcome};
 use crate::base::stop::Stop;
 use crate::base::text::thousands;
+use crate::export::live::{self, Source};
 use crate::train::evaluator::{Evaluation, Evaluator, Moment};
+use crate::train::history;
 use crate::train::saved_run::SavedRun;
 use agent::{ActMode, Agent};
 use clap::Args;
@@ -40,9 +42,16 @@ pub struct ShowArgs {
     /// Also show the policies as they were before training.
     #[arg(long)]
     untrained: bool,
+    /// Also show policies of earlier steps, as many as fit side by side, evenly spaced: of a run
+    /// that was trained with --show-every.
+    #[arg(long, conflicts_with = "untrained")]
+    over_training: bool,
     /// With the noise of the policy's head.
     #[arg(long)]
     stochastic: bool,
+    /// Also let MuJoCo and the policies run in the page (needs `scripts/just setup-live`, once).
+    #[arg(long)]
+    live: bool,
     /// A model of your own instead of the runs': an MJCF file, or a run's model.mjb.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
@@ -64,7 +73,15 @@ pub fn show(args: &ShowArgs) -> Outcome<()> {
         .iter()
         .map(|folder| SavedRun::open(folder, args.model.as_deref()))
         .collect::<Outcome<Vec<_>>>()?;
-    let panels = runs.len() * if args.untrained { 2 } else { 1 };
+    // Policies of each run before the newest one.
+    let earlier = runs
+        .iter()
+        .map(|run| match (args.over_training, args.untrained) {
+            (true, _) => history::steps(&run.folder),
+            (_, untrained) => Ok(if untrained { vec![0] } else { vec![] }),
+        })
+        .collect::<Outcome<Vec<_>>>()?;
+    let panels = runs.len() * if args.untrained || args.over_training { 2 } else { 1 };
     if panels > MOST_RUNS {
         return Err(Failure::Usage(format!(
             "{panels} policies side by side: at most {MOST_RUNS} fit; give fewer --run"
@@ -74,18 +91,35 @@ pub fn show(args: &ShowArgs) -> Outcome<()> {
     device::use_threads(1);
     let mode = if args.stochastic { ActMode::Stochastic } else { ActMode::Deterministic };
     let mut page = Page::new(&command_line());
-    for run in &runs {
+    let mut sources = vec![None; runs.len()];
+    if args.live {
+        for (run, source) in runs.iter().zip(&mut sources) {
+            *source = Some(Source::of(run, args.model.as_deref())?);
+        }
+        page.live = Some(live::engine()?);
+    }
+    let most_earlier = (MOST_RUNS / runs.len()).saturating_sub(1);
+    let mut policies_shown = 0;
+    for ((run, source), earlier) in runs.iter().zip(&sources).zip(&earlier) {
         let mut evaluator = run.evaluator(args.episodes as usize, args.seed, Device::Cpu)?;
         // Before the untrained policy plays, so that a missing checkpoint is known at once.
         let (trained, step) = run.agent(evaluator.spec(), Device::Cpu)?;
-        let mut policies = vec![(trained, step)];
-        if args.untrained {
-            policies.insert(0, (run.untrained(evaluator.spec(), Device::Cpu), 0));
+        let mut policies = Vec::new();
+        let earlier: Vec<u64> = earlier.iter().copied().filter(|other| *other < step).collect();
+        for step in history::spread(&earlier, most_earlier) {
+            let mut agent = run.untrained(evaluator.spec(), Device::Cpu);
+            if args.over_training {
+                history::load(&run.folder, step, agent.as_mut())?;
+            }
+            policies.push((agent, step));
         }
+        policies.push((trained, step));
+        policies_shown += policies.len();
         for (agent, step) in policies {
             let (found, episodes) = record(&mut evaluator, agent.as_ref(), mode)?;
             let name = match step {
                 0 => format!("{}, untrained", label(run)),
+                _ if args.over_training => format!("{}, step {}", label(run), thousands(step)),
                 _ => label(run),
             };
             let about = format!("seed {}, step {}", run.seed, thousands(step));
@@ -96,7 +130,9 @@ pub fn show(args: &ShowArgs) -> Outcome<()> {
                 console::message(format!("warning: {remark}"));
             }
             let (scene, spec) = (evaluator.scene(), evaluator.spec());
-            let shown = Run { name, about, task: run.env.clone(), episodes };
+            let live =
+                source.as_ref().map(|source| source.live(agent.as_ref(), mode)).transpose()?;
+            let shown = Run { name, about, task: run.env.clone(), episodes, live };
             if let Some(reduced) = page.add(shown, &scene, spec)? {
                 let show::Reduction { before, after } = reduced;
                 let [before, after] = [before, after].map(|count| thousands(count as u64));
@@ -108,7 +144,7 @@ pub fn show(args: &ShowArgs) -> Outcome<()> {
         }
     }
     let text = show::document(&page);
-    check_size(text.len(), args.max_mb, args.episodes, panels)?;
+    check_size(text.len(), args.max_mb, args.episodes, policies_shown)?;
     report::whole(&out, |file| file.write_all(text.as_bytes()))
         .map_err(|error| Failure::file(&out, "write", error))?;
     console::message(format!(
@@ -130,7 +166,7 @@ pub fn replay(folder: &Path) -> Outcome<String> {
     let (_, episodes) = record(&mut evaluator, agent.as_ref(), ActMode::Deterministic)?;
     let mut page = Page::new("");
     let about = format!("seed {}, step {}", run.seed, thousands(step));
-    let shown = Run { name: label(&run), about, task: run.env.clone(), episodes };
+    let shown = Run { name: label(&run), about, task: run.env.clone(), episodes, live: None };
     page.add(shown, &evaluator.scene(), evaluator.spec())?;
     Ok(page.data())
 }

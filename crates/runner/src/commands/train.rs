@@ -12,7 +12,7 @@ use clap::Args;
 // flags of flattened structs, so they are listed here.
 #[derive(Args)]
 #[group(multiple = true, args = ["env", "seed", "envs", "model", "resume", "restart", "steps",
-        "threads", "config", "set", "name", "tensorboard"])]
+        "threads", "config", "set", "name", "tensorboard", "show_every"])]
 pub struct TrainArgs {
     /// Task, such as Ant-v4 or path/to/task.toml.
     #[arg(long, value_name = "ID")]
@@ -28,6 +28,10 @@ pub struct TrainArgs {
     /// Environments that step in parallel (short for --set train.envs=N).
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     envs: Option<u64>,
+    /// Keep the policy every N environment steps, for `runner show --over-training` (short for
+    /// --set train.show_every=N).
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    show_every: Option<u64>,
     /// Resume a stopped run, and refuse to begin one. Without it, the same command
     /// begins a run or resumes it, depending on what its folder holds.
     #[arg(long, conflicts_with = "restart")]
@@ -49,7 +53,8 @@ impl TrainArgs {
     fn spec(&self) -> Outcome<RunSpec> {
         // The task comes first: which settings a preset has depends on it.
         check_task(&self.env)?;
-        let sources = Sources { envs: self.envs, ..self.flags.sources(&self.algo, &self.env) };
+        let (envs, show_every) = (self.envs, self.show_every);
+        let sources = Sources { envs, show_every, ..self.flags.sources(&self.algo, &self.env) };
         let settings = settings::resolve(&sources)?;
         settings.idle.iter().for_each(|line| message(format!("warning: {line}")));
         let spec = RunSpec {

@@ -1,5 +1,6 @@
 //! A run's policy as files for programs without LibTorch: `docs/export.md` describes them.
 
+pub mod live;
 mod mean;
 mod onnx;
 mod readme;
@@ -10,7 +11,7 @@ use crate::base::stop::Stop;
 use crate::base::versions::versions;
 use crate::train::evaluator::{Evaluation, mode_name};
 use crate::train::saved_run::SavedRun;
-use agent::ActMode;
+use agent::{ActMode, Agent};
 use envs::{Interface, Spec};
 use networks::normal;
 use policy::{Graph, Op, Policy};
@@ -69,24 +70,12 @@ impl Export {
     pub fn of(run: &SavedRun, device: Device) -> Outcome<Self> {
         let interface = envs::interface(&run.env, run.model.as_deref())?;
         let (agent, step) = run.agent(&interface.spec, device)?;
-        let graph = in_units(agent.graph(), &interface.spec);
+        let graph = in_units(graph_of(run, agent.as_ref())?, &interface.spec);
         let bytes = graph.to_bytes();
-        if agent.calls_per_action() > 1 && bytes.len() > MAX_CHAIN {
-            return Err(Failure::Usage(format!(
-                "{}: the policy's {} network calls make a file of {} MB, expected at most {} MB; \
-                 train with a smaller actor.width or fewer steps",
-                run.folder.display(),
-                agent.calls_per_action(),
-                bytes.len() / 1_000_000,
-                MAX_CHAIN / 1_000_000
-            )));
-        }
         let mut policy = Policy::from_bytes(&bytes)
             .map_err(|error| Failure::Failed(format!("the exported policy: {error}")))?;
         let mut modes = vec![ActMode::Mean];
-        // Where the settings make the latent of deterministic actions zero, they are the mean's.
-        let setting = |key: &str| run.settings.document.get("policy")?.get(key)?.as_str();
-        if policy.sizes()[1] > 0 && setting("eval_latent") != Some("zero") {
+        if policy.sizes()[1] > 0 && !run.mean_is_deterministic() {
             modes.push(ActMode::Deterministic);
         }
         let mut measured = Vec::new();
@@ -148,6 +137,26 @@ impl Export {
         }
         text
     }
+}
+
+/// The graph of a run's policy.
+///
+/// # Errors
+/// The policy is too large.
+fn graph_of(run: &SavedRun, agent: &dyn Agent) -> Outcome<Graph> {
+    let graph = agent.graph();
+    let size = graph.to_bytes().len();
+    if agent.calls_per_action() > 1 && size > MAX_CHAIN {
+        return Err(Failure::Usage(format!(
+            "{}: the policy's {} network calls make a file of {} MB, expected at most {} MB; \
+             train with a smaller actor.width or fewer steps",
+            run.folder.display(),
+            agent.calls_per_action(),
+            size / 1_000_000,
+            MAX_CHAIN / 1_000_000
+        )));
+    }
+    Ok(graph)
 }
 
 /// The graph with actions in the actuators' units, computed as in training.

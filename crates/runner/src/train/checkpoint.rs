@@ -26,7 +26,8 @@ use tch::{Device, Kind, Tensor};
 
 /// Version of `run.json` and of the replay's rows. Other versions are refused.
 const FORMAT: u32 = 2;
-const AGENT: &str = "agent.safetensors";
+/// The agent's tensors, in a checkpoint's folder.
+pub const AGENT: &str = "agent.safetensors";
 const RUN: &str = "run.json";
 const SUMS: &str = "SHA256SUMS";
 /// Name of a checkpoint that is being written.

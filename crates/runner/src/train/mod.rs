@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod evaluator;
+pub mod history;
 mod idle;
 mod interval;
 pub mod logs;

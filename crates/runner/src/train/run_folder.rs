@@ -278,9 +278,10 @@ fn difference(old: &DocumentMut, new: &DocumentMut) -> Option<(String, String, S
     let mut steps = None;
     for section in sections {
         for key in keys(new, section).into_iter().chain(keys(old, section)) {
-            // Event files repeat the CSV files, and a kept replay changes nothing: a run may be
-            // resumed with or without them.
-            if section == "train" && ["tensorboard", "keep_replay"].contains(&key.as_str()) {
+            // Event files repeat the CSV files, and a kept replay or policy changes nothing: a run
+            // may be resumed with or without them.
+            const EXTRAS: [&str; 3] = ["tensorboard", "keep_replay", "show_every"];
+            if section == "train" && EXTRAS.contains(&key.as_str()) {
                 continue;
             }
             // A run that has come so far did not diverge, so it is the same with this key on.

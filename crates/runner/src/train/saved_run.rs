@@ -93,6 +93,14 @@ impl SavedRun {
         make_agent(self.settings.algorithm.as_ref(), spec, self.seed, device)
     }
 
+    /// Whether the settings make the latent of deterministic actions zero, so that they are those
+    /// of the mode `mean`.
+    pub fn mean_is_deterministic(&self) -> bool {
+        let latent =
+            self.settings.document.get("policy").and_then(|table| table.get("eval_latent"));
+        latent.and_then(|item| item.as_str()) == Some("zero")
+    }
+
     /// The agent of the newest intact checkpoint, and that checkpoint's step.
     ///
     /// # Errors

@@ -58,6 +58,8 @@ pub struct TrainConfig {
     pub checkpoint_interval: u64,
     /// Minutes between checkpoints.
     pub checkpoint_minutes: f64,
+    /// Environment steps between policies that are kept to be shown; 0 keeps none.
+    pub show_every: u64,
 }
 
 /// A validated configuration, and the document that it was read from.
@@ -89,8 +91,8 @@ impl Settings {
     }
 }
 
-/// Where settings come from. `steps`, `envs` and `tensorboard` are short for keys of
-/// `[train]`, and override `set`.
+/// Where settings come from. `steps`, `envs`, `show_every` and `tensorboard` are short for keys
+/// of `[train]`, and override `set`.
 #[derive(Default)]
 pub struct Sources<'a> {
     /// Algorithm, which must be given.
@@ -107,6 +109,8 @@ pub struct Sources<'a> {
     pub steps: Option<u64>,
     /// `train.envs`.
     pub envs: Option<u64>,
+    /// `train.show_every`.
+    pub show_every: Option<u64>,
     /// Sets `train.tensorboard`.
     pub tensorboard: bool,
 }
@@ -177,9 +181,11 @@ pub fn resolve(sources: &Sources) -> Outcome<Settings> {
         let value: Value = value.trim().parse().unwrap_or_else(|_| value.trim().into());
         place(&mut document, key.trim(), &value, &format!("--set {assignment}"))?;
     }
-    for (key, flag, value) in
-        [("train.steps", "--steps", sources.steps), ("train.envs", "--envs", sources.envs)]
-    {
+    for (key, flag, value) in [
+        ("train.steps", "--steps", sources.steps),
+        ("train.envs", "--envs", sources.envs),
+        ("train.show_every", "--show-every", sources.show_every),
+    ] {
         if let Some(value) = value {
             let value = i64::try_from(value).unwrap_or(i64::MAX);
             place(&mut document, key, &value.into(), flag)?;
@@ -299,6 +305,7 @@ impl TrainConfig {
         in_range("train.eval_episodes", self.eval_episodes as f64, 1.0, 1e4)?;
         in_range("train.log_interval", self.log_interval as f64, 1.0, 1e12)?;
         in_range("train.checkpoint_interval", self.checkpoint_interval as f64, 1.0, 1e12)?;
+        in_range("train.show_every", self.show_every as f64, 0.0, 1e12)?;
         in_range("train.checkpoint_minutes", self.checkpoint_minutes, 0.0, 1e9)?;
         // After an episode's end, the last two observations are of two episodes: no transition.
         if self.replay_capacity / self.envs < 3 {

@@ -8,6 +8,7 @@ use crate::train::checkpoint::{
     self, Checkpoints, Counters, EnvironmentState, Identity, RunState, Streams,
 };
 use crate::train::evaluator::{Evaluator, mode_name, to_rows};
+use crate::train::history;
 use crate::train::interval::Interval;
 use crate::train::logs::{EVAL, Logs, TRAIN, is_empty, log};
 use crate::train::memory;
@@ -223,8 +224,17 @@ impl<'a> Run<'a> {
                     "at step {step} with a checkpoint; the same command resumes"
                 )));
             }
-            if self.checkpoint_due() {
+            let kept_due = history::due(
+                self.parts.folder,
+                step,
+                self.parts.config.show_every,
+                self.parts.config.envs as u64,
+            );
+            if kept_due || self.checkpoint_due() {
                 self.save()?;
+            }
+            if kept_due {
+                history::keep(self.parts.folder, step, &self.checkpoints.at(step))?;
             }
             self.advance()?;
         }

@@ -8,8 +8,10 @@ class Camera {
   constructor(canvas, changed) {
     this.changed = changed;
     this.fingers = new Map();
+    this.taken = () => false; // whether a pointer that was pressed is somebody else's
     this.reset();
     canvas.addEventListener("pointerdown", (event) => {
+      if (this.taken(event)) return;
       canvas.setPointerCapture(event.pointerId);
       this.fingers.set(event.pointerId, [event.clientX, event.clientY]);
     });

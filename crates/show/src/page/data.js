@@ -2,11 +2,16 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 
+/** The bytes that a text stands for: zlib's format, in base64. */
+async function inflate(text) {
+  const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
 /** The tracks of a pack by name: {width, length, values}, row by row. */
 async function unpack(pack) {
-  const packed = Uint8Array.from(atob(pack.data), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+  const bytes = await inflate(pack.data);
   const tracks = {};
   let at = 0;
   for (const { name, width, length, bytes: size, low, step } of pack.tracks) {

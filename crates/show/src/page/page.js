@@ -75,6 +75,7 @@ class Panel {
       weight.set(root, (weight.get(root) ?? 0) + 1);
     }
     const robot = [...weight].sort((a, b) => b[1] - a[1])[0]?.[0] ?? 0;
+    this.robot = robot;
     const low = [Infinity, Infinity, Infinity];
     const high = [-Infinity, -Infinity, -Infinity];
     for (const part of moving) {
@@ -94,6 +95,7 @@ class Panel {
       return episode.positions.subarray(first, first + 3);
     };
     const start = [...path(0)];
+    this.offset = sub(middle, start);
     this.track = new Float32Array(episode.frames * 3);
     const window = Math.max(1, Math.round(0.35 / episode.dt));
     for (let i = 0; i < 3; i++) {
@@ -222,9 +224,10 @@ class Viewer {
 
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const within = event.target.closest("select, summary, input[type=checkbox], button");
+    const within = event.target.closest("select, summary, input[type=checkbox], button, #live input");
     if (within && [" ", "Enter", "ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight"].includes(event.key))
       return;
+    if (this.live?.key(event)) return;
     const speed = at("speed");
     const faster = (by) => {
       speed.selectedIndex = Math.max(0, Math.min(speed.length - 1, speed.selectedIndex + by));
@@ -280,7 +283,7 @@ class Viewer {
   }
 
   play(on) {
-    if (on && this.time >= this.duration) this.time = 0;
+    if (on && this.time >= this.duration && !this.live?.on) this.time = 0;
     this.playing = on;
     icon(at("play"), on ? "pause" : "play");
     at("play").setAttribute("aria-label", on ? "Pause" : "Play");
@@ -295,6 +298,7 @@ class Viewer {
 
   /** Moves by frames, and stops there. */
   go(frames) {
+    if (this.live?.on) return this.live.go();
     this.play(false);
     this.seek((Math.round(this.time / this.dt) + frames) * this.dt);
   }
@@ -305,8 +309,9 @@ class Viewer {
     this.waiting = true;
     requestAnimationFrame((now) => {
       this.waiting = false;
-      this.advance(now);
-      this.draw();
+      const shown = this.live?.on ? this.live : this;
+      shown.advance(now);
+      shown.draw();
     });
   }
 
@@ -457,7 +462,8 @@ class Viewer {
   }
 }
 
-new Viewer().begin().catch((error) => {
+const viewer = new Viewer();
+viewer.begin().catch((error) => {
   at("notice").textContent = `The page can't be shown: ${error.message}`;
   at("notice").hidden = false;
   throw error;

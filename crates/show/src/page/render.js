@@ -207,9 +207,15 @@ class Renderer {
     gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, new Uint32Array(faces), gl.STATIC_DRAW);
     gl.bindVertexArray(null);
     let radius = 0;
-    for (let i = 0; i < points.length; i += 3)
+    const bounds = { low: [Infinity, Infinity, Infinity], high: [-Infinity, -Infinity, -Infinity] };
+    for (let i = 0; i < points.length; i += 3) {
       radius = Math.max(radius, Math.hypot(points[i], points[i + 1], points[i + 2]));
-    return { vertices, count: faces.length, radius };
+      for (let k = 0; k < 3; k++) {
+        bounds.low[k] = Math.min(bounds.low[k], points[i + k]);
+        bounds.high[k] = Math.max(bounds.high[k], points[i + k]);
+      }
+    }
+    return { vertices, count: faces.length, radius, bounds };
   }
 
   /** Makes the drawing as large as the screen shows it, and colours it. */
