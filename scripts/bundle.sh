@@ -2,7 +2,7 @@
 # Packs the compiled runner with its libraries and the models, for a Linux machine (x86-64) that has
 # no network, no Rust and no LibTorch: a compute node, a lent machine, a container.
 #
-#     scripts/bundle.sh [--out bundle] [--piece-mib 60] [--program target/debug/runner] [--cuda-arch 90]
+#     scripts/bundle.sh [--out bundle] [--piece-mib 60] [--program target/debug/runner] [--cuda-arch 90] [--tests]
 #
 # writes OUT/smfp.tar.xz.00, .01, ..., none larger than a piece, and OUT/unpack.sh. Copy them to the
 # other machine, in any order and number of transfers, then
@@ -17,8 +17,10 @@
 # for the GPU architectures named (90: H100 and H200; 80: A100; 86: RTX 30). NVIDIA's own libraries
 # (cuBLAS, cuDNN and so on, 2 GB) stay behind: the other machine has them with any PyTorch for the same
 # CUDA, in .../site-packages/nvidia, which unpack.sh asks its python3 for or takes as second argument.
+#
+# --tests adds what scripts/gpu_proof.py needs: itself, the tests of recorded updates, and the CPU's curves.
 set -euo pipefail
-out=bundle piece=60 program=target/debug/runner archs=
+out=bundle piece=60 program=target/debug/runner archs= tests=
 fail() {
     echo "error: $1" >&2
     exit 2
@@ -34,6 +36,10 @@ while [ $# -gt 0 ]; do
                 *) piece=$2 ;;
             esac
             shift 2
+            ;;
+        --tests)
+            tests=1
+            shift
             ;;
         -h | --help)
             sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
@@ -73,6 +79,18 @@ else
     [ ! -e "$lib/libtorch_cuda.so" ] || fail "this is the CUDA build: name the GPU architectures to pack, such as --cuda-arch 90"
     mkdir -p "$stage/third_party/nvidia/cu13/lib"
     mv "$stage/third_party/"libcu{dart,pti}.so.13 "$stage/third_party/nvidia/cu13/lib/"
+fi
+
+if [ -n "$tests" ]; then
+    mkdir -p "$stage/scripts" "$stage/results/reference"
+    cp scripts/gpu_proof.py "$stage/scripts/"
+    programs=$(python3 scripts/gpu_proof.py --list-tests)
+    while read -r crate test; do
+        strip --strip-debug -o "$stage/target/bundle/recorded-$crate" "$test"
+        mkdir -p "$stage/crates/$crate/tests"
+        cp -R "crates/$crate/tests/fixtures" "$stage/crates/$crate/tests/"
+    done <<< "$programs"
+    (cd results/reference && cp --parents {smfp,crossq}/*/seed-*/eval.csv "$stage/results/reference/")
 fi
 
 tar -C "$stage" --owner=0 --group=0 --sort=name -c . | xz -T0 |

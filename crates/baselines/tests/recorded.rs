@@ -12,12 +12,10 @@ use baselines::sac_flow_g::{self, SacFlowGConfig};
 use baselines::sac_flow_t::{self, SacFlowTConfig};
 use baselines::td3::{self, Td3, Td3Config, Td3Noise};
 use serde::de::DeserializeOwned;
-use std::path::Path;
-use tch::Device;
 use testing::Recording;
 
 fn cases<C: DeserializeOwned>(algorithm: &str, presets: &str) -> Vec<(String, C, Recording)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let folder = testing::fixtures(env!("CARGO_MANIFEST_DIR"));
     testing::cases(&folder, &format!("{algorithm}.toml"), &format!("{algorithm}-"), presets)
 }
 
@@ -27,7 +25,7 @@ fn sac_cases() -> Vec<(String, Sac, Recording)> {
         config.validate().unwrap_or_else(|error| panic!("{case}: {error}"));
         let (obs_dim, act_dim) = recording.dimensions();
         let mut rng = stream(0, "recorded");
-        let mut agent = Sac::new(&config, obs_dim, act_dim, Device::Cpu, &mut rng);
+        let mut agent = Sac::new(&config, obs_dim, act_dim, testing::device(), &mut rng);
         recording.start(&case, &mut agent);
         (case, agent, recording)
     };
@@ -67,7 +65,7 @@ fn one_update_of_td3_equals_the_recording_of_an_independent_implementation() {
             config.validate().unwrap_or_else(|error| panic!("{case}: {error}"));
             let (obs_dim, act_dim) = recording.dimensions();
             let mut rng = stream(0, "recorded");
-            let mut agent = Td3::new(&config, obs_dim, act_dim, Device::Cpu, &mut rng);
+            let mut agent = Td3::new(&config, obs_dim, act_dim, testing::device(), &mut rng);
             recording.start(&case, &mut agent);
             let noise = Td3Noise { next: recording.get("noise.next") };
             let due = agent.actor_due();
@@ -104,21 +102,21 @@ fn equal_the_recordings<C: AgentConfig + DeserializeOwned>(
 #[test]
 fn one_update_of_sac_flow_g_equals_the_recording_of_an_independent_implementation() {
     equal_the_recordings("sac-flow-g", sac_flow_g::PRESETS, |config: &SacFlowGConfig, obs, act| {
-        config.agent(obs, act, Device::Cpu, &mut stream(0, "recorded"))
+        config.agent(obs, act, testing::device(), &mut stream(0, "recorded"))
     });
 }
 
 #[test]
 fn one_update_of_sac_flow_t_equals_the_recording_of_an_independent_implementation() {
     equal_the_recordings("sac-flow-t", sac_flow_t::PRESETS, |config: &SacFlowTConfig, obs, act| {
-        config.agent(obs, act, Device::Cpu, &mut stream(0, "recorded"))
+        config.agent(obs, act, testing::device(), &mut stream(0, "recorded"))
     });
 }
 
 #[test]
 fn one_update_of_dime_equals_the_recording_of_an_independent_implementation() {
     equal_the_recordings("dime", dime::PRESETS, |config: &DimeConfig, obs, act| {
-        config.agent(obs, act, Device::Cpu, &mut stream(0, "recorded"))
+        config.agent(obs, act, testing::device(), &mut stream(0, "recorded"))
     });
 }
 
@@ -130,7 +128,7 @@ fn one_update_of_flowrl_equals_the_recording_of_an_independent_implementation() 
             config.validate().unwrap_or_else(|error| panic!("{case}: {error}"));
             let (obs_dim, act_dim) = recording.dimensions();
             let mut rng = stream(0, "recorded");
-            let mut agent = FlowRl::new(&config, obs_dim, act_dim, Device::Cpu, &mut rng);
+            let mut agent = FlowRl::new(&config, obs_dim, act_dim, testing::device(), &mut rng);
             recording.start(&case, &mut agent);
             let actor = recording.find("noise.start").map(|start| FlowRlActorNoise {
                 start,

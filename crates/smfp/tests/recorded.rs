@@ -4,8 +4,6 @@
 
 use agent::{AgentConfig, stream};
 use smfp::{ActorNoise, MirrorNoise, Smfp, SmfpConfig, UpdateNoise};
-use std::path::Path;
-use tch::Device;
 use testing::Recording;
 
 fn noise(recording: &Recording) -> UpdateNoise {
@@ -32,7 +30,7 @@ fn noise(recording: &Recording) -> UpdateNoise {
 #[test]
 fn one_update_equals_the_recording_of_an_independent_implementation() {
     testing::in_every_form(|| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let folder = testing::fixtures(env!("CARGO_MANIFEST_DIR"));
         let mut failures = Vec::new();
         for (case, config, recording) in
             testing::cases::<SmfpConfig>(&folder, "cases.toml", "", smfp::PRESETS)
@@ -40,7 +38,7 @@ fn one_update_equals_the_recording_of_an_independent_implementation() {
             config.validate().unwrap_or_else(|error| panic!("{case}: {error}"));
             let (obs_dim, act_dim) = recording.dimensions();
             let mut rng = stream(0, "recorded");
-            let mut agent = Smfp::new(&config, obs_dim, act_dim, Device::Cpu, &mut rng);
+            let mut agent = Smfp::new(&config, obs_dim, act_dim, testing::device(), &mut rng);
             recording.start(&case, &mut agent);
             let measured = agent.update_with(&recording.batch(), &noise(&recording));
             failures.extend(recording.differences(&case, &agent, &measured));

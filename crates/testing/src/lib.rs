@@ -5,10 +5,44 @@ use agent::{Agent, Batch, Metrics};
 use networks::Instructions;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use toml_edit::{DocumentMut, Table};
+
+/// The device that recorded updates are repeated on: `SMFP_TEST_DEVICE` (cpu, cuda or cuda:INDEX), the
+/// CPU by default.
+///
+/// # Panics
+/// Another device, or CUDA without a GPU.
+pub fn device() -> Device {
+    let name = std::env::var("SMFP_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
+    let index = match name.as_str() {
+        "cpu" => return Device::Cpu,
+        "cuda" => Some(0),
+        _ => name.strip_prefix("cuda:").and_then(|index| index.parse().ok()),
+    };
+    let index: usize = index.unwrap_or_else(|| panic!("SMFP_TEST_DEVICE={name}: unknown device"));
+    let count = tch::Cuda::device_count();
+    assert!((index as i64) < count, "SMFP_TEST_DEVICE={name}: LibTorch finds {count} GPUs");
+    Device::Cuda(index)
+}
+
+/// What the tolerances are multiplied by: `SMFP_TEST_TOLERANCE`, 1 by default.
+///
+/// # Panics
+/// It is no number.
+fn slack() -> f64 {
+    let text = std::env::var("SMFP_TEST_TOLERANCE").unwrap_or_else(|_| "1".into());
+    text.parse().unwrap_or_else(|_| panic!("SMFP_TEST_TOLERANCE={text}: expected a number"))
+}
+
+/// The recordings of a crate, whose folder as it was compiled is given: they may have been copied
+/// elsewhere with the test's program, which cargo's `CARGO_MANIFEST_DIR` then says.
+pub fn fixtures(crate_folder: &str) -> PathBuf {
+    let folder = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| crate_folder.into());
+    PathBuf::from(folder).join("tests/fixtures")
+}
 
 /// Relative tolerance. Recordings are computed in f64; an update in f32 is a chain of a few
 /// dozen operations, each with an error of 6e-8 of its largest term.
@@ -44,7 +78,8 @@ fn layered<'a, C: DeserializeOwned>(
 }
 
 /// Runs a test in every form of the CPU kernels that this processor has, the one that is
-/// used without a setting last. Tests of a process that do so take turns.
+/// used without a setting last, or once on another [`device`]. Tests of a process that do so take
+/// turns.
 ///
 /// # Panics
 /// As the test does.
@@ -52,6 +87,9 @@ fn layered<'a, C: DeserializeOwned>(
 pub fn in_every_form(test: impl Fn()) {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if device() != Device::Cpu {
+        return test();
+    }
     for form in Instructions::available() {
         println!("instructions: {form}");
         form.set().unwrap_or_else(|error| panic!("{error}"));
@@ -89,7 +127,9 @@ pub struct Recording(Vec<(String, Tensor)>);
 impl Recording {
     fn read(path: &Path) -> Self {
         let tensors = Tensor::read_safetensors(path);
-        Self(tensors.unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+        let tensors = tensors.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let device = device();
+        Self(tensors.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect())
     }
 
     /// A recorded tensor, if there is one with this name.
@@ -148,10 +188,10 @@ impl Recording {
     /// If quantities or shapes differ from the recorded ones.
     pub fn differences(&self, case: &str, agent: &impl Agent, metrics: &Metrics) -> Vec<String> {
         let mut failures = Vec::new();
-        let mut worst = (0.0, String::new());
+        let (mut worst, slack) = ((0.0, String::new()), slack());
         let mut check = |name: &str, found: &Tensor, expected: &Tensor| {
             assert_eq!(found.size(), expected.size(), "{case}: shape of {name}");
-            let deviation = deviation(found, expected);
+            let deviation = deviation(found, expected) / slack;
             if deviation > worst.0 {
                 worst = (deviation, name.to_string());
             }
@@ -180,7 +220,8 @@ impl Recording {
 
 /// The largest deviation, in units of the tolerance.
 fn deviation(found: &Tensor, expected: &Tensor) -> f64 {
-    let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
+    let [found, expected] =
+        [found, expected].map(|tensor| tensor.to_device(Device::Cpu).to_kind(Kind::Double));
     let tolerated = expected.abs() * RELATIVE + ABSOLUTE;
     ((found - expected).abs() / tolerated).max().double_value(&[])
 }

@@ -1,12 +1,13 @@
 //! The device of the networks, and settings of the process: threads and memory.
 
+use crate::base::console;
 use crate::base::failure::{Failure, Outcome};
 use networks::{Instructions, Precision};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use tch::{Cuda, Device};
+use tch::{Cuda, Device, Kind, Tensor};
 
 /// Reads `--device`; whether this machine has it is not checked.
 ///
@@ -42,13 +43,90 @@ pub fn available(name: &str) -> Outcome<Device> {
         );
     }
     if !Cuda::is_available() {
-        return refuse("LibTorch finds no GPU", "check the NVIDIA driver with `nvidia-smi`");
+        let (why, fix) = without_gpu(driver_version());
+        return refuse(&why, fix);
     }
     let count = Cuda::device_count();
     if index as i64 >= count {
         return refuse(&format!("there are {count} GPUs"), "count from 0");
     }
+    // The first operation shows whether there is memory, and code for this architecture.
+    let ones = Tensor::f_ones([64, 64], (Kind::Float, Device::Cuda(index)));
+    let product = ones.and_then(|x| x.f_matmul(&x)).and_then(|x| x.f_to_device(Device::Cpu));
+    if let Err(error) = product {
+        let (why, fix) = of_first_operation(&error.to_string());
+        return refuse(&why, fix);
+    }
+    explain_full_memory(name.to_string());
     Ok(Device::Cuda(index))
+}
+
+/// The version of CUDA that LibTorch is built for, as a driver states its own: 1000 major + 10 minor.
+const CUDA: i32 = 13_000;
+/// What to do where memory is full.
+const FREE_MEMORY: &str =
+    "end other programs on it (`nvidia-smi` lists them), use smaller networks";
+
+/// The newest version of CUDA that the NVIDIA driver has; None without a driver.
+fn driver_version() -> Option<i32> {
+    let mut version = 0;
+    // SAFETY: the driver's library is loaded by its documented name; its function has the
+    // documented signature, and writes one integer.
+    let code = unsafe {
+        let library = libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_LAZY);
+        if library.is_null() {
+            return None;
+        }
+        let function = libc::dlsym(library, c"cuDriverGetVersion".as_ptr());
+        if function.is_null() {
+            return None;
+        }
+        type GetVersion = unsafe extern "C" fn(*mut libc::c_int) -> libc::c_int;
+        std::mem::transmute::<*mut libc::c_void, GetVersion>(function)(&raw mut version)
+    };
+    (code == 0).then_some(version)
+}
+
+/// Why there is no GPU, and what to do, for a driver's version.
+fn without_gpu(driver: Option<i32>) -> (String, &'static str) {
+    let digits = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
+    match driver {
+        None => ("there is no NVIDIA driver (libcuda.so.1)".into(), "install one"),
+        Some(version) if version < CUDA => {
+            let (has, needs) = (digits(version), digits(CUDA));
+            let why = format!("the NVIDIA driver has CUDA {has}, LibTorch needs {needs}");
+            (why, "update the driver to 580 or newer")
+        }
+        Some(_) => ("LibTorch finds no GPU".into(), "check `nvidia-smi` and CUDA_VISIBLE_DEVICES"),
+    }
+}
+
+/// Why a GPU's first operation failed, and what to do, from LibTorch's message.
+fn of_first_operation(message: &str) -> (String, &'static str) {
+    if message.contains("out of memory") {
+        return ("the GPU's memory is full".into(), FREE_MEMORY);
+    }
+    if message.contains("no kernel image") {
+        let why = "this build of LibTorch has no code for the GPU's architecture";
+        return (why.into(), "name it in `scripts/bundle.sh --cuda-arch`");
+    }
+    let first = message.lines().next().unwrap_or_default();
+    (format!("the GPU's first operation failed: {first}"), "check `nvidia-smi`")
+}
+
+/// From here on, an operation of LibTorch for which the GPU has too little memory ends the process
+/// with one line, in place of the report of a panic. (The run can be resumed.)
+fn explain_full_memory(name: String) {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload_as_str().unwrap_or_default();
+        if text.contains("CUDA out of memory") {
+            let line = format!("error: --device {name}: the GPU's memory is full; {FREE_MEMORY}");
+            console::message(line);
+            std::process::exit(1);
+        }
+        report(panic);
+    }));
 }
 
 /// Processors that this process may use.
@@ -121,4 +199,32 @@ pub fn choose_instructions(name: Option<&OsStr>) -> Outcome<()> {
     let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(()) };
     let chosen = name.to_string_lossy().parse().and_then(Instructions::set);
     chosen.map_err(|error| Failure::Usage(format!("SMFP_INSTRUCTIONS: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_that_cannot_be_used_is_explained_in_one_line_with_a_way_out() {
+        let of = |driver| without_gpu(driver).0;
+        assert!(of(None).contains("no NVIDIA driver"));
+        assert_eq!(of(Some(12_040)), "the NVIDIA driver has CUDA 12.4, LibTorch needs 13.0");
+        assert_eq!(of(Some(13_000)), "LibTorch finds no GPU");
+        // Messages as LibTorch has them: several lines.
+        let memory =
+            "CUDA out of memory. Tried to allocate 2.00 MiB.\nException raised from malloc";
+        let (why, fix) = of_first_operation(memory);
+        assert_eq!((why.as_str(), fix), ("the GPU's memory is full", FREE_MEMORY));
+        let image = "CUDA error: no kernel image is available for execution on the device\nCUDA";
+        assert!(of_first_operation(image).1.contains("--cuda-arch"));
+        let (why, _) = of_first_operation("CUDA error: unknown error\nSearch for it");
+        assert_eq!(why, "the GPU's first operation failed: CUDA error: unknown error");
+    }
+
+    #[test]
+    fn a_driver_says_its_version_or_is_missing() {
+        // 11.0 to 99.9, where there is one.
+        assert!(driver_version().is_none_or(|version| (11_000..100_000).contains(&version)));
+    }
 }
