@@ -38,6 +38,15 @@ TASKS = [f"{robot}-{version}" for version in ("v4", "v5") for robot in ROBOTS]
 # Pusher-v4's model is not valid with MuJoCo 3.
 TASKS += ["InvertedPendulum-v4", "InvertedPendulum-v5", "InvertedDoublePendulum-v4"]
 TASKS += ["InvertedDoublePendulum-v5", "Reacher-v4", "Reacher-v5", "Pusher-v5"]
+# Environment variables that make a process compute as on another processor.
+EDITIONS = {
+    "fma": {"GLIBC_TUNABLES": "", "OPENBLAS_CORETYPE": "Haswell"},
+    "fma-avx512": {"GLIBC_TUNABLES": "", "OPENBLAS_CORETYPE": "SkylakeX"},
+    "no-fma": {
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-AVX2,-FMA4,-FMA_Usable,-AVX2_Usable",
+        "OPENBLAS_CORETYPE": "Haswell",
+    },
+}
 
 
 def use_gymnasium():

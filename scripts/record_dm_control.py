@@ -19,14 +19,6 @@ import dm_control_suite
 import parity
 
 FIXTURES = parity.ROOT / "crates" / "envs" / "tests" / "fixtures"
-EDITIONS = {
-    "fma": {"GLIBC_TUNABLES": "", "OPENBLAS_CORETYPE": "Haswell"},
-    "fma-avx512": {"GLIBC_TUNABLES": "", "OPENBLAS_CORETYPE": "SkylakeX"},
-    "no-fma": {
-        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-AVX2,-FMA4,-FMA_Usable,-AVX2_Usable",
-        "OPENBLAS_CORETYPE": "Haswell",
-    },
-}
 SEED = 20261127
 RESETS = 4
 STEPS = 200
@@ -134,7 +126,7 @@ def record_tasks():
         "# SHA-256 of runs under dm_control, written by scripts/record_dm_control.py.",
         f"# Seed {SEED}, {RESETS} resets, {STEPS} steps; see `record_digests` there.",
     ]
-    for edition, variables in EDITIONS.items():
+    for edition, variables in parity.EDITIONS.items():
         done = subprocess.run(
             [sys.executable, __file__, "digests"], env=os.environ | variables, stdout=subprocess.PIPE,
             text=True, check=True,
@@ -150,7 +142,7 @@ def main():
     wanted = sys.argv[1:] or ["random_state", "expressions", "tasks"]
     if unknown := set(wanted) - set(parts):
         parity.fail(f"unknown part {', '.join(unknown)}: expected some of {', '.join(parts)}")
-    settings = EDITIONS["fma"] | dm_control_suite.PORTABLE
+    settings = parity.EDITIONS["fma"] | dm_control_suite.PORTABLE
     if "NPY_DISABLE_CPU_FEATURES" not in os.environ:  # read when NumPy is loaded
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | settings)
     dm_control_suite.use_dm_control()

@@ -34,16 +34,6 @@ import numpy.random
 ENVS = parity.ROOT / "crates" / "envs"
 FIXTURES = ENVS / "tests" / "fixtures"
 
-# Environment variables that make a process compute as on another processor.
-EDITIONS = {
-    "fma": {"GLIBC_TUNABLES": "", "OPENBLAS_CORETYPE": "Haswell"},
-    "fma-avx512": {"GLIBC_TUNABLES": "", "OPENBLAS_CORETYPE": "SkylakeX"},
-    "no-fma": {
-        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-AVX2,-FMA4,-FMA_Usable,-AVX2_Usable",
-        "OPENBLAS_CORETYPE": "Haswell",
-    },
-}
-
 SHORT_STEPS = 12
 LONG_STEPS = 2000
 VECTOR_ENVS = 3
@@ -179,7 +169,7 @@ def record_traces():
         "# `fingerprint` tells which edition of the C library a machine has.",
         "# edition  task                             seed episodes digest",
     ]
-    for edition, variables in EDITIONS.items():
+    for edition, variables in parity.EDITIONS.items():
         environment = os.environ | variables
         done = subprocess.run(
             [sys.executable, __file__, "digests"], env=environment, stdout=subprocess.PIPE, text=True,
@@ -197,7 +187,7 @@ def main():
     if unknown := set(wanted) - set(parts):
         parity.fail(f"unknown part {', '.join(unknown)}: expected some of {', '.join(parts)}")
     if "OPENBLAS_CORETYPE" not in os.environ:  # read when NumPy is loaded
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | EDITIONS["fma"])
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | parity.EDITIONS["fma"])
     warnings.filterwarnings("ignore")
     gymnasium.logger.min_level = gymnasium.logger.ERROR
     for part in wanted:

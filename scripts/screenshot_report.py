@@ -104,9 +104,14 @@ def look(browser, page_file, out, screen, scheme):
     return wrong
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("page", type=pathlib.Path, help="a report's index.html")
+def run(look, about, page, missing, drawing):
+    """The command: `look` at a page at every size, in both schemes; exit code 1 if something is wrong.
+
+    `about` is the program's description, `page` and `missing` say what the page is and what makes
+    it, and `drawing` are options of the browser.
+    """
+    parser = argparse.ArgumentParser(description=about.partition("\n")[0])
+    parser.add_argument("page", type=pathlib.Path, help=page)
     parser.add_argument("--out", type=pathlib.Path, default=parity.ROOT / "target" / "pictures")
     parser.add_argument("--browser", help="path of Chromium")
     args = parser.parse_args()
@@ -114,7 +119,7 @@ def main():
     if program is None:
         parity.fail(f"no browser found (tried {', '.join(BROWSERS)}); set --browser")
     if not args.page.is_file():
-        parity.fail(f"{args.page}: no such file; `runner report DIR` writes DIR/report/index.html")
+        parity.fail(f"{args.page}: no such file; {missing}")
     if not parity.install(PACKAGES, PINS, "0.2 GB on the disk"):
         parity.fail(f"pip cannot install {' '.join(PINS)}, see above")
     from playwright.sync_api import sync_playwright
@@ -122,7 +127,7 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     wrong = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=program, args=drawing)
         for screen in SCREENS:
             for scheme in ("light", "dark"):
                 found = look(browser, args.page.resolve(), args.out, screen, scheme)
@@ -135,4 +140,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    made = "`runner report DIR` writes DIR/report/index.html"
+    run(look, __doc__, "a report's index.html", made, QUIET)

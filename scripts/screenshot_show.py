@@ -15,15 +15,11 @@ Needs Chromium or Chrome on the PATH (or --browser), but no GPU. Installs Playwr
 third_party/python-playwright (0.2 GB on disk).
 """
 
-import argparse
 import base64
-import pathlib
-import shutil
 import statistics
-import sys
 
-import parity
-from screenshot_report import BROWSERS, PACKAGES, PINS, SCREENS
+import screenshot_report
+from screenshot_report import SCREENS
 
 # Chromium's own software renderer, so that the pixels do not depend on a driver.
 DRAWING = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"]
@@ -255,35 +251,6 @@ def look(browser, page_file, out, screen, scheme):
     return wrong
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("page", type=pathlib.Path, help="a page of `runner show`")
-    parser.add_argument("--out", type=pathlib.Path, default=parity.ROOT / "target" / "pictures")
-    parser.add_argument("--browser", help="path of Chromium")
-    args = parser.parse_args()
-    program = args.browser or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        parity.fail(f"no browser found (tried {', '.join(BROWSERS)}); set --browser")
-    if not args.page.is_file():
-        parity.fail(f"{args.page}: no such file; `runner show --run DIR` writes DIR/show.html")
-    if not parity.install(PACKAGES, PINS, "0.2 GB on the disk"):
-        parity.fail(f"pip cannot install {' '.join(PINS)}, see above")
-    from playwright.sync_api import sync_playwright
-
-    args.out.mkdir(parents=True, exist_ok=True)
-    wrong = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=DRAWING)
-        for screen in SCREENS:
-            for scheme in ("light", "dark"):
-                found = look(browser, args.page.resolve(), args.out, screen, scheme)
-                wrong += [f"{screen}, {scheme}: {what}" for what in found]
-        browser.close()
-    for line in wrong:
-        print(f"wrong: {line}", file=sys.stderr)
-    print(f"pictures are in {args.out}")
-    sys.exit(1 if wrong else 0)
-
-
 if __name__ == "__main__":
-    main()
+    made = "`runner show --run DIR` writes DIR/show.html"
+    screenshot_report.run(look, __doc__, "a page of `runner show`", made, DRAWING)

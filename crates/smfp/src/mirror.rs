@@ -34,7 +34,7 @@ pub fn regression(
     let _guard = tch::no_grad_guard();
     let k = config.candidates;
     let (rows, act_dim) = (obs.size()[0], policy.act_dim());
-    let drawn = policy.draw(p, &repeat_rows(obs, k), &noise.z, Some(&noise.xi)).action;
+    let drawn = policy.action(p, &repeat_rows(obs, k), &noise.z, &noise.xi);
     if config.actions == MirrorActions::Replay {
         let values = value(&repeat_rows(obs, k), &drawn).view([rows, k]);
         let baseline = values.mean_dim(&[1i64][..], false, None);

@@ -5,13 +5,16 @@ mod variants;
 use crate::base::console;
 use crate::base::failure::{Failure, Outcome};
 use crate::train::progress::Progress;
-use agent::stream;
+use agent::{Random, stream};
 use baselines::dime::DimeConfig;
+use baselines::path::PathAgent;
 use baselines::sac_flow_g::SacFlowGConfig;
 use baselines::sac_flow_t::SacFlowTConfig;
 use report::{Log, Panel, Row, Scatter, ToyRow};
+use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tch::Device;
 use toys::{Actor, Learner, Measures, Point, Toy};
 use variants::{Group, Variant};
 
@@ -72,23 +75,24 @@ pub fn run(study: &Study) -> Outcome<()> {
 /// A variant's rows, and the samples of each.
 type Moments = Vec<(ToyRow, Vec<Point>)>;
 
+/// The actor of SAC Flow or DIME, by its configuration's `agent`.
+fn path<C: DeserializeOwned>(
+    agent: fn(&C, i64, i64, Device, &mut Random) -> PathAgent,
+    variant: &Variant,
+    seed: u64,
+) -> Actor {
+    let config: C = variant.settings.read();
+    Actor::path(|obs, act, device, rng| agent(&config, obs, act, device, rng), seed)
+}
+
 /// Learns a toy, and measures the policy at some moments.
 fn learn(toy: Toy, variant: &Variant, seed: u64) -> Outcome<Moments> {
     let actor = match variant.algo.as_str() {
         "smfp" => Actor::smfp(&variant.settings.read(), seed),
         "sac" => Actor::sac(&variant.settings.read(), seed),
-        "sac-flow-g" => {
-            let config: SacFlowGConfig = variant.settings.read();
-            Actor::path(|obs, act, device, rng| config.agent(obs, act, device, rng), seed)
-        }
-        "sac-flow-t" => {
-            let config: SacFlowTConfig = variant.settings.read();
-            Actor::path(|obs, act, device, rng| config.agent(obs, act, device, rng), seed)
-        }
-        "dime" => {
-            let config: DimeConfig = variant.settings.read();
-            Actor::path(|obs, act, device, rng| config.agent(obs, act, device, rng), seed)
-        }
+        "sac-flow-g" => path(SacFlowGConfig::agent, variant, seed),
+        "sac-flow-t" => path(SacFlowTConfig::agent, variant, seed),
+        "dime" => path(DimeConfig::agent, variant, seed),
         "flowrl" => Actor::flowrl(&variant.settings.read(), seed),
         other => panic!("toys.toml has no variants of {other}"),
     };
