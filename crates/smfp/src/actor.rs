@@ -153,8 +153,9 @@ impl SmfpActor {
         let (means, log_stds) = self.policy.one_step(p, &obs.repeat([count, 1]), &all);
         let (means, log_stds) =
             (means.view([count, batch, act_dim]), log_stds.view([count, batch, act_dim]));
-        let draw = self.policy.finish(means.get(0), log_stds.get(0), Some(&noise.xi));
-        let log_prob = semi_implicit_log_prob(&self.policy, &draw.raw, &means, &log_stds);
+        let draw = self.policy.finish(means.get(0), log_stds.get(0), noise.xi.shallow_clone());
+        let raw = self.policy.raw(&draw);
+        let log_prob = semi_implicit_log_prob(&self.policy, &raw, &means, &log_stds);
         (draw, log_prob)
     }
 

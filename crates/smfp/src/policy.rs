@@ -4,7 +4,7 @@ use crate::config::{EntropyMode, SmfpConfig, Squash};
 use agent::{GraphBuilder, ObsNorm, Random};
 use networks::{
     Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, gaussian_log_density, squashed_action,
-    tanh_log_slope,
+    squashed_gaussian, tanh_log_slope,
 };
 use policy::{Graph, Op};
 use tch::{Device, Kind, Tensor};
@@ -25,6 +25,8 @@ pub struct Policy {
     times: TimeEmbedding,
     /// [temb(1), temb(0)], the embedding of the one-step map: (1, 4 K).
     one_step_times: Tensor,
+    /// -1 for the entries of u and 1 for those of log sigma: (2 act).
+    signs: Tensor,
     squash: Squash,
     latent_std: f64,
     act_dim: i64,
@@ -44,10 +46,10 @@ pub struct Draw {
     pub action: Tensor,
     /// The Gaussian's mean mu before noise, clipping or squashing.
     pub mean: Tensor,
-    /// The action before clipping or squashing.
-    pub raw: Tensor,
     /// log sigma of the Gaussian head.
     pub log_std: Tensor,
+    /// The head's noise.
+    pub xi: Tensor,
     /// log pi(a | s, z): (B). Zero for a deterministic head.
     pub log_prob: Tensor,
 }
@@ -93,6 +95,8 @@ impl Policy {
         );
         let at = |t: f64| times.forward(&Tensor::full([1, 1], t, (kind, device)));
         let one_step_times = Tensor::cat(&[at(1.0), at(0.0)], 1);
+        let ones = Tensor::ones([act_dim], (kind, device));
+        let signs = Tensor::cat(&[&-&ones, &ones], 0);
         let policy = Self {
             obs_norm: ObsNorm::new(actor.normalise, obs_dim, (kind, device)),
             obs_dim,
@@ -100,6 +104,7 @@ impl Policy {
             std,
             times,
             one_step_times,
+            signs,
             squash: policy.squash,
             latent_std: policy.latent_std,
             act_dim,
@@ -162,31 +167,50 @@ impl Policy {
     /// Draws actions by equation (1) from standard-normal `z` (the latent) and `xi` (the head's
     /// noise), both (B, act). If `xi` is None, the head's noise is zero.
     pub fn draw(&self, p: &[Tensor], obs: &Tensor, z: &Tensor, xi: Option<&Tensor>) -> Draw {
-        let (mean, log_std) = self.one_step(p, obs, z);
-        self.finish(mean, log_std, xi)
+        let xi = xi.map_or_else(|| z.zeros_like(), Tensor::shallow_clone);
+        if !self.is_squashed_gaussian() {
+            let (mean, log_std) = self.one_step(p, obs, z);
+            return self.finish(mean, log_std, xi);
+        }
+        let heads = self.gaussian_heads(p, obs, z);
+        let (action, log_prob) = squashed_gaussian(&heads, &xi, LOG_STD_RANGE);
+        let mean = heads.narrow(1, 0, self.act_dim);
+        Draw { action, mean, log_std: self.log_std(&heads), xi, log_prob }
     }
 
     /// The action of [`draw`](Self::draw) without the rest of a [`Draw`], outside of any graph: for
     /// acting, where every operation counts.
     pub fn action(&self, p: &[Tensor], obs: &Tensor, z: &Tensor, xi: &Tensor) -> Tensor {
         let _guard = tch::no_grad_guard();
-        let x = self.latent(z);
-        let heads = self.one_step_heads(p, obs, &x);
-        if self.squash == Squash::Tanh && matches!(self.std, Std::Head) {
-            // x - u in the place of u: the mean, as of a squashed Gaussian.
-            let _ = heads.narrow(1, 0, self.act_dim).neg_().g_add_(&x);
-            return squashed_action(&heads, xi, LOG_STD_RANGE);
+        if self.is_squashed_gaussian() {
+            return squashed_action(&self.gaussian_heads(p, obs, z), xi, LOG_STD_RANGE);
         }
-        let log_std = self.log_std(&heads);
-        self.squash(&self.spread(&(x - self.first_head(heads)), &log_std, xi))
+        let (mean, log_std) = self.one_step(p, obs, z);
+        self.squash(&self.spread(&mean, &log_std, xi))
     }
 
-    /// The Gaussian head's action for a mean, a log deviation and noise.
-    pub fn finish(&self, mean: Tensor, log_std: Tensor, xi: Option<&Tensor>) -> Draw {
-        let xi = xi.map_or_else(|| mean.zeros_like(), Tensor::shallow_clone);
+    /// Whether the action given z is a squashed Gaussian, which is one operation.
+    fn is_squashed_gaussian(&self) -> bool {
+        self.squash == Squash::Tanh && matches!(self.std, Std::Head)
+    }
+
+    /// mu and log sigma before its clamp, next to each other: (B, 2 act).
+    fn gaussian_heads(&self, p: &[Tensor], obs: &Tensor, z: &Tensor) -> Tensor {
+        let x = self.latent(z);
+        let start = Tensor::cat(&[&x, &x.zeros_like()], 1);
+        start.addcmul(&self.one_step_heads(p, obs, &x), &self.signs)
+    }
+
+    /// The Gaussian head's action for a mean, a log deviation and noise, (B, act) each.
+    pub fn finish(&self, mean: Tensor, log_std: Tensor, xi: Tensor) -> Draw {
         let raw = self.spread(&mean, &log_std, &xi);
         let log_prob = self.gaussian_log_prob(&log_std, &xi) - self.log_det(&raw);
-        Draw { action: self.squash(&raw), mean, raw, log_std, log_prob }
+        Draw { action: self.squash(&raw), mean, log_std, xi, log_prob }
+    }
+
+    /// The action before clipping or squashing: (B, act).
+    pub fn raw(&self, draw: &Draw) -> Tensor {
+        self.spread(&draw.mean, &draw.log_std, &draw.xi)
     }
 
     /// mean + sigma noise; the mean itself for a deterministic head.

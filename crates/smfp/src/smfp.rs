@@ -57,8 +57,8 @@ impl Smfp {
         Draw {
             action: pick(&draw.action),
             mean: pick(&draw.mean),
-            raw: pick(&draw.raw),
             log_std: pick(&draw.log_std),
+            xi: pick(&draw.xi),
             log_prob: pick(&draw.log_prob),
         }
     }
@@ -88,7 +88,7 @@ impl Smfp {
         let with_own =
             |own: &Tensor, all: Tensor| Tensor::cat(&[own.unsqueeze(0), all.view(shape)], 0);
         let (means, log_stds) = (with_own(&next.mean, means), with_own(&next.log_std, log_stds));
-        semi_implicit_log_prob(policy, &next.raw, &means, &log_stds)
+        semi_implicit_log_prob(policy, &policy.raw(next), &means, &log_stds)
     }
 
     /// One update with the given noise: the critics, and the actor if there is noise for it.

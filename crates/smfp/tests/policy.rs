@@ -123,7 +123,7 @@ fn the_semi_implicit_entropy_rises_from_the_surrogate_to_the_entropy_with_more_l
     let [z, xi] = [0, 1].map(|_| normal_f64(&mut rng, &[rows, 1]));
     let draw = policy.draw(p, &obs, &z, Some(&xi));
     // The truth on the very actions drawn, so that their randomness cancels.
-    let exact = Quadrature::new(&policy, p, &state).marginal(&draw.raw.squeeze_dim(1));
+    let exact = Quadrature::new(&policy, p, &state).marginal(&policy.raw(&draw).squeeze_dim(1));
     let truth = -double(&exact.mean(Kind::Double));
 
     let mut estimate = |latents: i64| {
@@ -131,7 +131,7 @@ fn the_semi_implicit_entropy_rises_from_the_surrogate_to_the_entropy_with_more_l
         let (means, log_stds) = policy.one_step(p, &obs.repeat([latents + 1, 1]), &all);
         let shape = [latents + 1, rows, 1];
         let (means, log_stds) = (means.view(shape), log_stds.view(shape));
-        semi_implicit_log_prob(&policy, &draw.raw, &means, &log_stds)
+        semi_implicit_log_prob(&policy, &policy.raw(&draw), &means, &log_stds)
     };
     assert!(estimate(0).allclose(&draw.log_prob, 1e-12, 1e-12, false));
     let entropies =
@@ -163,7 +163,7 @@ fn densities_of_actions_integrate_to_one() {
             let over = |action: &Tensor, raw: &Tensor| {
                 if squash == "tanh" { action.shallow_clone() } else { raw.shallow_clone() }
             };
-            let mass = integral(&draw.log_prob, &over(&draw.action, &draw.raw));
+            let mass = integral(&draw.log_prob, &over(&draw.action, &policy.raw(&draw)));
             assert!((mass - 1.0).abs() < 1e-4, "{squash}: {mass}");
 
             // The semi-implicit mixture, over a range that holds all of it.
