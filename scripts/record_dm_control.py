@@ -98,6 +98,9 @@ def record_expressions():
             (", 0.6, 2", {"bounds": (0.6, 2)}),
             (", lower=0.1, upper=0.2, margin=7", {"bounds": (0.1, 0.2), "margin": 7}),
         ]
+        # Bounds that are known only when the task runs.
+        cases.append((", lower=action[0], upper=inf, margin=abs(action[0])",
+                      {"bounds": (x[0], float("inf")), "margin": abs(x[0])}))
         for arguments, keywords in cases:
             values[f"tolerance(action{arguments})"] = tolerance(x, **keywords)
             values[f"tolerance(action[0]{arguments})"] = tolerance(x[0], **keywords)

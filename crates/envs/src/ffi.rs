@@ -1,5 +1,4 @@
-//! Two calls into MuJoCo for which `mujoco-rs` has no suitable safe wrapper, and one into the C
-//! library.
+//! Calls into MuJoCo for which `mujoco-rs` has no suitable safe wrapper, and one into the C library.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char};
@@ -8,8 +7,13 @@ use std::ptr;
 use std::sync::Once;
 
 use mujoco_rs::logging::set_log_handler;
-use mujoco_rs::mujoco_c::{mj_deleteModel, mj_loadXML};
+use mujoco_rs::mujoco_c::{
+    mj_deleteModel, mj_loadXML, mjs_delete, mjs_firstElement, mjs_getError, mjs_getName,
+    mjs_getString, mjs_nextElement, mjsElement,
+};
+use mujoco_rs::wrappers::mj_editing::MjSpec;
 use mujoco_rs::wrappers::mj_logging::MjLogMessage;
+use mujoco_rs::wrappers::mj_model::MjtObjBase;
 
 /// Makes MuJoCo pass its messages to `handler` for the rest of the process. Only the first call has
 /// an effect; it must precede any other use of MuJoCo in this crate.
@@ -38,6 +42,54 @@ pub(crate) fn xml_error(file: &Path) -> Option<String> {
             return None;
         }
         Some(CStr::from_ptr(message.as_ptr()).to_string_lossy().into_owned())
+    }
+}
+
+/// The objects of a kind in a specification, with their names.
+fn elements(spec: &MjSpec, kind: MjtObjBase) -> impl Iterator<Item = (*mut mjsElement, String)> {
+    let spec: *const _ = spec.ffi();
+    let next = move |last: &*mut mjsElement| {
+        // SAFETY: callers keep the specification, and take no further element once one is deleted.
+        Some(unsafe { mjs_nextElement(spec, *last) }).filter(|next| !next.is_null())
+    };
+    // SAFETY: as above.
+    let first =
+        Some(unsafe { mjs_firstElement(spec, kind.into()) }).filter(|first| !first.is_null());
+    std::iter::successors(first, next).map(|element| {
+        // SAFETY: the element lives, and its name is a C string that lives as long.
+        let name = unsafe { CStr::from_ptr(mjs_getString(mjs_getName(element))) };
+        (element, name.to_string_lossy().into_owned())
+    })
+}
+
+/// The names of the objects of a kind in a specification; those without a name are left out.
+pub(crate) fn names(spec: &MjSpec, kind: MjtObjBase) -> Vec<String> {
+    elements(spec, kind).map(|(_, name)| name).filter(|name| !name.is_empty()).collect()
+}
+
+/// Deletes an object from a specification, if it is there. (`mujoco-rs` has a method for each kind,
+/// and it is unsafe.)
+///
+/// # Errors
+/// MuJoCo's reason against it.
+pub(crate) fn delete(spec: &mut MjSpec, kind: MjtObjBase, name: &str) -> Result<(), String> {
+    let Some((element, _)) = elements(spec, kind).find(|(_, found)| found == name) else {
+        return Ok(());
+    };
+    // SAFETY: the element lives and is not used after this; nothing else of the specification is
+    // borrowed. The message of an error is a C string that the specification owns.
+    unsafe {
+        let spec: *mut _ = spec.ffi_mut();
+        if mjs_delete(spec, element) == 0 {
+            return Ok(());
+        }
+        let message = mjs_getError(spec);
+        let unknown = || "no reason given".to_owned();
+        Err(if message.is_null() {
+            unknown()
+        } else {
+            CStr::from_ptr(message).to_string_lossy().into_owned()
+        })
     }
 }
 

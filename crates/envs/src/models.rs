@@ -4,6 +4,8 @@ use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use mujoco_rs::error::MjEditError;
+use mujoco_rs::wrappers::mj_editing::MjSpec;
 use mujoco_rs::wrappers::mj_model::MjModel;
 use sha2::{Digest, Sha256};
 
@@ -93,22 +95,45 @@ pub fn compile(id: &str, model: Option<&Path>) -> Result<Vec<u8>, Error> {
 
 /// Loads an MJCF file with MuJoCo, or an MJB file, which holds a compiled model.
 pub(crate) fn load(path: &Path) -> Result<MjModel, Error> {
-    let found = mujoco_version();
-    if found != MUJOCO_VERSION {
-        return Err(Error::MujocoVersion { found, expected: MUJOCO_VERSION });
-    }
-    // MuJoCo's message does not distinguish a missing file from a malformed one.
-    File::open(path).map_err(|cause| Error::UnreadableModel { file: path.to_owned(), cause })?;
-    capture();
+    check_readable(path)?;
     if path.extension().is_some_and(|extension| extension == "mjb") {
         let before = messages_so_far();
         return MjModel::from_mjb(path)
             .map_err(|_| Error::Model { file: path.to_owned(), message: mjb_error(&before) });
     }
-    MjModel::from_xml(path).map_err(|cause| Error::Model {
-        file: path.to_owned(),
-        message: one_line(&xml_error(path).unwrap_or_else(|| cause.to_string())),
+    MjModel::from_xml(path).map_err(|cause| rejected(path, &cause))
+}
+
+/// Loads an MJCF file that is changed by `edit` before it is compiled; `broken` makes an error of
+/// MuJoCo's reason why it does not compile then.
+pub(crate) fn load_edited(
+    path: &Path,
+    edit: impl FnOnce(&mut MjSpec) -> Result<(), Error>,
+    broken: impl FnOnce(String) -> Error,
+) -> Result<MjModel, Error> {
+    check_readable(path)?;
+    let mut spec = MjSpec::from_xml(path).map_err(|cause| rejected(path, &cause))?;
+    edit(&mut spec)?;
+    spec.compile().map_err(|cause| match cause {
+        MjEditError::CompileFailed(reason) => broken(reason),
+        cause => broken(cause.to_string()),
     })
+}
+
+/// Prepares for MuJoCo, whose message does not distinguish a missing file from a malformed one.
+fn check_readable(path: &Path) -> Result<(), Error> {
+    let found = mujoco_version();
+    if found != MUJOCO_VERSION {
+        return Err(Error::MujocoVersion { found, expected: MUJOCO_VERSION });
+    }
+    File::open(path).map_err(|cause| Error::UnreadableModel { file: path.to_owned(), cause })?;
+    capture();
+    Ok(())
+}
+
+fn rejected(path: &Path, cause: &dyn std::error::Error) -> Error {
+    let message = one_line(&xml_error(path).unwrap_or_else(|| cause.to_string()));
+    Error::Model { file: path.to_owned(), message }
 }
 
 /// Why an MJB file is refused: MuJoCo returns no reason, but most often gives it as a message that

@@ -118,17 +118,18 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Positions (`nq`) and velocities (`nv`), to set an initial state.
-    pub fn state_mut(&mut self) -> (&mut [f64], &mut [f64]) {
-        // SAFETY: `mjdata.h` gives the arrays these lengths, they do not overlap, and `self` is
-        // borrowed for as long as they are.
-        unsafe {
-            let (model, data) = (&*self.model, &*self.data);
-            (
-                slice::from_raw_parts_mut(data.qpos, model.nq as usize),
-                slice::from_raw_parts_mut(data.qvel, model.nv as usize),
-            )
-        }
+    /// Positions (`nq`), velocities (`nv`) and activations (`na`), to set an initial state.
+    pub fn state_mut(&mut self) -> [&mut [f64]; 3] {
+        // SAFETY: as in `reset`.
+        let (model, data) = unsafe { (&*self.model, &*self.data) };
+        [(data.qpos, model.nq), (data.qvel, model.nv), (data.act, model.na)].map(
+            |(first, length)| match length {
+                0 => &mut [][..], // the pointer may be null
+                // SAFETY: `mjdata.h` gives the arrays these lengths, they do not overlap, and `self`
+                // is borrowed for as long as they are.
+                _ => unsafe { slice::from_raw_parts_mut(first, length as usize) },
+            },
+        )
     }
 
     /// The controls, `nu`.

@@ -90,7 +90,7 @@ fn open_file(path: &Path, model: Option<&Path>) -> Result<(Rules, MjModel), Erro
     let task = file::read(path)?;
     let model = model.unwrap_or(&task.model);
     check_if_pinned(model)?;
-    let mut model = load(model)?;
+    let mut model = file::load_without(&task, model)?;
     let rules = file::build(&task, &mut model)?;
     Ok((rules, model))
 }

@@ -30,7 +30,7 @@ static ALLOCATOR: Counting = Counting;
 
 /// The built-in tasks, and some that are files.
 fn tasks() -> Vec<String> {
-    let files = ["cheetah-run", "finger-spin", "humanoid-run"];
+    let files = ["cheetah-run", "finger-spin", "humanoid-run", "quadruped-run"];
     let path = |name| models_dir().join(format!("dm_control/{name}.toml")).display().to_string();
     ids().map(str::to_owned).chain(files.map(path)).collect()
 }

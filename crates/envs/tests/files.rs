@@ -113,6 +113,8 @@ fn a_batch_of_files_equals_single_environments_and_is_restored_exactly() {
         of("finger-spin.toml"),
         of("fish-upright.toml"),
         of("finger-turn_easy.toml"),
+        of("quadruped-run.toml"),
+        of("dog-stand.toml"),
     ];
     for file in files {
         let (envs, steps) = (3, 60);

@@ -181,7 +181,8 @@ impl Compiler<'_> {
     /// `tolerance(x, lower = 0, upper = 0, margin = 0, value_at_margin = 0.1, sigmoid = 'gaussian')`.
     fn tolerance(&mut self, call: &Call, program: &mut Vec<Operation>) -> Result<Value, Problem> {
         const NAMES: [&str; 6] = ["x", "lower", "upper", "margin", "value_at_margin", "sigmoid"];
-        let mut numbers = [0.0, 0.0, 0.0, 0.1];
+        let mut bounds = [0.0; 3].map(|x| constant(x, call.at));
+        let mut value_at_margin = 0.1;
         let mut sigmoid = Sigmoid::Gaussian;
         let mut given = [false; 6];
         for (i, (operand, keyword)) in call.operands.iter().zip(call.keywords).enumerate() {
@@ -204,10 +205,16 @@ impl Compiler<'_> {
                     let unknown = || Problem::unknown(at, "sigmoid", text, names);
                     sigmoid = known.ok_or_else(unknown)?.1;
                 }
-                (Place::Constant(x), 1..5) if x.len() == 1 => numbers[index - 1] = x[0],
+                (Place::Constant(x), 4) if x.len() == 1 => value_at_margin = x[0],
+                (Place::Constant(_) | Place::Data(..) | Place::Notes(_), 1..4) => {
+                    bounds[index - 1] = operand.clone();
+                }
                 _ => {
-                    let expected =
-                        if index == 5 { "a name in quotes" } else { "a number that is known" };
+                    let expected = match index {
+                        4 => "a number that is known",
+                        5 => "a name in quotes",
+                        _ => "a number",
+                    };
                     return Err(Problem::new(
                         at,
                         format!("{name} of tolerance must be {expected}"),
@@ -218,11 +225,35 @@ impl Compiler<'_> {
         if !given[0] {
             return Err(Problem::new(call.at, "tolerance of nothing, expected tolerance(x, ...)"));
         }
-        let tolerance = Tolerance::new(numbers, sigmoid)
-            .map_err(|reason| Problem::new(call.at, format!("tolerance: {reason}")))?;
-        let x = &call.operands[0];
-        let (shape, scalar) = (x.shape, x.shape.scalar);
+        let wrong = |reason| Problem::new(call.at, format!("tolerance: {reason}"));
+        let tolerance = Tolerance::new(value_at_margin, sigmoid).map_err(wrong)?;
+        check_bounds(&bounds).map_err(wrong)?;
+        let [lower, upper, margin] = bounds;
+        let operands = [call.operands[0].clone(), lower, upper, margin];
+        let shape = self.common("tolerance", &operands, call.at)?;
+        let [x, lower, upper, margin] = &operands;
         let x = self.span(x, program)?;
-        self.emit(shape, Kind::Tolerance { tolerance, x, scalar }, call.at, program)
+        let bounds =
+            [self.span(lower, program)?, self.span(upper, program)?, self.span(margin, program)?];
+        let kind = Kind::Tolerance { tolerance, x, bounds, scalar: shape.scalar };
+        self.emit(shape, kind, call.at, program)
     }
+}
+
+/// Checks the bounds and the margin of a tolerance as far as they are known.
+fn check_bounds([lower, upper, margin]: &[Value; 3]) -> Result<(), &'static str> {
+    let known = |value: &Value| match &value.place {
+        Place::Constant(x) => x.clone(),
+        _ => Vec::new(),
+    };
+    let (lower, upper) = (known(lower), known(upper));
+    let pairs = if lower.is_empty() || upper.is_empty() { 0 } else { lower.len().max(upper.len()) };
+    // A scalar is compared with every number of a vector.
+    if !(0..pairs).all(|i| lower[i % lower.len()] <= upper[i % upper.len()]) {
+        return Err("the lower bound is above the upper one");
+    }
+    if !known(margin).iter().all(|margin| *margin >= 0.0 && margin.is_finite()) {
+        return Err("the margin is negative or not finite");
+    }
+    Ok(())
 }

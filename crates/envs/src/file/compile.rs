@@ -18,8 +18,8 @@ const LONGEST: usize = 20_000;
 const MOST_NOTES: usize = 200_000;
 
 /// Quantities that are no fields.
-const QUANTITIES: [&str; 8] =
-    ["action", "center_of_mass", "dt", "inf", "ncon", "pi", "time", "timestep"];
+const QUANTITIES: [&str; 9] =
+    ["action", "center_of_mass", "dt", "gravity", "inf", "ncon", "pi", "time", "timestep"];
 /// Rows and columns of numbers; a scalar meets vectors of any length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
@@ -255,6 +255,10 @@ impl<'m> Compiler<'m> {
             "inf" => Ok(constant(f64::INFINITY, at)),
             "timestep" => Ok(constant(timestep, at)),
             "dt" => Ok(constant(self.dt, at)),
+            "gravity" => {
+                let place = Place::Constant(self.model.opt().gravity.to_vec());
+                Ok(Value { shape: Shape::vector(1, 3), place, at })
+            }
             "time" => computed(Shape::SCALAR, Kind::Time),
             "ncon" => computed(Shape::SCALAR, Kind::Contacts),
             "center_of_mass" => {
@@ -393,7 +397,7 @@ impl<'m> Compiler<'m> {
     }
 
     /// The common shape of operands that meet number by number.
-    fn common(&self, what: &str, operands: &[Value], at: usize) -> Result<Shape, Problem> {
+    pub fn common(&self, what: &str, operands: &[Value], at: usize) -> Result<Shape, Problem> {
         let mut common = Shape::SCALAR;
         for operand in operands.iter().filter(|operand| !operand.shape.scalar) {
             if common.scalar || common.len() == operand.shape.len() {

@@ -3,10 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
+use mujoco_rs::wrappers::mj_model::MjtObjBase;
 use toml_edit::{Document, Item, Table, TableLike, Value};
 
 use super::parse::{Code, parse};
 use super::problem::{Problem, nearest, shown};
+use super::remove::KINDS;
 use crate::error::Error;
 
 /// Largest file, in bytes.
@@ -25,6 +27,7 @@ pub(crate) struct TaskFile {
     pub start: Start,
     pub action: ActionKeys,
     pub model_edits: Vec<(Code, f64)>,
+    pub remove: Vec<Removal>,
     /// What is drawn once for each episode.
     pub goal: Vec<(String, Code)>,
     pub observation: Vec<(String, Code)>,
@@ -64,6 +67,8 @@ pub(crate) struct Start {
     /// What is set, and to what.
     pub set: Vec<(Code, Code)>,
     pub until_no_contact: bool,
+    /// Metres by which the free joint is raised until nothing touches, with its place.
+    pub raise: Option<(f64, usize)>,
     pub settle_steps: u32,
     pub goal: Moment,
 }
@@ -75,6 +80,15 @@ pub(crate) enum Moment {
     Before,
     /// After it.
     After,
+}
+
+/// Objects that are taken out of the model before it is compiled.
+pub(crate) struct Removal {
+    /// The kind, in words and as MuJoCo's.
+    pub kind: (&'static str, MjtObjBase),
+    /// A name, or a pattern with `*`.
+    pub name: String,
+    pub at: usize,
 }
 
 /// `[action]`.
@@ -160,8 +174,17 @@ fn parse_file(path: &Path, text: &str) -> Result<TaskFile, Problem> {
         return Err(Problem::new(model_at, "a path with a zero in it"));
     }
     let start = root.section("start")?;
-    start.only(&["keyframe", "joints", "set", "until_no_contact", "settle_steps", "goal"])?;
+    start.only(&[
+        "keyframe",
+        "joints",
+        "set",
+        "until_no_contact",
+        "raise",
+        "settle_steps",
+        "goal",
+    ])?;
     let action = root.section("action")?;
+    let edits = root.section("model_edits")?;
     let observation = root.section("observation")?.expressions()?;
     if observation.is_empty() {
         return Err(root.lacks("[observation]", "[observation] and below it: position = \"qpos\""));
@@ -192,13 +215,17 @@ fn parse_file(path: &Path, text: &str) -> Result<TaskFile, Problem> {
                 .unwrap_or(Joints::AsInModel),
             set: start.section("set")?.assignments()?,
             until_no_contact: start.boolean("until_no_contact")?.unwrap_or(false),
+            raise: start.get("raise", "metres, more than 0, such as 0.01", |item| {
+                item.as_value().and_then(number).filter(|step| *step > 0.0)
+            })?,
             settle_steps: start.integer("settle_steps", 0, 100_000)?.unwrap_or(0),
             goal: start
                 .choice("goal", &[("before", Moment::Before), ("after", Moment::After)])?
                 .unwrap_or(Moment::Before),
         },
         action: action_keys(&action)?,
-        model_edits: root.section("model_edits")?.numbers()?,
+        model_edits: edits.numbers("remove")?,
+        remove: removals(&edits.section("remove")?)?,
         goal: root.section("goal")?.expressions()?,
         observation,
         terms: root.section("terms")?.expressions()?,
@@ -248,6 +275,24 @@ fn action_keys(section: &Section) -> Result<ActionKeys, Problem> {
         }
     };
     Ok(ActionKeys { range, position, at: section.at })
+}
+
+/// `[model_edits.remove]`: for each kind of object a list of names.
+fn removals(section: &Section) -> Result<Vec<Removal>, Problem> {
+    section.only(&KINDS.map(|(kind, _)| kind))?;
+    let mut removals = Vec::new();
+    let known = KINDS.iter().filter_map(|kind| Some((*kind, section.table.get(kind.0)?)));
+    for (kind, item) in known {
+        let at = section.place_of(kind.0, item);
+        let expected =
+            || Problem::new(at, format!("{}: expected names, such as [\"wall_*\"]", kind.0));
+        for value in item.as_array().ok_or_else(expected)? {
+            let name = value.as_str().filter(|name| !name.is_empty()).ok_or_else(expected)?;
+            let at = value.span().map_or(at, |span| span.start);
+            removals.push(Removal { kind, name: name.to_owned(), at });
+        }
+    }
+    Ok(removals)
 }
 
 fn number(value: &Value) -> Option<f64> {
@@ -406,9 +451,10 @@ impl<'a> Section<'a> {
         parse(key, at + usize::from(exact), exact)
     }
 
-    /// All keys, each an expression for what is set, with a number.
-    fn numbers(&self) -> Result<Vec<(Code, f64)>, Problem> {
-        let entries = self.table.iter().map(|(key, item)| {
+    /// All keys but one, each an expression for what is set, with a number.
+    fn numbers(&self, but: &str) -> Result<Vec<(Code, f64)>, Problem> {
+        let keys = self.table.iter().filter(|(key, _)| *key != but);
+        let entries = keys.map(|(key, item)| {
             let value = item.as_value().and_then(number).ok_or_else(|| {
                 Problem::new(
                     self.place_of(key, item),

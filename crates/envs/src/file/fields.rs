@@ -93,6 +93,18 @@ pub(super) const FIELDS: &[Field] = &[
         read: Model(|m| m.site_size().as_flattened().to_vec()),
     },
     Field {
+        name: "actuator_ctrlrange",
+        of: Actuator,
+        columns: 2,
+        read: Model(|m| m.actuator_ctrlrange().as_flattened().to_vec()),
+    },
+    Field {
+        name: "body_subtreemass",
+        of: Body,
+        columns: 1,
+        read: Model(|m| m.body_subtreemass().to_vec()),
+    },
+    Field {
         name: "jnt_range",
         of: Joint,
         columns: 2,
@@ -195,9 +207,10 @@ pub(super) fn matches(pattern: &str, name: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Names of columns, for rows of 3, 4 and 9 numbers.
+/// Names of columns, for rows of 2 (ranges), 3, 4 and 9 numbers.
 pub(super) fn column(columns: usize, name: &str) -> Option<usize> {
     let names: &[&str] = match columns {
+        2 => &["low", "high"],
         3 => &["x", "y", "z"],
         4 => &["w", "x", "y", "z"],
         9 => &["xx", "xy", "xz", "yx", "yy", "yz", "zx", "zy", "zz"],

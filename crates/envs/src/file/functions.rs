@@ -109,10 +109,7 @@ fn most(x: f64, y: f64) -> f64 {
 /// distance `margin` from them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Tolerance {
-    pub lower: f64,
-    pub upper: f64,
-    pub margin: f64,
-    pub sigmoid: Sigmoid,
+    sigmoid: Sigmoid,
     /// A factor that depends on the value at the margin.
     scale: f64,
 }
@@ -137,20 +134,8 @@ pub(super) const SIGMOIDS: [(&str, Sigmoid); 5] = [
 
 impl Tolerance {
     /// # Errors
-    /// What is wrong with the parameters.
-    pub fn new(
-        [lower, upper, margin, value]: [f64; 4],
-        sigmoid: Sigmoid,
-    ) -> Result<Self, &'static str> {
-        if !matches!(
-            lower.partial_cmp(&upper),
-            Some(std::cmp::Ordering::Less | std::cmp::Ordering::Equal)
-        ) {
-            return Err("the lower bound is above the upper one");
-        }
-        if !(margin >= 0.0 && margin.is_finite()) {
-            return Err("the margin is negative or not finite");
-        }
+    /// What is wrong with the value at the margin.
+    pub fn new(value: f64, sigmoid: Sigmoid) -> Result<Self, &'static str> {
         let zero = matches!(sigmoid, Sigmoid::Linear | Sigmoid::Quadratic) && value == 0.0;
         if !(zero || (value > 0.0 && value < 1.0)) {
             return Err("value_at_margin must be between 0 and 1 (0 only if linear or quadratic)");
@@ -162,20 +147,20 @@ impl Tolerance {
             Sigmoid::LongTail => (1.0 / value - 1.0).sqrt(),
             Sigmoid::Reciprocal => 1.0 / value - 1.0,
         };
-        Ok(Self { lower, upper, margin, sigmoid, scale })
+        Ok(Self { sigmoid, scale })
     }
 
-    /// The value at `x`. `square` is how NumPy squares it, which differs between scalars and
-    /// vectors.
-    pub fn at(&self, x: f64, square: fn(f64) -> f64) -> f64 {
-        if self.lower <= x && x <= self.upper {
+    /// The value at `x`; a margin below 0 is as 0. `square` is how NumPy squares a number, which
+    /// differs between scalars and vectors.
+    pub fn at(&self, x: f64, [lower, upper, margin]: [f64; 3], square: fn(f64) -> f64) -> f64 {
+        if lower <= x && x <= upper {
             return 1.0;
         }
-        if self.margin == 0.0 {
+        if margin <= 0.0 {
             return 0.0;
         }
-        let beyond = if x < self.lower { self.lower - x } else { x - self.upper };
-        let distance = beyond / self.margin;
+        let beyond = if x < lower { lower - x } else { x - upper };
+        let distance = beyond / margin;
         let scaled = distance * self.scale;
         match self.sigmoid {
             Sigmoid::Gaussian => (-0.5 * square(scaled)).exp(),

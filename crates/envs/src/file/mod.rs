@@ -2,7 +2,7 @@
 //!
 //! `document` reads the keys, `parse` the syntax of expressions; `compile` finds what they mean for
 //! a model, with `call` for functions and `parts` for rows and columns; `program` evaluates them,
-//! `start` makes initial states. [docs/tasks.md] describes the format.
+//! `start` makes initial states, `remove` takes objects out of the model. [docs/tasks.md] describes the format.
 //!
 //! [docs/tasks.md]: ../../../../docs/tasks.md
 
@@ -15,6 +15,7 @@ mod parse;
 mod parts;
 mod problem;
 mod program;
+mod remove;
 mod sketch;
 mod start;
 #[cfg(test)]
@@ -30,7 +31,7 @@ use self::compile::{Compiler, Kept, Role};
 use self::document::{Moment, Order, PositionKeys, Random, TaskFile};
 use self::problem::Problem;
 use self::program::{Inputs, Operation, run};
-use self::start::{Assignment, Start, random_joints};
+use self::start::{Assignment, Part, Raise, Start, random_joints};
 use crate::episode::Rules;
 use crate::error::Error;
 use crate::numpy::Stream;
@@ -40,6 +41,7 @@ use crate::tasks::{Judgement, Task, actuators};
 
 pub(crate) use self::document::read;
 pub use self::document::{is_file, task_name};
+pub(crate) use self::remove::load_without;
 pub use self::sketch::sketch;
 
 /// A task read from a file and compiled for a model.
@@ -216,7 +218,7 @@ fn start(
         places = goals(compiler)?;
     }
     for (target, code) in &keys.set {
-        let (field, indices) = compiler.target(target, &["qpos", "qvel"])?;
+        let (field, indices) = compiler.target(target, &["qpos", "qvel", "act"])?;
         let mut program = Vec::new();
         let (from, shape) = compiler.compile(code, Role::Start(indices.len()), &mut program)?;
         let scalar = shape.len() == 1;
@@ -225,7 +227,12 @@ fn start(
                 format!("{} numbers for {} numbers of {field}", shape.len(), indices.len());
             return Err(Problem::new(code.at, message));
         }
-        set.push(Assignment { positions: field == "qpos", indices, program, from, scalar });
+        let state = match field.as_str() {
+            "qpos" => Part::Positions,
+            "qvel" => Part::Velocities,
+            _ => Part::Activations,
+        };
+        set.push(Assignment { state, indices, program, from, scalar });
     }
     if keys.goal == Moment::After {
         places = goals(compiler)?;
@@ -239,11 +246,35 @@ fn start(
         joints: random_joints(model, keys.joints),
         set,
         until_no_contact: keys.until_no_contact,
+        raise: keys
+            .raise
+            .map(|raise| raised(raise, keys.until_no_contact, model, compiler))
+            .transpose()?,
         settle_steps: keys.settle_steps,
         goal,
         goal_drawn: keys.goal,
     };
     Ok((start, places))
+}
+
+/// How the model's first free joint is raised.
+fn raised(
+    (step, at): (f64, usize),
+    until_no_contact: bool,
+    model: &MjModel,
+    compiler: &mut Compiler,
+) -> Result<Raise, Problem> {
+    if until_no_contact {
+        return Err(Problem::new(at, "raise and until_no_contact exclude each other"));
+    }
+    let free = model.jnt_type().iter().position(|kind| *kind == MjtJoint::mjJNT_FREE);
+    let Some(joint) = free else {
+        return Err(Problem::new(at, "raise: the model has no free joint"));
+    };
+    let numbers = (model.nq() + model.nv() + model.na()) as usize;
+    let state = compiler.reserve(&vec![0.0; numbers], at)?;
+    let height = model.jnt_qposadr()[joint] as usize + 2;
+    Ok(Raise { step, height, state: state..state + numbers })
 }
 
 /// The index of a keyframe.
@@ -314,7 +345,7 @@ impl Targets {
     fn control(&self, world: &mut World, action: &[f64]) {
         for (i, joint) in self.joints.iter().enumerate() {
             let target = joint.default + self.scale * action[i];
-            let (qpos, qvel) = world.state_mut();
+            let [qpos, qvel, _] = world.state_mut();
             let (position, velocity) = (qpos[joint.position], qvel[joint.velocity]);
             let force = self.kp * (target - position) - self.kd * velocity;
             world.ctrl_mut()[i] = force / joint.gear;

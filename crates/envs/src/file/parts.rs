@@ -43,7 +43,7 @@ impl Compiler<'_> {
         for name in names {
             let column = fields::column(columns, name).filter(|_| !scalar);
             chosen.push(column.ok_or_else(|| {
-                let rows = "positions have x y z, quaternions w x y z, matrices xx xy ... zz";
+                let rows = "ranges have low high, positions x y z, quaternions w x y z, matrices xx xy ... zz";
                 let what = format!("rows of {columns} numbers have no column '{}'", shown(name));
                 Problem::new(at, format!("{what}; {rows}"))
             })?);

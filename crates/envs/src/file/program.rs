@@ -86,6 +86,8 @@ pub(super) enum Kind {
     Tolerance {
         tolerance: Tolerance,
         x: Span,
+        /// The lower bound, the upper bound and the margin.
+        bounds: [Span; 3],
         scalar: bool,
     },
     /// The weighted sum of squares of the action, in `f32`.
@@ -158,10 +160,12 @@ impl Operation {
                     to.copy_from_slice(&into_frame(v, &before[*matrix..][..9]));
                 }
             }
-            Kind::Tolerance { tolerance, x, scalar } => {
+            Kind::Tolerance { tolerance, x, bounds, scalar } => {
                 // NumPy squares an array by multiplication, and a scalar by the C library's `pow`.
                 let square: fn(f64) -> f64 = if *scalar { squared } else { |x| x * x };
-                each(to, |i| tolerance.at(x.at(before, i), square));
+                each(to, |i| {
+                    tolerance.at(x.at(before, i), bounds.map(|bound| bound.at(before, i)), square)
+                });
             }
             Kind::ControlCost { weight } => {
                 to[0] = f64::from(weight * sum_of_squares(inputs.action));

@@ -1,6 +1,7 @@
 //! Initial states.
 
 use std::f64::consts::PI;
+use std::ops::Range;
 use std::sync::Arc;
 
 use mujoco_rs::wrappers::mj_model::{MjModel, MjtJoint};
@@ -11,7 +12,10 @@ use crate::numpy::{Stream, norm};
 use crate::physics::World;
 
 /// Attempts at a state without contact; the last is used.
-pub(super) const ATTEMPTS: usize = 1000;
+const ATTEMPTS: usize = 1000;
+
+/// Attempts at a height without contact; the last is used.
+const RAISES: usize = 10_000;
 
 /// How an episode starts.
 pub(super) struct Start {
@@ -22,9 +26,20 @@ pub(super) struct Start {
     pub joints: Vec<Joint>,
     pub set: Vec<Assignment>,
     pub until_no_contact: bool,
+    pub raise: Option<Raise>,
     pub settle_steps: u32,
     pub goal: Vec<Operation>,
     pub goal_drawn: Moment,
+}
+
+/// A free joint goes up until nothing touches.
+pub(super) struct Raise {
+    /// Metres.
+    pub step: f64,
+    /// The index of its height in `qpos`.
+    pub height: usize,
+    /// Where the notes have room for a state.
+    pub state: Range<usize>,
 }
 
 /// A joint with a random position, from `first` on in `qpos`.
@@ -45,12 +60,20 @@ enum JointKind {
 
 /// Some numbers of the state and what they are set to.
 pub(super) struct Assignment {
-    pub positions: bool,
+    pub state: Part,
     pub indices: Vec<u32>,
     pub program: Vec<Operation>,
     /// Where the values are in the notes; one value if `scalar`.
     pub from: usize,
     pub scalar: bool,
+}
+
+/// A part of the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Positions,
+    Velocities,
+    Activations,
 }
 
 /// The joints of a model that have random positions.
@@ -111,11 +134,7 @@ impl Joint {
 impl Start {
     /// Brings MuJoCo to an initial state and computes all that depends on it.
     pub fn run(&self, random: &mut Stream, world: &mut World, notes: &mut [f64]) {
-        match self.keyframe {
-            None => world.reset(),
-            Some(keyframe) => world.reset_to_keyframe(keyframe),
-        }
-        self.forward(world);
+        self.reset(world);
         let draw_goal = |random: &mut Stream, world: &World, notes: &mut [f64]| {
             let physics = world.physics();
             run(&self.goal, &mut Inputs { physics, action: &[], random: Some(random) }, notes);
@@ -125,7 +144,7 @@ impl Start {
         }
         for _ in 0..ATTEMPTS {
             for joint in &self.joints {
-                joint.draw(random, world.state_mut().0);
+                joint.draw(random, world.state_mut()[0]);
             }
             for assignment in &self.set {
                 assignment.run(random, world, notes);
@@ -138,12 +157,38 @@ impl Start {
                 break;
             }
         }
+        if let Some(raise) = &self.raise {
+            self.raise(raise, world, &mut notes[raise.state.clone()]);
+        }
         if self.settle_steps > 0 {
             world.settle(self.settle_steps);
         }
         self.forward(world);
         if self.goal_drawn == Moment::After {
             draw_goal(random, world, notes);
+        }
+    }
+
+    fn reset(&self, world: &mut World) {
+        match self.keyframe {
+            None => world.reset(),
+            Some(keyframe) => world.reset_to_keyframe(keyframe),
+        }
+        self.forward(world);
+    }
+
+    /// As dm_control does it: each attempt begins with a reset, whose accelerations are those from
+    /// which MuJoCo's solver starts.
+    fn raise(&self, raise: &Raise, world: &mut World, state: &mut [f64]) {
+        world.state_mut().into_iter().flatten().zip(&mut *state).for_each(|(from, to)| *to = *from);
+        for _ in 0..RAISES {
+            self.forward(world);
+            if world.physics().ncon == 0 {
+                break;
+            }
+            state[raise.height] += raise.step;
+            self.reset(world);
+            world.state_mut().into_iter().flatten().zip(&*state).for_each(|(to, from)| *to = *from);
         }
     }
 
@@ -160,8 +205,12 @@ impl Assignment {
         let physics = world.physics();
         let mut inputs = Inputs { physics, action: &[], random: Some(random) };
         run(&self.program, &mut inputs, notes);
-        let (qpos, qvel) = world.state_mut();
-        let state = if self.positions { qpos } else { qvel };
+        let [qpos, qvel, act] = world.state_mut();
+        let state = match self.state {
+            Part::Positions => qpos,
+            Part::Velocities => qvel,
+            Part::Activations => act,
+        };
         for (i, &at) in self.indices.iter().enumerate() {
             state[at as usize] = notes[if self.scalar { self.from } else { self.from + i }];
         }

@@ -98,6 +98,15 @@ fn operators_bind_as_in_python() {
         ("dot(action, action)", 13.25),
         ("clip(action, -1, 1)[0]", 1.0),
         ("2 * -action[2] - -1", 0.0),
+        ("gravity.z", -9.81),
+        ("sum(body_subtreemass('b0', 'b2')) / body_mass('b1')", 2.0),
+        ("sum(actuator_ctrlrange.high - actuator_ctrlrange.low)", 6.0),
+        ("tolerance(action, action, action + 1)[2]", 1.0),
+        (
+            "tolerance(1, lower=action[0], upper=inf, margin=4, value_at_margin=0, sigmoid='linear')",
+            0.5,
+        ),
+        ("tolerance(1, lower=action[0], upper=inf, margin=action[1])", 0.0),
     ] {
         assert_eq!(value(text, &x), [expected], "{text}");
     }
@@ -145,7 +154,15 @@ fn a_mistake_is_shown_with_its_place_and_the_nearest_name() {
         ("tolerance(1, margin=-1)", 0, &["margin is negative"]),
         ("tolerance(1, lower=2, upper=1)", 0, &["lower bound is above"]),
         ("tolerance(1, bounds=2)", 20, &["unknown argument 'bounds'"]),
-        ("tolerance(1, margin=qpos[0])", 24, &["margin", "known"]),
+        ("tolerance(1, value_at_margin=qpos[0])", 33, &["value_at_margin", "known"]),
+        ("tolerance(qpos, margin=xpos)", 0, &["vectors of 3 and 12 numbers"]),
+        (
+            "tolerance(1, lower=jnt_range.high, upper=jnt_range.low - 1)",
+            0,
+            &["lower bound is above"],
+        ),
+        ("tolerance(1, margin='x')", 20, &["margin", "a number"]),
+        ("jnt_range.x", 9, &["no column 'x'", "low high"]),
         ("tolerance(1, sigmoid='gausian')", 21, &["'gausian'", "'gaussian'"]),
         ("sin", 0, &["a function"]),
         ("sin(x=1)", 0, &["no argument 'x'"]),
@@ -214,6 +231,10 @@ fn a_mistake_in_a_file_is_one_line_with_line_and_column() {
         ("[obs", "[action]\nkind = \"position\"\n[obs", &["kp is missing"]),
         ("[obs", "[action]\nrange = [1, 1]\n[obs", &[":4:9:", "range"]),
         ("[obs", "[model_edits]\n\"dof_mass('x')\" = 1\n[obs", &["dof_damping"]),
+        ("[obs", "[model_edits.remove]\nbody = [\"c\"]\n[obs", &[":4:9: unknown body 'c'", "'b'"]),
+        ("[obs", "[start]\nraise = 0\n[obs", &[":4:9:", "raise is 0", "more than 0"]),
+        ("[obs", "[start]\nraise = 0.1\n[obs", &[":4:9:", "no free joint"]),
+        ("[obs", "[start.set]\nact = 1\n[obs", &[":4:1:", "act is empty"]),
         ("[obs", "terms = 3\n[obs", &[":3:1:", "no table"]),
         ("[obs", "[goal]\na = \"rate(qpos)\"\n[obs", &[":4:6:", "rate"]),
         ("[obs", "[goal]\na = \"1\"\n[terms]\na = \"2\"\n[obs", &[":6:6:", "name of a goal"]),
@@ -297,6 +318,52 @@ fn an_actuator_without_range_needs_one_in_the_file() {
     assert_eq!((env.spec().act_low[0], env.spec().act_high[0]), (-3.0, 2.0));
 }
 
+/// A body that can fly, above a floor, with an actuator that has an activation.
+fn flyer(folder: &std::path::Path, rules: &str) -> Result<Env, Error> {
+    let model = "<mujoco><worldbody><geom name='floor' type='plane' size='1 1 1'/>\
+                 <body name='cube' pos='0 0 1'><freejoint/><geom type='box' size='1 1 1'/></body>\
+                 <body name='arm' pos='0 9 9'><joint name='arm'/><geom size='1'/></body></worldbody>\
+                 <actuator><general joint='arm' ctrlrange='-2 3' dyntype='filter' dynprm='1'/>\
+                 </actuator></mujoco>";
+    fs::write(folder.join("flyer.xml"), model).unwrap();
+    fs::write(folder.join("flyer.toml"), rules).unwrap();
+    Env::make(folder.join("flyer.toml").to_str().unwrap())
+}
+
+const RAISED: &str = "model = \"flyer.xml\"\nreward = \"1\"\n[start]\nraise = 0.125\n[start.set]\n\
+    \"qpos[2]\" = -0.25\n\"qpos[3:7]\" = \"unit(normal())\"\nqvel = 7\n\
+    act = \"uniform(actuator_ctrlrange.low, actuator_ctrlrange.high)\"\n\
+    [observation]\nheight = \"qpos[2]\"\nquat = \"qpos[3:7]\"\nact = \"act\"\nncon = \"ncon\"\n\
+    lowest = \"qpos[2] - sum(abs(xmat('cube').[zx, zy, zz]))\"\nspeed = \"qvel[0]\"\n";
+
+#[test]
+fn a_body_is_raised_until_nothing_touches_and_keeps_the_rest_of_its_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut env = flyer(folder.path(), RAISED).unwrap();
+    let mut heights = Vec::new();
+    for seed in 0..20 {
+        let mut observation = [0.0; 9];
+        env.reset(Some(seed), &mut observation);
+        let [height, w, x, y, z, act, ncon, lowest, speed] = observation;
+        assert!((w * w + x * x + y * y + z * z - 1.0).abs() < 1e-12);
+        assert!((-2.0..3.0).contains(&act) && act != 0.0);
+        assert_eq!((ncon, speed), (0.0, 7.0));
+        // The lowest corner is above the floor, but not by a whole step.
+        assert!((0.0..0.125).contains(&lowest), "{lowest}");
+        assert_eq!(height % 0.125, 0.0);
+        heights.push(height);
+    }
+    assert!(heights.iter().any(|height| *height != heights[0]));
+
+    let both = RAISED.replace("raise", "until_no_contact = true\nraise");
+    let message = flyer(folder.path(), &both).err().unwrap().to_string();
+    assert!(message.contains(":5:9: raise and until_no_contact"), "{message}");
+    // Steps that are too small: attempts are bounded.
+    let stuck = RAISED.replace("raise = 0.125", "raise = 1e-9");
+    let mut env = flyer(folder.path(), &stuck).unwrap();
+    env.reset(Some(1), &mut [0.0; 9]);
+}
+
 /// Pieces of expressions, so that many random texts are nearly right.
 fn piece() -> impl Strategy<Value = String> {
     let words = [
@@ -333,6 +400,10 @@ fn piece() -> impl Strategy<Value = String> {
         "min(",
         "rate(",
         "tolerance(",
+        "lower=",
+        "gravity",
+        "actuator_ctrlrange",
+        ".low",
         "margin=",
         "sigmoid='linear'",
         "1",
@@ -388,15 +459,20 @@ proptest! {
         length in 0usize..20,
         with in prop::collection::vec(any::<char>(), 0..12),
     ) {
-        let good = include_str!("../../tests/tasks/Hopper-v4.toml");
         let folder = tempfile::tempdir().unwrap();
-        let at = at.index(good.len());
-        let end = (at + length).min(good.len());
         let with: String = with.into_iter().collect();
-        let text = format!("{}{with}{}", &good[..at], &good[end..]);
-        let text = text.replace("../../../../models/hopper.xml", "robot.xml");
-        if let Err(error) = task(folder.path(), &text) {
-            prop_assert!(!error.to_string().contains('\n'));
+        let edit = |good: &str| {
+            let at = at.index(good.len());
+            let end = (at + length).min(good.len());
+            format!("{}{with}{}", &good[..at], &good[end..])
+        };
+        let hopper = edit(include_str!("../../tests/tasks/Hopper-v4.toml"));
+        let hopper = hopper.replace("../../../../models/hopper.xml", "robot.xml");
+        let raised = edit(&format!("{RAISED}[model_edits.remove]\ngeom = [\"floor\", \"f*\"]\n"));
+        for opened in [task(folder.path(), &hopper), flyer(folder.path(), &raised)] {
+            if let Err(error) = opened {
+                prop_assert!(!error.to_string().contains('\n'));
+            }
         }
     }
 }

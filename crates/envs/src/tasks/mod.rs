@@ -118,7 +118,7 @@ impl Task for Box<dyn Gymnasium> {
 
     fn start(&self, random: &mut Stream, world: &mut World, notes: &mut [f64]) {
         world.reset();
-        let (qpos, qvel) = world.state_mut();
+        let [qpos, qvel, _] = world.state_mut();
         self.disturb(random, qpos, qvel);
         world.forward();
         notes[..MARK].copy_from_slice(&self.mark(world.physics()));
