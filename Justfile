@@ -133,7 +133,7 @@ pictures: setup
 
 # For maintainers: update the README's picture of a robot (trains for some minutes; needs Chromium)
 picture-of-a-robot: setup
-    cargo run -p runner -- train --env HalfCheetah-v4 --preset soft --seed 0 --steps 20000 --out target/show
+    cargo run -p runner -- train --env HalfCheetah-v4 --seed 0 --steps 20000 --out target/show
     cargo run -p runner -- show --run target/show/smfp/HalfCheetah-v4/seed-0 --untrained --episodes 2
     python3 scripts/screenshot_show.py target/show/smfp/HalfCheetah-v4/seed-0/show.html --out target/pictures
     cp target/pictures/show-desktop-light-middle.png docs/pictures/show.png

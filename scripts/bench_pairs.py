@@ -2,7 +2,7 @@
 """Compares the times of updates that differ in their algorithm, settings or instructions.
 
     scripts/bench_pairs.py "crossq" "crossq --set train.precision=bf16"
-    scripts/bench_pairs.py "SMFP_INSTRUCTIONS=avx512 smfp --preset soft" "SMFP_INSTRUCTIONS=avx2 smfp --preset soft"
+    scripts/bench_pairs.py "SMFP_INSTRUCTIONS=avx512 smfp" "SMFP_INSTRUCTIONS=avx2 smfp"
 
 Each case is one argument: variables, an algorithm, and options of `runner bench update`. All cases take
 turns on one thread, in every other round in the opposite order. Prints a Markdown table: the median and the

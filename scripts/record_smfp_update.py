@@ -116,10 +116,11 @@ def draw_noise(rng, c):
         "z": normal(BATCH, ACT),
         "xi": normal(BATCH, ACT),
     }
-    if c["entropy"]["target_latents"] > 0:
-        noise["next_latents"] = normal(c["entropy"]["target_latents"] * BATCH, ACT)
-    if c["entropy"]["estimate"] == "semi-implicit" and c["entropy"]["latents"] > 0:
-        noise["latents"] = normal(c["entropy"]["latents"] * BATCH, ACT)
+    latents = c["entropy"]["latents"] * BATCH
+    if latents > 0:
+        noise["latents"] = normal(latents, ACT)
+        if c["entropy"]["mode"] == "soft":
+            noise["next_latents"] = normal(latents, ACT)
     if uses_mirror(c):
         rows, k = mirror_rows(c), c["mirror"]["candidates"]
         noise |= {
@@ -268,7 +269,7 @@ def logits(c, advantage):
 
 
 def regressed(c, state, value, obs, replay, noise):
-    """b and w of the mirror term, and the values of the lagged policy's candidates."""
+    """b and w of the mirror term."""
     m = c["mirror"]
     rows, k = len(obs), m["candidates"]
     lagged, repeated = sub(state, "actor_lagged"), jnp.repeat(obs, k, axis=0)
@@ -280,7 +281,7 @@ def regressed(c, state, value, obs, replay, noise):
         q = value_of_each(drawn)
         advantage = value(obs, replay) - q.mean(axis=1)
         weight = jnp.minimum(jnp.exp(logits(c, advantage)), m["weight_max"])
-        return replay, weight / weight.mean(), q
+        return replay, weight / weight.mean()
     candidates = drawn
     if m["actions"] == "broad":
         spread = 2 * noise["mirror.uniform"] - 1
@@ -290,16 +291,16 @@ def regressed(c, state, value, obs, replay, noise):
     edges = jnp.cumsum(share, axis=1)[:, :-1]
     clear("the mirror term's candidate", jnp.abs(edges - noise["mirror.choice"]))
     choice = (edges <= noise["mirror.choice"]).sum(axis=1)
-    return candidates[jnp.arange(rows), choice], jnp.ones(rows), q[:, :k]
+    return candidates[jnp.arange(rows), choice], jnp.ones(rows)
 
 
 def mirror_term(c, state, value, batch, noise):
-    """Equation (5): the map g as a function of the policy's parameters, the loss as a function of
-    the map, and the values of the lagged policy's candidates."""
+    """Equation (5): the map g as a function of the policy's parameters, and the loss as a function
+    of the map."""
     m = c["mirror"]
     rows = mirror_rows(c)
     obs, replay = batch["obs"][:rows], batch["action"][:rows]
-    b, weight, values = regressed(c, state, value, obs, replay, noise)
+    b, weight = regressed(c, state, value, obs, replay, noise)
     if c["policy"]["squash"] == "tanh":
         b = jnp.arctanh(jnp.clip(b, TANH_MARGIN - 1, 1 - TANH_MARGIN))
     b = b + c["entropy"]["sigma_target"] * noise["mirror.eps"]
@@ -318,7 +319,7 @@ def mirror_term(c, state, value, batch, noise):
 
     map_of = lambda p: one_step_map(c, p, obs, x, r, t)
     loss_of = lambda g: (weight * ((g - target) ** 2).sum(axis=1)).mean()
-    return map_of, loss_of, values
+    return map_of, loss_of
 
 
 def update_actor(c, state, batch, noise):
@@ -337,8 +338,6 @@ def update_actor(c, state, batch, noise):
     if o["q_scale"] != "none":
         if o["q_scale"] == "advantage_std":
             now = jnp.std(value(batch["obs"], batch["action"]) - q)
-        elif o["q_scale"] == "value_std":
-            now = jnp.sqrt(jnp.var(mirror[2], axis=1, ddof=1).mean())
         else:
             now = jnp.abs(q).mean()
         sums = keep * sums + (1 - keep) * jnp.array([now, 1.0])
@@ -359,15 +358,12 @@ def update_actor(c, state, batch, noise):
             total += alpha * relu(math.log(e["sigma_target"]) - a["log_std"]).sum(axis=1).mean()
         elif e["mode"] in ("fixed", "soft"):
             total += alpha * log_prob.mean()
-        low, high = math.log(e["std_low"]), math.log(e["std_high"])
-        outside = relu(low - a["log_std"]) + relu(a["log_std"] - high)
-        total += e["std_penalty"] * outside.sum(axis=1).mean()
         if c["policy"]["squash"] == "clip":
             total += c["policy"]["bound_penalty"] * relu(jnp.abs(a["mean"]) - 1).mean()
         mirrored = mirror[1](mirror[0](p)) if mirror else None
         if mirror:
             total += factor * mirrored
-        if c["policy"]["squash"] == "tanh" or e["estimate"] == "semi-implicit":
+        if c["policy"]["squash"] == "tanh" or e["latents"] > 0:
             entropy = -log_prob.mean()
         else:
             entropy = (a["log_std"] + 0.5 * math.log(2 * math.pi * math.e)).sum(axis=1).mean()

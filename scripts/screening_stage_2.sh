@@ -8,6 +8,8 @@
 #     scripts/screening.py results/screening/stage-2                           # crossq is 1
 #     scripts/screening.py results/screening/stage-2 --reference crossq-xqc
 #
+# Some levers lost and are gone, and `soft` became `default`: RUNNER must be a `runner` of commit 728796b.
+#
 # Seeds 20 and 21 are for choosing only; reported runs have others.
 set -euo pipefail
 cd "$(dirname "$0")/.."

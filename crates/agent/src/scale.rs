@@ -83,9 +83,6 @@ pub enum QScale {
     /// Running standard deviation of Q(s, b) - Q(s, a), b the replay's action
     /// and a the policy's: a one-sample advantage.
     AdvantageStd,
-    /// Running mean of sqrt(E_s Var_k Q(s, a_k)), a_k the lagged policy's candidates in the
-    /// mirror term.
-    ValueStd,
     /// Running mean of |Q|.
     MeanAbsQ,
     /// Nothing.
@@ -105,30 +102,12 @@ impl Scale {
         Self { kind: config.q_scale, mean: RunningMean::new(config.q_scale_decay, device) }
     }
 
-    /// Adds a batch: states (B, obs), the replay's actions there (B, act), `q` (B), the value of
-    /// the policy's actions, and `candidates` (B_m, K), the values of the lagged policy's
-    /// candidates in the states of the mirror term.
-    ///
-    /// # Panics
-    /// `candidates` is None and the scale is [`QScale::ValueStd`], which configurations without
-    /// candidates refuse.
-    pub fn update(
-        &mut self,
-        value: &Value,
-        obs: &Tensor,
-        replay: &Tensor,
-        q: &Tensor,
-        candidates: Option<&Tensor>,
-    ) {
+    /// Adds a batch: states (B, obs), the replay's actions there (B, act), and `q` (B), the value
+    /// of the policy's actions.
+    pub fn update(&mut self, value: &Value, obs: &Tensor, replay: &Tensor, q: &Tensor) {
         let _guard = tch::no_grad_guard();
         match self.kind {
             QScale::AdvantageStd => self.mean.update(&(value(obs, replay) - q).std(false)),
-            QScale::ValueStd => {
-                let values = candidates.expect("value_std needs candidates");
-                // The unbiased variance, so that S does not depend on K.
-                let variance = values.var_dim(&[1i64][..], true, false);
-                self.mean.update(&variance.mean(Kind::Float).sqrt());
-            }
             QScale::MeanAbsQ => self.mean.update(&q.abs().mean(Kind::Float)),
             QScale::None => {}
         }
@@ -165,17 +144,5 @@ mod tests {
         forgetful.update(&Tensor::from(4f32));
         forgetful.update(&Tensor::from(3f32));
         assert_eq!(forgetful.get().double_value(&[0]), 3.0);
-    }
-
-    #[test]
-    fn the_scale_of_the_candidates_values_is_their_deviation_within_states() {
-        let config = ObjectiveConfig { lambda: 1.0, q_scale: QScale::ValueStd, q_scale_decay: 0.5 };
-        let mut scale = Scale::new(&config, Device::Cpu);
-        // Variances 4 and 16; what differs between states doesn't count.
-        let values = Tensor::from_slice(&[0f32, 2.0, 4.0, 100.0, 104.0, 108.0]).view([2, 3]);
-        let none = Tensor::zeros([2, 1], (Kind::Float, Device::Cpu));
-        let value = |obs: &Tensor, _: &Tensor| obs.squeeze_dim(1);
-        scale.update(&value, &none, &none, &none, Some(&values));
-        assert!((scale.get().double_value(&[0]) - 10f64.sqrt()).abs() < 1e-6);
     }
 }

@@ -12,7 +12,7 @@ use crate::gaussian::GaussianPolicy;
 use agent::candidates::{draw_by_advantage, repeat_rows, rows_of_share, take};
 use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, Idle, Metrics,
-    ObjectiveConfig, QScale, Random, Scale, Temperature, TemperatureConfig, idle_where, in_range,
+    ObjectiveConfig, Random, Scale, Temperature, TemperatureConfig, idle_where, in_range,
 };
 use networks::{Adam, Counter, Params, merge_state, normal, uniform};
 use serde::{Deserialize, Serialize};
@@ -76,14 +76,7 @@ impl AgentConfig for MdpoConfig {
         in_range("mirror.temperature", mirror.temperature, 1e-6, 1e9)?;
         in_range("mirror.batch_share", mirror.batch_share, 1e-3, 1.0)?;
         in_range("mirror.policy_tau", mirror.policy_tau, 0.0, 1.0)?;
-        in_range("mirror.policy_interval", mirror.policy_interval as f64, 1.0, 1e9)?;
-        let candidates = mirror.kind == MirrorKind::Likelihood && mirror.candidates >= 2;
-        if objective.q_scale == QScale::ValueStd && !candidates {
-            return Err("objective.q_scale = \"value_std\" needs mirror.kind = \"likelihood\" \
-                        with at least 2 mirror.candidates"
-                .into());
-        }
-        Ok(())
+        in_range("mirror.policy_interval", mirror.policy_interval as f64, 1.0, 1e9)
     }
 
     fn idle(&self) -> Vec<Idle> {
@@ -218,8 +211,8 @@ impl Mdpo {
         let sample = self.policy.sample(self.actor.trainable(), &batch.obs, &noise.action);
         let q = self.critic.value(&batch.obs, &sample.action);
         let value = |obs: &Tensor, action: &Tensor| self.critic.value(obs, action);
-        let (mirror, candidates) = self.mirror_loss(batch, noise);
-        self.scale.update(&value, &batch.obs, &batch.action, &q.detach(), candidates.as_ref());
+        let mirror = self.mirror_loss(batch, noise);
+        self.scale.update(&value, &batch.obs, &batch.action, &q.detach());
         let pathwise = (&alpha * &sample.log_prob - q / self.scale.get()).mean(Kind::Float);
         let loss = pathwise + &mirror * self.config.objective.lambda;
         let gradient = self.actor.gradient(&loss);
@@ -240,33 +233,32 @@ impl Mdpo {
         ])
     }
 
-    /// L_mirror, a scalar, and the values (B_m, K) of the lagged policy's candidates, where it
-    /// has any.
-    fn mirror_loss(&self, batch: &Batch, noise: &MdpoActorNoise) -> (Tensor, Option<Tensor>) {
+    /// L_mirror: a scalar.
+    fn mirror_loss(&self, batch: &Batch, noise: &MdpoActorNoise) -> Tensor {
         let obs = batch.obs.narrow(0, 0, self.config.mirror_rows(batch.len()));
         let p = self.actor.trainable();
         match self.config.mirror.kind {
             MirrorKind::Kl => {
                 let old = self.policy.gaussian(self.lagged.frozen(), &obs);
-                (self.policy.gaussian(p, &obs).kl(&old).mean(Kind::Float), None)
+                self.policy.gaussian(p, &obs).kl(&old).mean(Kind::Float)
             }
             MirrorKind::Likelihood => {
-                let (raw, values) = self.draw_improved(&obs, noise);
-                (-self.policy.log_prob(p, &obs, &raw).mean(Kind::Float), Some(values))
+                let raw = self.draw_improved(&obs, noise);
+                -self.policy.log_prob(p, &obs, &raw).mean(Kind::Float)
             }
         }
     }
 
     /// Actions before squashing, one per state, from pi_old exp(A / (c std A)):
-    /// one of K of the lagged policy's. With the values (B_m, K) of the K.
-    fn draw_improved(&self, obs: &Tensor, noise: &MdpoActorNoise) -> (Tensor, Tensor) {
+    /// one of K of the lagged policy's. (B_m, act)
+    fn draw_improved(&self, obs: &Tensor, noise: &MdpoActorNoise) -> Tensor {
         let _guard = tch::no_grad_guard();
         let MirrorConfig { candidates: k, temperature, .. } = self.config.mirror;
         let rows = repeat_rows(obs, k);
         let gaussian = self.policy.gaussian(self.lagged.frozen(), &rows);
         let drawn = gaussian.mean + gaussian.log_std.exp() * &noise.candidates;
         let q = self.critic.value(&rows, &drawn.tanh()).view([-1, k]);
-        (take(&drawn, &draw_by_advantage(&q, temperature, &noise.choice)), q)
+        take(&drawn, &draw_by_advantage(&q, temperature, &noise.choice))
     }
 }
 

@@ -12,8 +12,7 @@
 use agent::candidates::repeat_rows;
 use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Batch, CandidatesConfig, CriticConfig, CriticLearner,
-    GraphBuilder, Idle, Metrics, ObjectiveConfig, ObsNorm, QScale, Random, Scale, idle_where,
-    in_range,
+    GraphBuilder, Idle, Metrics, ObjectiveConfig, ObsNorm, Random, Scale, idle_where, in_range,
 };
 use networks::{
     Adam, Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, merge_state, normal, uniform,
@@ -64,13 +63,6 @@ impl AgentConfig for MeanFlowConfig {
         actor.validate()?;
         candidates.validate()?;
         objective.validate()?;
-        if objective.q_scale == QScale::ValueStd {
-            return Err(
-                "objective.q_scale = \"value_std\" needs the candidates of a mirror term, \
-                        which meanflow doesn't have"
-                    .into(),
-            );
-        }
         in_range("flow.bound_penalty", flow.bound_penalty, 0.0, 1e9)?;
         in_range("flow.frequencies", flow.frequencies as f64, 1.0, 1024.0)?;
         in_range("flow.target_clip", flow.target_clip, 1.0, 1e9)?;
@@ -263,7 +255,7 @@ impl MeanFlow {
         let action = self.policy.one_step(self.actor.trainable(), &batch.obs, &noise.z);
         let q = self.critic.value(&batch.obs, &action.clamp(-1.0, 1.0));
         let value = |obs: &Tensor, action: &Tensor| self.critic.value(obs, action);
-        self.scale.update(&value, &batch.obs, &batch.action, &q.detach(), None);
+        self.scale.update(&value, &batch.obs, &batch.action, &q.detach());
         let flow = self.flow_loss(batch, noise);
         let bound = (action.abs() - 1.0).relu().mean(Kind::Float);
         let loss = (-q / self.scale.get()).mean(Kind::Float)

@@ -95,7 +95,8 @@ fn an_agent_that_loads_a_state_continues_from_it_to_the_byte(algo: &str) {
 }
 
 fn normalised_observations_are_saved_and_used_in_actions_and_in_the_critics_target(algo: &str) {
-    assert!(named(make(algo, "", OBS, ACT, 1).as_ref(), "obs_norm").is_empty(), "{algo}");
+    let raw = make(algo, "\"actor.normalise\" = false", OBS, ACT, 1);
+    assert!(named(raw.as_ref(), "obs_norm").is_empty(), "{algo}");
     let make = |seed| make(algo, "\"actor.normalise\" = true", OBS, ACT, seed);
     let (mut agent, mut rng) = (make(1), stream(1, "learning"));
     for _ in 0..6 {
@@ -143,7 +144,12 @@ fn the_graph_acts_as_the_agent_in_every_mode(algo: &str) {
              \"actor.width\" = {width}\n\"actor.depth\" = {depth}"
         );
         let batch_norm = format!("\n\"flow.batch_norm\" = {normalise}");
-        let keys = if algo.starts_with("sac-flow") { keys + &batch_norm } else { keys };
+        let own = match algo {
+            "sac-flow-g" | "sac-flow-t" => batch_norm,
+            "smfp" => "\n\"policy.eval_latent\" = \"drawn\"".into(),
+            _ => String::new(),
+        };
+        let keys = keys + &own;
         let (mut agent, mut rng) = (make(algo, &keys, OBS, ACT, 1), stream(1, "learning"));
         for _ in 0..6 {
             agent.update(&batch(&mut rng), &mut rng).read().unwrap();
@@ -260,7 +266,7 @@ fn an_endless_task_is_worth_its_discounted_sum_and_a_terminal_step_its_reward(al
         "actor.update_every" = 50
     "#;
     let own = match algo {
-        "sac" | "crossq" | "sac-flow-g" | "sac-flow-t" => {
+        "sac" | "crossq" | "mdpo" | "sac-flow-g" | "sac-flow-t" => {
             "\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-6"
         }
         "qvpo" | "dpmd" => "\"diffusion.steps\" = 2",
@@ -294,7 +300,7 @@ fn xqc_critics_return_values_in_the_units_of_the_rewards(algo: &str) {
         "actor.update_every" = 50
     "#;
     let own = match algo {
-        "sac" | "crossq" | "sac-flow-g" | "sac-flow-t" => {
+        "sac" | "crossq" | "mdpo" | "sac-flow-g" | "sac-flow-t" => {
             "\"temperature.automatic\" = false\n\"temperature.alpha\" = 1e-6"
         }
         "qvpo" | "dpmd" => "\"diffusion.steps\" = 2",

@@ -153,7 +153,7 @@ impl Op for SquashAction {
 }
 
 /// Rows of two parts as two vectors.
-fn split(rows: &[f32], first: usize, second: usize) -> (Vec<f32>, Vec<f32>) {
+pub(crate) fn split(rows: &[f32], first: usize, second: usize) -> (Vec<f32>, Vec<f32>) {
     let count = rows.len() / (first + second);
     let (mut a, mut b) = (Vec::with_capacity(count * first), Vec::with_capacity(count * second));
     for row in rows.chunks_exact(first + second) {

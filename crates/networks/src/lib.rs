@@ -19,6 +19,7 @@ mod critic;
 mod gaussian;
 mod instructions;
 mod layout;
+mod mixture;
 mod mlp;
 mod node;
 mod norm;
@@ -42,6 +43,7 @@ pub use gaussian::{
 };
 pub use instructions::Instructions;
 pub use layout::{Activation, GELU_CUBIC, GELU_SCALE, Linear};
+pub use mixture::{mixture_log_density, squashed_mixture};
 pub use mlp::{DenseLayer, Mlp};
 pub use norm::{BatchNorm, LayerNorm, NormMode, Renorm};
 pub use params::{Params, ParamsBuilder, StateError, load_state, merge_state};

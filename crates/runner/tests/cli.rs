@@ -402,7 +402,7 @@ fn values_that_explode_stop_the_run_before_they_are_infinite() {
     let out = tempfile::tempdir().unwrap();
     let mut command = runner();
     command.args(["--env", "Hopper-v4", "--seed", "1", "--steps", "3000", "--out"]).arg(out.path());
-    for set in ["kind=mlp", "depth=3", "learning_rate=1", "tau=1"] {
+    for set in ["kind=mlp", "depth=4", "learning_rate=1", "tau=1"] {
         command.arg("--set").arg(format!("critic.{set}"));
     }
     let output = command.args(SMALL).output().unwrap();
@@ -551,7 +551,7 @@ fn a_toy_writes_its_table_and_pictures_and_prints_the_last_rows() {
 fn help_explains_every_switch() {
     let output = runner().args(["train", "--help"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for key in ["critic.kind", "entropy.estimate", "mirror.actions", "train.eval_interval"] {
+    for key in ["critic.kind", "entropy.mode", "mirror.actions", "train.eval_interval"] {
         assert!(text.contains(&format!("{key} = ")), "{key}");
     }
     assert!(text.contains("semi-implicit"));

@@ -21,8 +21,9 @@ fn export(run: &Path, out: &Path) -> Output {
 #[test]
 fn an_export_says_what_it_is_and_returns_what_the_checkpoint_does() {
     let out = tempfile::tempdir().unwrap();
-    let normalise = ["--set", "actor.normalise=true"];
-    assert!(train(out.path(), "Hopper-v4", 1, &normalise).status.success());
+    // With a latent that is drawn, deterministic actions are not the mean.
+    let drawn = ["--set", "policy.eval_latent=drawn"];
+    assert!(train(out.path(), "Hopper-v4", 1, &drawn).status.success());
     let (run, to) = (folder(out.path(), "Hopper-v4", 1), out.path().join("export"));
     let output = export(&run, &to);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -58,7 +59,7 @@ fn an_export_says_what_it_is_and_returns_what_the_checkpoint_does() {
     let readme = fs::read_to_string(to.join("README.md")).unwrap();
     assert!(readme.contains("float observation[11] = {0}, actions[3];"), "{readme}");
     for name in ["policy.onnx", "policy-mean.onnx"] {
-        assert!(fs::metadata(to.join(name)).unwrap().len() > 10_000, "{name}");
+        assert!(fs::metadata(to.join(name)).unwrap().len() > 5_000, "{name}");
     }
 }
 

@@ -1,8 +1,8 @@
 //! The actor: the objective (4) for a given value function.
 
-use crate::config::{EntropyEstimate, EntropyMode, SmfpConfig, Squash};
-use crate::entropy::{penalty, scalar, scheduled_alpha, semi_implicit_log_prob, surrogate, target};
-use crate::mirror::{self, Regression};
+use crate::config::{EntropyMode, SmfpConfig, Squash};
+use crate::entropy::{penalty, scalar, scheduled_alpha, surrogate, target};
+use crate::mirror;
 use crate::noise::{ActorNoise, MirrorNoise};
 use crate::policy::{Draw, Policy};
 use agent::{Metrics, Random, Scale, Temperature, Value};
@@ -22,14 +22,6 @@ pub struct SmfpActor {
     temperature: Option<Temperature>,
     scale: Scale,
     updates: Counter,
-}
-
-/// What an update needs of the mirror term.
-struct MirrorTerm {
-    /// L_mirror: a scalar.
-    loss: Tensor,
-    /// Q of the lagged policy's candidates: (B_m, K).
-    values: Tensor,
 }
 
 impl SmfpActor {
@@ -90,14 +82,17 @@ impl SmfpActor {
     ) -> Metrics {
         let config = &self.config;
         let p = self.params.trainable();
-        let (draw, log_prob) = self.draw_with_log_prob(p, obs, noise);
+        let ActorNoise { z, xi, latents, .. } = noise;
+        let draw = match latents {
+            Some(latents) => self.policy.draw_among(p, obs, z, latents, xi),
+            None => self.policy.draw(p, obs, z, Some(xi)),
+        };
 
         let q = value(obs, &draw.action);
         let mirror = noise.mirror.as_ref().map(|noise| self.mirror(obs, replay, noise, value));
-        let candidates = mirror.as_ref().map(|mirror| &mirror.values);
-        self.scale.update(value, obs, replay, &q.detach(), candidates);
+        self.scale.update(value, obs, replay, &q.detach());
         let alpha = self.alpha();
-        let mut loss = penalty(&config.entropy, &alpha, &draw, &log_prob);
+        let mut loss = penalty(&config.entropy, &alpha, &draw);
         if !config.mirror.only {
             loss -= self.in_units_of_the_loss(&q.mean(Kind::Float));
         }
@@ -106,7 +101,7 @@ impl SmfpActor {
             loss += beyond * config.policy.bound_penalty;
         }
         if let Some(mirror) = &mirror {
-            let weighted = &mirror.loss * config.objective.lambda;
+            let weighted = mirror * config.objective.lambda;
             // In mode "soft" Q is not divided by S, which multiplies lambda instead.
             loss += if config.soft() { weighted * self.scale.get() } else { weighted };
         }
@@ -114,7 +109,7 @@ impl SmfpActor {
         let gradient = self.params.gradient(&loss);
         self.adam.step(&mut self.params, &gradient);
         self.lagged.polyak(&self.params, self.config.mirror.policy_tau);
-        let entropy = self.measured_entropy(&draw, &log_prob);
+        let entropy = self.measured_entropy(&draw);
         if let Some(temperature) = &mut self.temperature {
             let wanted = target(self.config.entropy.sigma_target, self.policy.act_dim());
             temperature.update(&entropy, wanted);
@@ -123,7 +118,7 @@ impl SmfpActor {
 
         let mut metrics = Metrics::from([("actor_loss", &loss), ("grad_norm", &gradient.norm())]);
         if let Some(mirror) = &mirror {
-            metrics.record("mirror_loss", &mirror.loss);
+            metrics.record("mirror_loss", mirror);
         }
         if self.policy.stochastic() {
             metrics.record("entropy", &entropy);
@@ -139,49 +134,23 @@ impl SmfpActor {
         if self.config.soft() { q.shallow_clone() } else { q / self.scale.get() }
     }
 
-    /// Actions for every state, with log pi(a|s) by the configured estimate.
-    fn draw_with_log_prob(&self, p: &[Tensor], obs: &Tensor, noise: &ActorNoise) -> (Draw, Tensor) {
-        let Some(latents) = &noise.latents else {
-            let draw = self.policy.draw(p, obs, &noise.z, Some(&noise.xi));
-            let log_prob = draw.log_prob.shallow_clone();
-            return (draw, log_prob);
-        };
-        // The action's own latent and the fresh ones share one pass.
-        let (batch, act_dim) = (obs.size()[0], self.policy.act_dim());
-        let all = Tensor::cat(&[&noise.z, latents], 0);
-        let count = all.size()[0] / batch;
-        let (means, log_stds) = self.policy.one_step(p, &obs.repeat([count, 1]), &all);
-        let (means, log_stds) =
-            (means.view([count, batch, act_dim]), log_stds.view([count, batch, act_dim]));
-        let draw = self.policy.finish(means.get(0), log_stds.get(0), noise.xi.shallow_clone());
-        let raw = self.policy.raw(&draw);
-        let log_prob = semi_implicit_log_prob(&self.policy, &raw, &means, &log_stds);
-        (draw, log_prob)
-    }
-
     /// The entropy that is reported and that alpha is learned by: a scalar.
-    fn measured_entropy(&self, draw: &Draw, log_prob: &Tensor) -> Tensor {
+    fn measured_entropy(&self, draw: &Draw) -> Tensor {
         let squashed = self.config.policy.squash == Squash::Tanh;
-        if squashed || self.config.entropy.estimate == EntropyEstimate::SemiImplicit {
-            -log_prob.detach().mean(Kind::Float)
+        if squashed || self.config.entropy.latents > 0 {
+            -draw.log_prob.detach().mean(Kind::Float)
         } else {
             surrogate(&draw.log_std.detach())
         }
     }
 
-    /// The mirror term in the first B_m states.
-    fn mirror(
-        &self,
-        obs: &Tensor,
-        replay: &Tensor,
-        noise: &MirrorNoise,
-        value: &Value,
-    ) -> MirrorTerm {
+    /// L_mirror in the first B_m states: a scalar.
+    fn mirror(&self, obs: &Tensor, replay: &Tensor, noise: &MirrorNoise, value: &Value) -> Tensor {
         let config = &self.config;
         let rows = config.mirror_rows(obs.size()[0]);
         let (obs, replay) = (obs.narrow(0, 0, rows), replay.narrow(0, 0, rows));
         let lagged = self.lagged.frozen();
-        let Regression { action, weight, values } =
+        let (action, weight) =
             mirror::regression(&config.mirror, &self.policy, lagged, value, &obs, &replay, noise);
         let target = mirror::mean_flow_target(
             &config.mirror,
@@ -193,7 +162,7 @@ impl SmfpActor {
             noise,
         );
         let error = mirror::error(&self.policy, self.params.trainable(), &obs, &target);
-        MirrorTerm { loss: mirror::loss(&error, &weight), values }
+        mirror::loss(&error, &weight)
     }
 
     /// The state by name.

@@ -2,7 +2,7 @@
 
 use agent::candidates::rows_of_share;
 use agent::{ActorConfig, Agent, AgentConfig, CandidatesConfig, CriticConfig, ObjectiveConfig};
-use agent::{Idle, QScale, Random, idle_where, in_range};
+use agent::{Idle, Random, idle_where, in_range};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
@@ -82,16 +82,6 @@ pub enum EntropyMode {
     None,
 }
 
-/// How log pi is estimated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EntropyEstimate {
-    /// Given the latent, equation (2).
-    Conditional,
-    /// Over extra latents.
-    SemiImplicit,
-}
-
 /// `[entropy]`: equation (2) and how it binds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,18 +99,9 @@ pub struct EntropyConfig {
     pub alpha_learning_rate: f64,
     /// Target deviation of the head, and of the noise on the mirror term's actions.
     pub sigma_target: f64,
-    /// How log pi is estimated.
-    pub estimate: EntropyEstimate,
-    /// Extra latents M of the semi-implicit estimate.
+    /// Extra latents M of the semi-implicit estimate of log pi; 0: log pi given the latent,
+    /// equation (2).
     pub latents: i64,
-    /// Extra latents of the estimate in the critics' target.
-    pub target_latents: i64,
-    /// Weight of the one-sided penalties that keep the deviation in the range below.
-    pub std_penalty: f64,
-    /// Lower end of the range.
-    pub std_low: f64,
-    /// Upper end of the range.
-    pub std_high: f64,
 }
 
 /// Which actions the mirror term regresses to.
@@ -187,10 +168,6 @@ impl SmfpConfig {
             ("entropy.alpha_learning_rate", entropy.alpha_learning_rate, 0.0, 1.0),
             ("entropy.sigma_target", entropy.sigma_target, 0.0, 1.0),
             ("entropy.latents", entropy.latents as f64, 0.0, 1024.0),
-            ("entropy.target_latents", entropy.target_latents as f64, 0.0, 1024.0),
-            ("entropy.std_penalty", entropy.std_penalty, 0.0, 1e9),
-            ("entropy.std_low", entropy.std_low, 4.6e-5, 1.0),
-            ("entropy.std_high", entropy.std_high, entropy.std_low, 1.0),
             ("mirror.candidates", mirror.candidates as f64, 1.0, 1024.0),
             ("mirror.policy_tau", mirror.policy_tau, 0.0, 1.0),
             ("mirror.temperature", mirror.temperature, 1e-6, 1e9),
@@ -202,20 +179,14 @@ impl SmfpConfig {
     }
 
     fn check_combinations(&self) -> Result<(), String> {
-        let Self { objective, entropy, mirror, .. } = self;
+        let Self { entropy, mirror, .. } = self;
         let (mode, soft, mirrored) = (entropy.mode, self.soft(), self.uses_mirror());
-        let semi_implicit = entropy.estimate == EntropyEstimate::SemiImplicit;
         let falls = entropy.alpha_decay_updates > 0;
         let forbidden: &[(bool, &str)] = &[
             (
-                semi_implicit && !soft && mode != EntropyMode::Fixed,
-                "entropy.estimate = \"semi-implicit\" needs entropy.mode = \"soft\" or \"fixed\": \
-                 the other modes do not read log pi",
-            ),
-            (
-                entropy.target_latents > 0 && !(soft && semi_implicit),
-                "entropy.target_latents above 0 needs entropy.mode = \"soft\" and \
-                 entropy.estimate = \"semi-implicit\"",
+                entropy.latents > 0 && !soft && mode != EntropyMode::Fixed,
+                "entropy.latents above 0 needs entropy.mode = \"soft\" or \"fixed\": the other \
+                 modes do not read log pi",
             ),
             (
                 mode != EntropyMode::None && entropy.sigma_target == 0.0,
@@ -242,11 +213,6 @@ impl SmfpConfig {
                 "mirror.only = true needs objective.lambda above 0: nothing else would improve \
                  the policy",
             ),
-            (
-                objective.q_scale == QScale::ValueStd && (!mirrored || mirror.candidates < 2),
-                "objective.q_scale = \"value_std\" needs the mirror term (objective.lambda above \
-                 0) and at least 2 mirror.candidates",
-            ),
         ];
         match forbidden.iter().find(|(found, _)| *found) {
             Some((_, message)) => Err((*message).to_string()),
@@ -268,7 +234,6 @@ impl AgentConfig for SmfpConfig {
     fn idle(&self) -> Vec<Idle> {
         let Self { policy, entropy, mirror, .. } = self;
         let soft = self.soft();
-        let semi_implicit = entropy.estimate == EntropyEstimate::SemiImplicit;
         let own = idle_where(&[
             (
                 policy.squash == Squash::Tanh,
@@ -281,12 +246,6 @@ impl AgentConfig for SmfpConfig {
                 "entropy.alpha_decay_updates = 0",
             ),
             (!soft, &["entropy.alpha_learning_rate"], "entropy.mode is not \"soft\""),
-            (!semi_implicit, &["entropy.latents"], "entropy.estimate = \"conditional\""),
-            (
-                entropy.std_penalty == 0.0,
-                &["entropy.std_low", "entropy.std_high"],
-                "entropy.std_penalty = 0",
-            ),
             (
                 mirror.actions != MirrorActions::Replay,
                 &["mirror.weight_max"],

@@ -8,18 +8,9 @@ use agent::Value;
 use agent::candidates::{advantage_logits, draw_by_advantage, repeat_rows, take};
 use tch::{Kind, Tensor};
 
-/// Actions to regress to, one per state, and their weights (mean 1).
-pub struct Regression {
-    /// b: (B, act) in [-1, 1].
-    pub action: Tensor,
-    /// w(s, b): (B).
-    pub weight: Tensor,
-    /// Q of the lagged policy's candidates: (B, K).
-    pub values: Tensor,
-}
-
 /// Chooses the actions that the policy regresses to: samples of (or weights for)
-/// pi_old(a|s) exp(A(s, a) / (c std A)), equation (3).
+/// pi_old(a|s) exp(A(s, a) / (c std A)), equation (3). Returns b, (B, act) in [-1, 1], and the
+/// weights w(s, b), (B) with mean 1.
 ///
 /// `p` are the lagged policy's parameters; `obs` (B, obs), `replay` (B, act).
 pub fn regression(
@@ -30,7 +21,7 @@ pub fn regression(
     obs: &Tensor,
     replay: &Tensor,
     noise: &MirrorNoise,
-) -> Regression {
+) -> (Tensor, Tensor) {
     let _guard = tch::no_grad_guard();
     let k = config.candidates;
     let (rows, act_dim) = (obs.size()[0], policy.act_dim());
@@ -42,7 +33,7 @@ pub fn regression(
         let weight =
             advantage_logits(&advantage, config.temperature).exp().clamp_max(config.weight_max);
         let weight = &weight / weight.mean(None::<Kind>);
-        return Regression { action: replay.shallow_clone(), weight, values };
+        return (replay.shallow_clone(), weight);
     }
     let mut candidates = vec![drawn.view([rows, k, act_dim])];
     if let Some(uniform) = &noise.uniform {
@@ -55,7 +46,7 @@ pub fn regression(
     let q = value(&repeat_rows(obs, count), &flat).view([rows, count]);
     let action = take(&flat, &draw_by_advantage(&q, config.temperature, &noise.choice));
     let weight = Tensor::ones([rows], (obs.kind(), obs.device()));
-    Regression { action, weight, values: q.narrow(1, 0, k) }
+    (action, weight)
 }
 
 /// A regression of g to its MeanFlow target: rows of (s, x_t, r, t) and g*.

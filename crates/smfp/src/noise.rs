@@ -3,7 +3,7 @@
 //! They are separate from the update, so that a test can repeat a recorded update with its noise
 //! (`tests/recorded.rs`).
 
-use crate::config::{EntropyEstimate, MirrorActions, SmfpConfig};
+use crate::config::{MirrorActions, SmfpConfig};
 use agent::Random;
 use networks::{move_together, normal, uniform};
 use tch::{Device, Tensor};
@@ -15,7 +15,7 @@ pub struct UpdateNoise {
     pub next_z: Tensor,
     /// Head noise of those candidates: (B K_t, act).
     pub next_xi: Tensor,
-    /// Extra latents of the estimate of log pi in the critics' target: (M_t B, act).
+    /// Extra latents of the estimate of log pi in the critics' target: (M B, act).
     pub next_latents: Option<Tensor>,
     /// Noise of the actor's update, where one is due.
     pub actor: Option<ActorNoise>,
@@ -32,12 +32,10 @@ impl UpdateNoise {
         rng: &mut Random,
     ) -> Self {
         let next = [batch * config.candidates.target, act_dim];
-        let latents = config.entropy.target_latents;
         let mut noise = Self {
             next_z: normal(rng, &next, Device::Cpu),
             next_xi: normal(rng, &next, Device::Cpu),
-            next_latents: (latents > 0)
-                .then(|| normal(rng, &[latents * batch, act_dim], Device::Cpu)),
+            next_latents: if config.soft() { latents(config, batch, act_dim, rng) } else { None },
             actor: with_actor.then(|| ActorNoise::draw(config, batch, act_dim, rng)),
         };
         move_together(&mut noise.tensors(), device);
@@ -71,6 +69,12 @@ pub struct ActorNoise {
     pub mirror: Option<MirrorNoise>,
 }
 
+/// Extra latents of the semi-implicit estimate for a batch of B states: (M B, act).
+fn latents(config: &SmfpConfig, batch: i64, act_dim: i64, rng: &mut Random) -> Option<Tensor> {
+    let latents = config.entropy.latents;
+    (latents > 0).then(|| normal(rng, &[latents * batch, act_dim], Device::Cpu))
+}
+
 /// Noise of the mirror term.
 pub struct MirrorNoise {
     /// Latents of the candidates: (B_m K, act).
@@ -95,12 +99,10 @@ impl ActorNoise {
     /// Draws the noise that the configuration asks for, on the CPU.
     pub fn draw(config: &SmfpConfig, batch: i64, act_dim: i64, rng: &mut Random) -> Self {
         let device = Device::Cpu;
-        let semi_implicit = config.entropy.estimate == EntropyEstimate::SemiImplicit;
-        let latents = config.entropy.latents * i64::from(semi_implicit);
         Self {
             z: normal(rng, &[batch, act_dim], device),
             xi: normal(rng, &[batch, act_dim], device),
-            latents: (latents > 0).then(|| normal(rng, &[latents * batch, act_dim], device)),
+            latents: latents(config, batch, act_dim, rng),
             mirror: config.uses_mirror().then(|| {
                 let rows = config.mirror_rows(batch);
                 let k = config.mirror.candidates;

@@ -3,8 +3,8 @@
 use crate::config::{EntropyMode, SmfpConfig, Squash};
 use agent::{GraphBuilder, ObsNorm, Random};
 use networks::{
-    Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, gaussian_log_density, squashed_action,
-    squashed_gaussian, tanh_log_slope,
+    Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, gaussian_log_density, mixture_log_density,
+    squashed_action, squashed_gaussian, squashed_mixture, tanh_log_slope,
 };
 use policy::{Graph, Op};
 use tch::{Device, Kind, Tensor};
@@ -50,7 +50,7 @@ pub struct Draw {
     pub log_std: Tensor,
     /// The head's noise.
     pub xi: Tensor,
-    /// log pi(a | s, z): (B). Zero for a deterministic head.
+    /// log pi(a | s, z), or its semi-implicit estimate: (B). Zero for a deterministic head.
     pub log_prob: Tensor,
 }
 
@@ -178,6 +178,47 @@ impl Policy {
         Draw { action, mean, log_std: self.log_std(&heads), xi, log_prob }
     }
 
+    /// As [`draw`](Self::draw), with the semi-implicit estimate of log pi(a | s): the log of the mean
+    /// density over the action's own latent and M fresh ones, `latents` (M B, act) (Yin and Zhou
+    /// 2018). It sees spread over the latent and tightens with M; M = 0 is equation (2).
+    pub fn draw_among(
+        &self,
+        p: &[Tensor],
+        obs: &Tensor,
+        z: &Tensor,
+        latents: &Tensor,
+        xi: &Tensor,
+    ) -> Draw {
+        // The action's own latent and the fresh ones share one pass.
+        let all = Tensor::cat(&[z, latents], 0);
+        let (batch, count) = (z.size()[0], all.size()[0] / z.size()[0]);
+        let obs = obs.repeat([count, 1]);
+        if self.is_squashed_gaussian() {
+            let heads = self.gaussian_heads(p, &obs, &all);
+            let (action, log_prob) = squashed_mixture(&heads, xi, LOG_STD_RANGE);
+            let own = heads.narrow(0, 0, batch);
+            let (mean, log_std) = (own.narrow(1, 0, self.act_dim), self.log_std(&own));
+            return Draw { action, mean, log_std, xi: xi.shallow_clone(), log_prob };
+        }
+        let (means, log_stds) = self.one_step(p, &obs, &all);
+        let shape = [count, batch, self.act_dim];
+        let (means, log_stds) = (means.view(shape), log_stds.view(shape));
+        let draw = self.finish(means.get(0), log_stds.get(0), xi.shallow_clone());
+        let log_prob = self.semi_implicit_log_prob(&self.raw(&draw), &means, &log_stds);
+        Draw { log_prob, ..draw }
+    }
+
+    /// The estimate of [`draw_among`](Self::draw_among) for actions `raw` (B, act) before clipping or
+    /// squashing, from the heads' `means` and `log_stds` (M + 1, B, act): (B).
+    pub fn semi_implicit_log_prob(
+        &self,
+        raw: &Tensor,
+        means: &Tensor,
+        log_stds: &Tensor,
+    ) -> Tensor {
+        mixture_log_density(raw, means, log_stds) - self.log_det(raw)
+    }
+
     /// The action of [`draw`](Self::draw) without the rest of a [`Draw`], outside of any graph: for
     /// acting, where every operation counts.
     pub fn action(&self, p: &[Tensor], obs: &Tensor, z: &Tensor, xi: &Tensor) -> Tensor {
@@ -202,7 +243,7 @@ impl Policy {
     }
 
     /// The Gaussian head's action for a mean, a log deviation and noise, (B, act) each.
-    pub fn finish(&self, mean: Tensor, log_std: Tensor, xi: Tensor) -> Draw {
+    fn finish(&self, mean: Tensor, log_std: Tensor, xi: Tensor) -> Draw {
         let raw = self.spread(&mean, &log_std, &xi);
         let log_prob = self.gaussian_log_prob(&log_std, &xi) - self.log_det(&raw);
         Draw { action: self.squash(&raw), mean, log_std, xi, log_prob }

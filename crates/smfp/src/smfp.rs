@@ -2,7 +2,6 @@
 
 use crate::actor::SmfpActor;
 use crate::config::{EvalLatent, SmfpConfig};
-use crate::entropy::semi_implicit_log_prob;
 use crate::noise::UpdateNoise;
 use crate::policy::{Draw, Policy};
 use agent::candidates::{best_of, repeat_rows, take};
@@ -37,29 +36,38 @@ impl Smfp {
         self.actor.policy()
     }
 
-    /// The best of K stochastic proposals per state under the critics, or
-    /// under their targets. The noise is (B K, act).
-    fn propose(&self, obs: &Tensor, z: &Tensor, xi: &Tensor, under_target: bool) -> Draw {
+    /// Which of K stochastic proposals per state is the best under the critics, or under their
+    /// targets, as rows of the proposals (B), and all of these (B K, act). The noise is (B K, act).
+    fn best_proposals(
+        &self,
+        obs: &Tensor,
+        z: &Tensor,
+        xi: &Tensor,
+        under_target: bool,
+    ) -> (Tensor, Tensor) {
         let k = z.size()[0] / obs.size()[0];
         let rows = repeat_rows(obs, k);
         let (policy, params) = self.policy();
-        let draw = policy.draw(params.frozen(), &rows, z, Some(xi));
-        if k == 1 {
-            return draw;
-        }
+        let actions = policy.action(params.frozen(), &rows, z, xi);
         let q = if under_target {
-            self.critic.target_value(&rows, &draw.action)
+            self.critic.target_value(&rows, &actions)
         } else {
-            self.critic.value(&rows, &draw.action)
+            self.critic.value(&rows, &actions)
         };
-        let best = best_of(&q, k);
-        let pick = |tensor: &Tensor| take(tensor, &best);
-        Draw {
-            action: pick(&draw.action),
-            mean: pick(&draw.mean),
-            log_std: pick(&draw.log_std),
-            xi: pick(&draw.xi),
-            log_prob: pick(&draw.log_prob),
+        (best_of(&q, k), actions)
+    }
+
+    /// The next actions of the critics' target, with log pi as the configuration has it.
+    fn next(&self, obs: &Tensor, noise: &UpdateNoise) -> Draw {
+        let (mut z, mut xi) = (noise.next_z.shallow_clone(), noise.next_xi.shallow_clone());
+        if self.config.candidates.target > 1 {
+            let (best, _) = self.best_proposals(obs, &z, &xi, true);
+            (z, xi) = (take(&z, &best), take(&xi, &best));
+        }
+        let (policy, params) = self.policy();
+        match &noise.next_latents {
+            Some(latents) => policy.draw_among(params.frozen(), obs, &z, latents, &xi),
+            None => policy.draw(params.frozen(), obs, &z, Some(&xi)),
         }
     }
 
@@ -67,28 +75,11 @@ impl Smfp {
     fn update_critics(&mut self, batch: &Batch, noise: &UpdateNoise) -> Metrics {
         let (next_action, bonus) = {
             let _guard = tch::no_grad_guard();
-            let next = self.propose(&batch.next_obs, &noise.next_z, &noise.next_xi, true);
-            let bonus = self.config.soft().then(|| {
-                let log_prob = self.next_log_prob(&batch.next_obs, &next, &noise.next_latents);
-                -log_prob * self.actor.alpha()
-            });
+            let next = self.next(&batch.next_obs, noise);
+            let bonus = self.config.soft().then(|| -next.log_prob * self.actor.alpha());
             (next.action, bonus)
         };
         self.critic.update(batch, &next_action, bonus.as_ref())
-    }
-
-    /// log pi(a'|s') of chosen next actions: given the latent, or with extra latents (M_t B, act)
-    /// by the semi-implicit estimate. (B)
-    fn next_log_prob(&self, obs: &Tensor, next: &Draw, latents: &Option<Tensor>) -> Tensor {
-        let Some(latents) = latents else { return next.log_prob.shallow_clone() };
-        let (policy, params) = self.policy();
-        let shape = [-1, obs.size()[0], policy.act_dim()];
-        let rows = obs.repeat([latents.size()[0] / obs.size()[0], 1]);
-        let (means, log_stds) = policy.one_step(params.frozen(), &rows, latents);
-        let with_own =
-            |own: &Tensor, all: Tensor| Tensor::cat(&[own.unsqueeze(0), all.view(shape)], 0);
-        let (means, log_stds) = (with_own(&next.mean, means), with_own(&next.log_std, log_stds));
-        semi_implicit_log_prob(policy, &policy.raw(next), &means, &log_stds)
     }
 
     /// One update with the given noise: the critics, and the actor if there is noise for it.
@@ -117,7 +108,10 @@ impl Agent for Smfp {
             let (z, xi) = (normal(rng, &shape, self.device), normal(rng, &shape, self.device));
             return match k {
                 1 => policy.action(params.frozen(), obs, &z, &xi),
-                _ => self.propose(obs, &z, &xi, false).action,
+                _ => {
+                    let (best, actions) = self.best_proposals(obs, &z, &xi, false);
+                    take(&actions, &best)
+                }
             };
         }
         let zero = mode == ActMode::Mean || self.config.policy.eval_latent == EvalLatent::Zero;

@@ -8,6 +8,8 @@ use networks::load_state;
 use smfp::{SmfpActor, SmfpConfig};
 use tch::{Device, Tensor};
 
+/// With a running scale of Q.
+const SCALED: &str = "\"objective.q_scale\" = \"advantage_std\"";
 const ACTOR: [&str; 5] = ["actor", "actor_lagged", "actor_adam", "q_scale", "actor_updates"];
 
 #[test]
@@ -38,7 +40,8 @@ fn an_update_without_the_actor_moves_the_critics_and_nothing_of_the_actor() {
 #[test]
 fn an_update_of_the_actor_moves_the_lagged_policy_by_tau_and_the_critics_no_further() {
     for kind in ["layernorm", "crossq", "xqc"] {
-        let config = config(&format!("\"critic.kind\" = \"{kind}\"\n\"mirror.policy_tau\" = 0.1"));
+        let keys = format!("{SCALED}\n\"critic.kind\" = \"{kind}\"\n\"mirror.policy_tau\" = 0.1");
+        let config = config(&keys);
         let batch = batch(&mut stream(0, "batch"));
         let (mut without, mut with) = (agent(&config, 0), agent(&config, 0));
         let before = Snapshot::of(&with);
@@ -95,7 +98,13 @@ fn only_the_mirror_term_reads_the_lagged_policy() {
 #[test]
 fn the_mirror_term_moves_the_velocity_and_leaves_the_deviation_alone() {
     // With sigma at 0.3 the threshold of 0.1 does not bind.
-    let config = config("\"mirror.only\" = true");
+    let keys = r#"
+        "mirror.only" = true
+        "entropy.mode" = "threshold"
+        "entropy.latents" = 0
+        "entropy.sigma_target" = 0.1
+    "#;
+    let config = config(keys);
     let mut agent = agent(&config, 0);
     let before = Snapshot::of(&agent);
     agent.update_with(&batch(&mut stream(0, "batch")), &noise(&config, true, 0));
@@ -119,7 +128,7 @@ fn what_follows_a_terminal_state_does_not_matter() {
 
 #[test]
 fn one_seed_gives_one_agent_to_the_byte_and_another_seed_another() {
-    for keys in ["", "\"entropy.mode\" = \"soft\"\n\"entropy.estimate\" = \"semi-implicit\""] {
+    for keys in ["\"entropy.latents\" = 0", "\"entropy.latents\" = 2"] {
         let config = config(keys);
         assert!(trained(&config, 1, 5).equals(&trained(&config, 1, 5)));
         assert!(!trained(&config, 1, 5).equals(&trained(&config, 2, 5)));
@@ -147,7 +156,7 @@ fn an_agent_that_loads_a_state_continues_from_it_to_the_byte() {
 
 #[test]
 fn numbers_that_are_not_finite_are_an_error_that_names_the_quantity() {
-    let config = config("\"actor.update_every\" = 1");
+    let config = config(&format!("{SCALED}\n\"actor.update_every\" = 1"));
     for (value, shown) in [(f32::NAN, "critic_loss is NaN"), (f32::INFINITY, "critic_loss is inf")]
     {
         let mut rng = stream(0, "batch");
@@ -171,11 +180,11 @@ fn numbers_that_are_not_finite_are_an_error_that_names_the_quantity() {
 #[test]
 fn in_mode_soft_rewards_and_alpha_in_another_unit_give_the_same_policy() {
     // The mirror term apart, alpha log pi - Q is homogeneous in Q and alpha: Adam's step does not
-    // depend on their common unit. With the scale of the candidates' values that holds with it.
+    // depend on their common unit. With a scale of Q that holds with it.
     let actor = |unit: f64| {
         let config = config(&format!(
             "\"entropy.mode\" = \"soft\"\n\"entropy.alpha\" = {unit:?}\n\"policy.squash\" = \"tanh\"\n\
-             \"objective.q_scale\" = \"value_std\"\n\"critic.kind\" = \"mlp\""
+             \"objective.q_scale\" = \"advantage_std\"\n\"critic.kind\" = \"mlp\""
         ));
         let agent = agent(&config, 0);
         for (name, tensor) in agent.state() {
@@ -198,13 +207,10 @@ fn in_mode_soft_rewards_and_alpha_in_another_unit_give_the_same_policy() {
 #[test]
 fn combinations_without_a_meaning_are_refused_with_one_line_that_names_the_key() {
     let cases = [
-        ("\"entropy.estimate\" = \"semi-implicit\"", "entropy.estimate"),
-        ("\"entropy.mode\" = \"soft\"\n\"entropy.target_latents\" = 2", "entropy.target_latents"),
+        ("\"entropy.mode\" = \"threshold\"\n\"entropy.latents\" = 2", "entropy.latents"),
         ("\"entropy.mode\" = \"soft\"\n\"entropy.alpha\" = 0.0", "entropy.alpha is 0"),
         ("\"entropy.mode\" = \"soft\"\n\"entropy.alpha_decay_updates\" = 9", "entropy.alpha_decay"),
         ("\"entropy.sigma_target\" = 0.0", "entropy.sigma_target"),
-        ("\"objective.q_scale\" = \"value_std\"\n\"mirror.candidates\" = 1", "objective.q_scale"),
-        ("\"objective.q_scale\" = \"value_std\"\n\"objective.lambda\" = 0.0", "objective.q_scale"),
     ];
     for (keys, named) in cases {
         let config: SmfpConfig = testing::config(smfp::PRESETS, keys);

@@ -72,3 +72,53 @@ kernel! {
         }
     }
 }
+
+kernel! {
+    /// `mean` becomes the action before tanh.
+    pub(crate) fn spread(mean: &mut [f32], log_std: &[f32], noise: &[f32], range: (f32, f32)) {
+        for ((mean, log_std), noise) in mean.iter_mut().zip(log_std).zip(noise) {
+            *mean += exp(log_std.clamp(range.0, range.1)) * noise;
+        }
+    }
+}
+
+kernel! {
+    /// The log density at `x` of a component without squashing, in the place of its `mean`.
+    pub(crate) fn component(mean: &mut [f32], log_std: &[f32], x: &[f32], range: (f32, f32)) {
+        for ((mean, log_std), x) in mean.iter_mut().zip(log_std).zip(x) {
+            let clamped = log_std.clamp(range.0, range.1);
+            let z = (x - *mean) * exp(-clamped);
+            *mean = -0.5 * z * z - clamped - HALF_LOG_TWO_PI;
+        }
+    }
+}
+
+kernel! {
+    /// The backward pass of [`component`]: `mean` and `log_std` become the gradients there, for the
+    /// gradient `d` at the density; the one at `x` is minus that at the mean.
+    pub(crate) fn component_backward(
+        mean: &mut [f32],
+        log_std: &mut [f32],
+        x: &[f32],
+        d: &[f32],
+        range: (f32, f32),
+    ) {
+        for ((mean, log_std), (x, d)) in mean.iter_mut().zip(log_std).zip(x.iter().zip(d)) {
+            let inside = if *log_std >= range.0 && *log_std <= range.1 { 1.0 } else { 0.0 };
+            let inverse = exp(-log_std.clamp(range.0, range.1));
+            let z = (x - *mean) * inverse;
+            *mean = d * z * inverse;
+            *log_std = d * (z * z - 1.0) * inside;
+        }
+    }
+}
+
+kernel! {
+    /// `x` becomes tanh x, and `log_slope` its log slope.
+    pub(crate) fn tanh_with_log_slope(x: &mut [f32], log_slope: &mut [f32]) {
+        for (x, log_slope) in x.iter_mut().zip(log_slope) {
+            *log_slope = 2.0 * (LN_2 - x.abs() - log_1p(exp(-2.0 * x.abs())));
+            *x = tanh(*x).0;
+        }
+    }
+}

@@ -27,6 +27,9 @@ mod view;
 pub(crate) use backward::backward;
 pub(crate) use categorical::{Bins as BinsView, Rows, cross_entropy, means, means_backward};
 pub(crate) use forward::{Kept, forward, move_running_statistics, tangent};
-pub(crate) use gaussian::{squash, squash_action, squash_backward};
+pub(crate) use gaussian::{
+    component, component_backward, spread, squash, squash_action, squash_backward,
+    tanh_with_log_slope,
+};
 pub use product::multiplications;
 pub(crate) use view::View;

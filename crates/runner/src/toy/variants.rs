@@ -162,7 +162,7 @@ fn keys(variant: &Table) -> Vec<String> {
 mod tests {
     use super::*;
     use agent::QScale;
-    use smfp::{EntropyEstimate, SmfpConfig, Squash};
+    use smfp::{SmfpConfig, Squash};
 
     fn only(variants: &[&str], updates: Option<u64>) -> Choice {
         let variants = variants.iter().map(|name| name.to_string()).collect();
@@ -189,7 +189,6 @@ mod tests {
     fn a_variants_keys_go_over_its_algorithms() {
         let config = config(Toy::ThreeModes, "semi-implicit-8", None);
         assert_eq!((config.actor.width, config.actor.depth), (128, 3));
-        assert_eq!(config.entropy.estimate, EntropyEstimate::SemiImplicit);
         assert_eq!(config.entropy.latents, 8);
         assert_eq!(config.entropy.alpha_decay_updates, 0);
     }

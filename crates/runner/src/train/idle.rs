@@ -79,7 +79,7 @@ mod tests {
     }
 
     /// Choices under which keys are idle, with those of the default presets.
-    const CHOICES: [&[&str]; 15] = [
+    const CHOICES: [&[&str]; 16] = [
         &[],
         &["critic.kind=mlp"],
         &["critic.kind=layernorm"],
@@ -92,7 +92,8 @@ mod tests {
         &["mirror.kind=kl"],
         &["mirror.actions=replay"],
         &["flow.adaptive_power=0"],
-        &["policy.squash=tanh", "entropy.mode=soft", "entropy.estimate=semi-implicit"],
+        &["entropy.mode=threshold", "entropy.latents=0", "policy.squash=clip"],
+        &["entropy.mode=fixed", "entropy.alpha_decay_updates=100"],
         &["objective.lambda=0"],
         &["regression.uniform=0"],
     ];

@@ -484,7 +484,7 @@ mod tests {
             ("actor.learning_rate=fast", "expected a value of type float"),
             ("critic.kind=mpl", "critic.kind: unknown variant `mpl`"),
             ("actor.learning_rate", "expected KEY=VALUE"),
-            ("entropy.estimate=semi-implicit", "needs entropy.mode"),
+            ("entropy.alpha=0", "entropy.alpha is 0, expected above 0"),
             ("train.eval_modes=[\"best\"]", "train.eval_modes has \"best\""),
             ("train.steps=-5", "train.steps"),
             ("actor.learning_rate=nan", "actor.learning_rate is NaN"),

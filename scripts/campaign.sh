@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Prints the manifest of one part of the campaign: the runs that are reported.
+#
+#     scripts/campaign.sh a > results/campaign/a.jsonl
+#     cargo run -p runner -- sweep results/campaign/a.jsonl
+#     cargo run -p runner -- report results/campaign
+#
+# All runs of a part are of one commit: the tag in results/campaign/README.md.
+#
+#   a       smfp and crossq on the seven tasks, seeds 0 to 2, 100,000 steps
+#   b       those of seeds 0 and 1, carried on to 300,000 steps
+#   c       the other algorithms on the seven tasks, seeds 0 and 1; the slow ones on three tasks, seed 0
+#   d       smfp and crossq on HalfCheetah and Walker2d, seed 0, carried on to 1,000,000 steps
+#   e       parts of smfp taken away or replaced, on three tasks, seeds 0 to 2, 100,000 steps
+#   rivals  the flow and diffusion policies that smfp is compared with, on three tasks, 50,000 steps
+#   bf16    smfp and crossq with products in f32 and bf16, seeds 40 and 41, 50,000 steps
+set -euo pipefail
+cd "$(dirname "$0")/.."
+runner=${RUNNER:-target/debug/runner}
+seven=Hopper-v4,Walker2d-v4,HalfCheetah-v4,Ant-v4,Humanoid-v4,HumanoidStandup-v4,Swimmer-v4
+three=Hopper-v4,Walker2d-v4,HalfCheetah-v4
+
+plan() {
+    local out=$1 steps=$2
+    shift 2
+    "$runner" plan --steps "$steps" --threads 1 --out "results/campaign/$out" "$@" 2> /dev/null
+}
+# Runs that other parts carry on keep their replay.
+long() { plan a "$1" --set train.keep_replay=true "${@:2}"; }
+ablation() {
+    local name=$1
+    shift
+    plan e 100000 --envs $three --seeds 0-2 --name "$name" "${@/#/--set=}"
+}
+
+case ${1:?which part, such as a?} in
+    a) for seed in 0 1 2; do long 100000 --algos smfp,crossq --envs $seven --seeds $seed; done ;;
+    b) for seed in 0 1; do long 300000 --algos smfp,crossq --envs $seven --seeds $seed; done ;;
+    c)
+        plan c 100000 --algos sac,td3,mdpo,meanflow,sac-flow-g --envs $seven --seeds 0-1
+        plan c 100000 --algos qvpo,dpmd,dime,flowrl --envs $three --seeds 0
+        ;;
+    d) for algo in smfp crossq; do long 1000000 --algos $algo --envs HalfCheetah-v4,Walker2d-v4 --seeds 0; done ;;
+    e)
+        ablation no-mirror objective.lambda=0
+        ablation no-entropy entropy.mode=none entropy.latents=0
+        ablation conditional entropy.latents=0
+        ablation latents-4 entropy.latents=4
+        plan e 100000 --algos mdpo --envs $three --seeds 0-2
+        ;;
+    rivals) plan rivals 50000 --algos sac-flow-g,sac-flow-t,dime,flowrl --envs $three --seeds 0-2 ;;
+    bf16) plan bf16 50000 --algos smfp,crossq --envs $three --seeds 40-41 --grid train.precision=f32,bf16 ;;
+    *)
+        echo "error: no part '$1'; there are a, b, c, d, e, rivals and bf16" >&2
+        exit 2
+        ;;
+esac
