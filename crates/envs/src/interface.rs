@@ -21,8 +21,9 @@ pub struct Interface {
 /// A part of an observation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Term {
-    /// MuJoCo's name of the quantity, with the function of it that is observed, if any.
-    pub name: &'static str,
+    /// MuJoCo's name of the quantity, with the function of it that is observed, if any; of a task
+    /// that is a file, the name that the file gives it.
+    pub name: String,
     /// Its first entry.
     pub start: usize,
     /// Its number of entries.
@@ -38,6 +39,10 @@ pub struct Term {
 pub fn interface(id: &str, model: Option<&Path>) -> Result<Interface, Error> {
     let (rules, model) = open(id, model)?;
     let spec = rules.spec;
+    let actuators = (0..spec.act_dim).map(|i| actuator(&model, i)).collect();
+    if !spec.observation.is_empty() {
+        return Ok(Interface { observation: spec.observation.clone(), spec, actuators });
+    }
     let (qpos, qvel) = coordinates(&model);
     let (robot, version) = spec.id.split_once('-').unwrap_or((&spec.id, ""));
     let (nq, nv) = (qpos.len(), qvel.len());
@@ -98,10 +103,9 @@ pub fn interface(id: &str, model: Option<&Path>) -> Result<Interface, Error> {
         };
         let length = if let Other(length) = kind { length } else { entries.len() };
         start += length;
-        Term { name, start: start - length, length, entries }
+        Term { name: name.to_owned(), start: start - length, length, entries }
     };
     let observation = terms.into_iter().map(&mut term).collect();
-    let actuators = (0..spec.act_dim).map(|i| actuator(&model, i)).collect();
     Ok(Interface { spec, observation, actuators })
 }
 
@@ -113,7 +117,7 @@ enum Kind {
 }
 
 /// Names of the entries of `qpos` and `qvel`: the joint's, with a suffix if it has several.
-fn coordinates(model: &MjModel) -> (Vec<String>, Vec<String>) {
+pub(crate) fn coordinates(model: &MjModel) -> (Vec<String>, Vec<String>) {
     let (mut qpos, mut qvel) = (Vec::new(), Vec::new());
     for (i, kind) in model.jnt_type().iter().enumerate() {
         let joint = name(model, MjtObjBase::mjOBJ_JOINT, i, "joint");
@@ -179,6 +183,36 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_terms_of_a_file_are_those_that_it_names_with_the_coordinates_that_they_are() {
+        let file = crate::models_dir().join("dm_control/quadruped-walk.toml");
+        let found = interface(file.to_str().unwrap(), None).unwrap();
+        let terms: Vec<_> = found
+            .observation
+            .iter()
+            .map(|term| (&term.name[..], term.start, term.length))
+            .collect();
+        let expected = [
+            ("egocentric_state", 0, 44),
+            ("torso_velocity", 44, 3),
+            ("torso_upright", 47, 1),
+            ("imu", 48, 6),
+            ("force_torque", 54, 24),
+        ];
+        assert_eq!(terms, expected);
+        assert!(found.observation.iter().all(|term| term.entries.is_empty()));
+
+        let crawler = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/crawler/crawler.toml");
+        let found = interface(crawler, None).unwrap();
+        let joints = found.observation.iter().find(|term| term.name == "joints").unwrap();
+        // All hips, then all knees: another order than that of the actuators.
+        assert_eq!(found.actuators[..2], ["front_left_hip", "front_left_knee"]);
+        assert_eq!(joints.entries[..2], ["front_left_hip", "front_right_hip"]);
+        assert_eq!(joints.entries[4], "front_left_knee");
+        let velocities = found.observation.iter().find(|term| term.name == "joint_velocities");
+        assert!(velocities.unwrap().entries.is_empty(), "these are scaled");
     }
 
     #[test]

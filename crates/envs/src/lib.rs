@@ -49,5 +49,5 @@ pub use limit::{Limit, play};
 pub use messages::{Message, take_messages};
 pub use models::{check_model, compile, models_dir, mujoco_version};
 pub use poses::Recorder;
-pub use registry::{Spec, check_task, ids, model_of};
+pub use registry::{PositionTargets, Spec, check_task, ids, model_of};
 pub use scene::{Geom, HeightField, Mesh, Scene, Shape};

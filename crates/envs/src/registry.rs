@@ -1,6 +1,5 @@
 //! The list of all tasks, with their names and sizes.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use mujoco_rs::wrappers::mj_model::MjModel;
@@ -8,6 +7,7 @@ use mujoco_rs::wrappers::mj_model::MjModel;
 use crate::episode::Rules;
 use crate::error::Error;
 use crate::file;
+use crate::interface::Term;
 use crate::models::{check_if_pinned, check_model, load};
 use crate::tasks::{
     Ant, Gymnasium, HalfCheetah, Hopper, Humanoid, HumanoidStandup, InvertedDoublePendulum,
@@ -43,12 +43,28 @@ pub struct Spec {
     pub frame_skip: u32,
     /// Simulated seconds per environment step.
     pub dt: f64,
-    /// The named terms of a file's observation, and which numbers they are; none of a built-in task.
-    pub observation: Vec<(String, Range<usize>)>,
+    /// The named terms of a file's observation; none of a built-in task.
+    pub observation: Vec<Term>,
+    /// What actions mean if they are targets for joint positions, which a file may say; otherwise they
+    /// are the actuators' control.
+    pub position_targets: Option<PositionTargets>,
     /// The names of the terms of the reward; see [`Env::terms`](crate::Env::terms). Those of a built-in
     /// task are Gymnasium v5's, without `reward_`: `forward`, `survive`, `ctrl` and so on. The reward is
     /// their sum up to rounding; costs are negative. Those of a file are its terms that are numbers.
     pub terms: Vec<String>,
+}
+
+/// Targets for joint positions: `default + scale * action`, which `kp` and `kd` follow.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PositionTargets {
+    /// The actuators' force per radian or metre from the target.
+    pub kp: f64,
+    /// The actuators' force per radian or metre per second.
+    pub kd: f64,
+    /// Radians or metres for an action of 1.
+    pub scale: f64,
+    /// The target for an action of 0, for each actuator, in radians or metres.
+    pub default: Vec<f64>,
 }
 
 impl Spec {
@@ -209,6 +225,7 @@ impl Entry {
             frame_skip: self.frame_skip,
             dt,
             observation: Vec::new(),
+            position_targets: None,
             terms: task.terms().iter().map(|name| (*name).to_owned()).collect(),
         };
         Ok(Rules { spec, task: Box::new(task) })

@@ -56,11 +56,35 @@ fn an_export_says_what_it_is_and_returns_what_the_checkpoint_does() {
     assert_eq!(facts["observation"][0]["entries"][2], "thigh_joint");
     assert_eq!(facts["actions"][1]["name"], "leg_joint");
     assert_eq!(facts["actions"][1]["high"], 1.0);
+    assert!(facts["position_targets"].is_null());
     let readme = fs::read_to_string(to.join("README.md")).unwrap();
     assert!(readme.contains("float observation[11] = {0}, actions[3];"), "{readme}");
     for name in ["policy.onnx", "policy-mean.onnx"] {
         assert!(fs::metadata(to.join(name)).unwrap().len() > 5_000, "{name}");
     }
+}
+
+#[test]
+fn an_export_of_a_files_policy_names_the_files_terms_and_what_its_actions_are() {
+    let out = tempfile::tempdir().unwrap();
+    let crawler = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/crawler/crawler.toml");
+    assert!(train(out.path(), crawler, 1, &[]).status.success());
+    let to = out.path().join("export");
+    let output = export(&folder(out.path(), "crawler", 1), &to);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let facts = fs::read_to_string(to.join("policy.json")).unwrap();
+    let facts: serde_json::Value = serde_json::from_str(&facts).unwrap();
+    let terms: Vec<_> = facts["observation"].as_array().unwrap().iter().collect();
+    let names: Vec<_> = terms.iter().map(|term| term["name"].as_str().unwrap()).collect();
+    let of_the_file = ["height", "orientation", "velocity", "rotation", "joints"];
+    assert_eq!(names[..5], of_the_file);
+    assert_eq!((&terms[4]["start"], &terms[4]["length"]), (&10.into(), &8.into()));
+    assert_eq!(terms[4]["entries"][1], "front_right_hip");
+    let targets = &facts["position_targets"];
+    assert_eq!((&targets["kp"], &targets["scale"]), (&12.0.into(), &0.6.into()));
+    assert_eq!(targets["default"].as_array().unwrap().len(), 8);
+    let readme = fs::read_to_string(to.join("README.md")).unwrap();
+    assert!(readme.contains("default + scale * action") && !readme.contains("actuators' units"));
 }
 
 /// Least number of steps that a task is played for.

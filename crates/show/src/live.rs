@@ -60,7 +60,7 @@ pub struct Live {
     /// MuJoCo steps of a step.
     skip: u32,
     /// Names and lengths of the parts of an observation.
-    observation: Vec<(&'static str, usize)>,
+    observation: Vec<(String, usize)>,
     /// The content of a `policy.smfp`.
     policy: String,
     noise: Noise,
@@ -147,7 +147,7 @@ impl Live {
             observation: interface
                 .observation
                 .iter()
-                .map(|term| (term.name, term.length))
+                .map(|term| (term.name.clone(), term.length))
                 .collect(),
             policy: deflate(policy),
             noise,
@@ -181,7 +181,9 @@ mod tests {
         let live = Live::record(&interface, "<mujoco/>".into(), &mut env, (b"policy", noise), act)
             .unwrap();
         assert_eq!((live.robot.as_str(), live.version, live.skip), ("Hopper", 4, 4));
-        assert_eq!(live.observation, [("qpos", 5), ("clip(qvel, -10, 10)", 6)]);
+        let parts: Vec<_> =
+            live.observation.iter().map(|(name, length)| (&name[..], *length)).collect();
+        assert_eq!(parts, [("qpos", 5), ("clip(qvel, -10, 10)", 6)]);
         assert_eq!(inflate(&live.policy), b"policy");
 
         let mut env = Env::make("Hopper-v4").unwrap();

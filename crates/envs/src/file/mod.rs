@@ -29,14 +29,16 @@ use mujoco_rs::wrappers::mj_model::{MjModel, MjtJoint, MjtObjBase, MjtTrn};
 
 use self::compile::{Compiler, Kept, Role};
 use self::document::{Moment, Order, PositionKeys, Random, TaskFile};
+use self::parse::Code;
 use self::problem::Problem;
 use self::program::{Inputs, Operation, run};
 use self::start::{Assignment, Part, Raise, Start, random_joints};
 use crate::episode::Rules;
 use crate::error::Error;
+use crate::interface::{Term, coordinates};
 use crate::numpy::Stream;
 use crate::physics::{Physics, World};
-use crate::registry::Spec;
+use crate::registry::{PositionTargets, Spec};
 use crate::tasks::{Judgement, Task, actuators};
 
 pub(crate) use self::document::read;
@@ -106,9 +108,11 @@ fn compile_file(file: &TaskFile, model: &mut MjModel) -> Result<Rules, Problem> 
     let mut obs_dim = 0;
     for (name, code) in &file.observation {
         let (from, shape) = compiler.compile(code, Role::Observation, &mut observe)?;
-        observation.push(from..from + shape.len());
-        observation_terms.push((name.clone(), obs_dim..obs_dim + shape.len()));
-        obs_dim += shape.len();
+        let length = shape.len();
+        observation.push(from..from + length);
+        let entries = entries(code, model, &mut compiler);
+        observation_terms.push(Term { name: name.clone(), start: obs_dim, length, entries });
+        obs_dim += length;
     }
     let mut judge = Vec::new();
     let (mut term_names, mut terms) = (Vec::new(), Vec::new());
@@ -127,6 +131,12 @@ fn compile_file(file: &TaskFile, model: &mut MjModel) -> Result<Rules, Problem> 
     let (act_low, act_high) = bounds(file, model)?;
     let targets = file.action.position.as_ref();
     let targets = targets.map(|keys| targets_of(keys, file.action.at, model)).transpose()?;
+    let position_targets = targets.as_ref().map(|targets| PositionTargets {
+        kp: targets.kp,
+        kd: targets.kd,
+        scale: targets.scale,
+        default: targets.joints.iter().map(|joint| joint.default).collect(),
+    });
     let spec = Spec {
         id: task_name(&file.path.to_string_lossy()).to_owned(),
         obs_dim,
@@ -139,6 +149,7 @@ fn compile_file(file: &TaskFile, model: &mut MjModel) -> Result<Rules, Problem> 
         frame_skip: file.steps_per_action,
         dt,
         observation: observation_terms,
+        position_targets,
         terms: term_names,
     };
     let kept = compiler.kept.iter().map(|kept| kept.to..kept.to + kept.len);
@@ -161,6 +172,26 @@ fn compile_file(file: &TaskFile, model: &mut MjModel) -> Result<Rules, Problem> 
         act_dim,
     };
     Ok(Rules { spec, task: Box::new(task) })
+}
+
+/// The coordinates that a term of the observation is: names if it is a part of `qpos` or `qvel` as it
+/// stands.
+fn entries(code: &Code, model: &MjModel, compiler: &mut Compiler) -> Vec<String> {
+    use parse::Item::{Call, Columns, Name, Rows, Text};
+    let part = |item: &parse::Item| match item {
+        Name(name) | Call { function: name, .. } => matches!(&name[..], "qpos" | "qvel"),
+        Text(_) | Rows { .. } | Columns(_) => true,
+        _ => false,
+    };
+    if !code.items.iter().all(|placed| part(&placed.item)) {
+        return Vec::new();
+    }
+    let Ok((field, indices)) = compiler.target(code, &["qpos", "qvel"]) else {
+        return Vec::new();
+    };
+    let (positions, velocities) = coordinates(model);
+    let names = if field == "qpos" { positions } else { velocities };
+    indices.iter().map(|i| names[*i as usize].clone()).collect()
 }
 
 /// Changes numbers of the model.

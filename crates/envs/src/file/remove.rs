@@ -152,7 +152,7 @@ mod tests {
     fn objects_are_removed_with_what_hangs_on_them_and_refers_to_them() {
         let folder = tempfile::tempdir().unwrap();
         let widths = |env: &Env| -> Vec<usize> {
-            env.spec().observation.iter().map(|(_, numbers)| numbers.len()).collect()
+            env.spec().observation.iter().map(|term| term.length).collect()
         };
         let whole = write(folder.path(), "");
         assert_eq!(widths(&Env::make(&whole).unwrap()), [8, 15, 6]);

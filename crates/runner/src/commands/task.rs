@@ -4,7 +4,7 @@ use crate::base::console::{self, message};
 use crate::base::failure::{Failure, Outcome};
 use clap::Args;
 use envs::numpy::Generator;
-use envs::{Env, Spec};
+use envs::{Env, Spec, Term};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -113,8 +113,8 @@ fn warn(
     terms: &[Seen],
     rewards: &Seen,
 ) {
-    for (name, numbers) in &spec.observation {
-        let seen = &observations[numbers.clone()];
+    for Term { name, start, length, .. } in &spec.observation {
+        let seen = &observations[*start..][..*length];
         let still: Vec<usize> =
             (0..seen.len()).filter(|i| seen[*i].least == seen[*i].most).collect();
         if seen.iter().any(|seen| !seen.finite) {
@@ -163,15 +163,15 @@ fn tables(
     }
     let columns = "      least        mean        most";
     let _ = writeln!(text, "\nobservation                 numbers {columns}");
-    for (name, numbers) in &spec.observation {
+    for Term { name, start, length, .. } in &spec.observation {
         let mut seen = Seen::NOTHING;
-        for one in &observations[numbers.clone()] {
+        for one in &observations[*start..][..*length] {
             seen.least = seen.least.min(one.least);
             seen.most = seen.most.max(one.most);
             seen.sum += one.sum;
             seen.count += one.count;
         }
-        let slice = format!("{}:{}", numbers.start, numbers.end);
+        let slice = format!("{start}:{}", start + length);
         let _ = writeln!(text, "{name:24} {slice:>10} {}", seen.row());
     }
     let _ = writeln!(text, "\n{:35} {columns}", format!("{STEPS} random steps, {episodes} ends"));

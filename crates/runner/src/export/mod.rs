@@ -159,7 +159,7 @@ fn graph_of(run: &SavedRun, agent: &dyn Agent) -> Outcome<Graph> {
     Ok(graph)
 }
 
-/// The graph with actions in the actuators' units, computed as in training.
+/// The graph with actions in their bounds, computed as in training.
 fn in_units(mut graph: Graph, spec: &Spec) -> Graph {
     let (low, high) = (&spec.act_low, &spec.act_high);
     let action = graph.ops.len() as u32 + 2;
@@ -217,6 +217,9 @@ fn facts(
             "checkpoint": returns(&row.checkpoint),
         })
     };
+    let targets = spec.position_targets.as_ref().map(|targets| {
+        json!({"kp": targets.kp, "kd": targets.kd, "scale": targets.scale, "default": targets.default})
+    });
     let [obs, z, xi] = graph.inputs;
     Ok(json!({
         "format": policy::VERSION,
@@ -234,6 +237,7 @@ fn facts(
         "inputs": {"obs": obs, "z": z, "xi": xi},
         "observation": observation.iter().map(term).collect::<Vec<_>>(),
         "actions": actuators.iter().zip(ranges).map(actuator).collect::<Vec<_>>(),
+        "position_targets": targets,
         "returns": measured.iter().map(row).collect::<Vec<_>>(),
     }))
 }

@@ -20,6 +20,13 @@ pub fn readme(facts: &Value) -> String {
         let mode = row["mode"].as_str().unwrap_or_default();
         returns += &format!("| {mode} | {runtime} | {checkpoint} |\n");
     }
+    let meaning = if facts["position_targets"].is_null() {
+        "in the actuators' units; normalisation, squashing and scaling are inside."
+    } else {
+        "in [-1, 1]; normalisation and squashing are inside. An action is a target for the position of the\n\
+         joint that the actuator moves, `default + scale * action`, and the task's actuators follow it with the force\n\
+         `kp * (target - position) - kd * velocity`: the numbers are in `policy.json`, `position_targets`."
+    };
     let text = |key: &str| facts[key].to_string().replace('"', "");
     TEMPLATE
         .replace("{task}", &text("task"))
@@ -27,6 +34,7 @@ pub fn readme(facts: &Value) -> String {
         .replace("{step}", &text("step"))
         .replace("{planned}", &text("steps_planned"))
         .replace("{period}", &text("control_period_s"))
+        .replace("{meaning}", meaning)
         .replace("{noise}", &noise)
         .replace("{returns}", &returns)
         .replace("{obs}", &obs.to_string())
