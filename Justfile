@@ -53,6 +53,11 @@ show *ARGS: setup
     @case " $* " in *" --live "*) python3 scripts/setup.py --live ;; esac
     @cargo run -p runner -- show "$@"
 
+# Write a video of a trained policy: `just video --run results/smfp/Hopper-v4/seed-0 --out hopper.mp4`
+[no-exit-message]
+video *ARGS: setup
+    @cargo run -p runner --features video -- video "$@"
+
 # For maintainers: build the policies' runtime that pages of `runner show --live` contain
 policy-wasm:
     rustup target add wasm32-unknown-unknown
@@ -110,8 +115,9 @@ doctor:
 test: setup
     python3 scripts/test_setup.py
     cargo fmt --all --check
-    cargo clippy --workspace --all-targets -- -D warnings
-    cargo test --workspace
+    cargo clippy --workspace --all-targets --features runner/video -- -D warnings
+    cargo clippy -p runner -- -D warnings # as users build it
+    cargo test --workspace --features runner/video
     python3 scripts/parity.py --quick
     python3 scripts/check_tensorboard.py
     scripts/test_bundle.sh

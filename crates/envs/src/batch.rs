@@ -308,6 +308,21 @@ impl Batch {
     pub fn look(&self, index: usize, recorder: &mut Recorder) {
         recorder.take(self.pool.state(index));
     }
+
+    /// MuJoCo's state of environment `index` after the last step, to be drawn later.
+    ///
+    /// # Panics
+    /// If there is no such environment.
+    #[cfg(feature = "render")]
+    pub fn state(&self, index: usize) -> &[f64] {
+        self.pool.state(index)
+    }
+
+    /// The model.
+    #[cfg(feature = "render")]
+    pub(crate) fn model(&self) -> &MjModel {
+        &self.model
+    }
 }
 
 /// A larger number is a mistake, and failing to start threads would end the program.

@@ -34,6 +34,8 @@ pub mod numpy;
 mod physics;
 mod poses;
 mod registry;
+#[cfg(feature = "render")]
+mod render;
 mod scene;
 mod state;
 mod tasks;
@@ -50,4 +52,6 @@ pub use messages::{Message, take_messages};
 pub use models::{check_model, compile, models_dir, mujoco_version};
 pub use poses::Recorder;
 pub use registry::{PositionTargets, Spec, check_task, ids, model_of};
+#[cfg(feature = "render")]
+pub use render::{Camera, Extent, Orbit, RenderError, Renderer};
 pub use scene::{Geom, HeightField, Mesh, Scene, Shape};

@@ -38,6 +38,12 @@ impl Recorder {
         }
     }
 
+    /// The copy that it computes with.
+    #[cfg(feature = "render")]
+    pub(crate) fn simulation(&self) -> &Simulation {
+        &self.simulation
+    }
+
     /// Origins of the bodies' frames in the world, in metres, one per body.
     pub fn positions(&self) -> &[[f64; 3]] {
         self.simulation.xpos()

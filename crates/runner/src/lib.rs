@@ -5,6 +5,7 @@
 //! ```text
 //! commands                  the command line, a file for each command
 //! sweep   watch   toy       many runs; the live view of them; the toys
+//! export  video             a trained policy for other programs; videos of it
 //! train                     one run: settings, folder, training loop, checkpoints
 //! base                      errors, printing, devices, versions, checksums, signals, text
 //! ```
@@ -29,6 +30,8 @@ mod export;
 pub mod sweep;
 mod toy;
 pub mod train;
+#[cfg(feature = "video")]
+mod video;
 mod watch;
 
 pub use commands::main;

@@ -220,3 +220,12 @@ fn what_cannot_be_shown_is_refused_in_one_line_and_nothing_is_lost() {
     let many = ["--run", run.to_str().unwrap()].repeat(6);
     refused(&show(&run, &many), 2, &["at most 6"]);
 }
+
+#[cfg(not(feature = "video"))]
+#[test]
+fn a_build_without_video_says_how_to_get_it() {
+    let output = runner().args(["video", "--run", "run"]).output().unwrap();
+    refused(&output, 2, &["--features video", "runner show"]);
+    let help = runner().args(["video", "--help"]).output().unwrap();
+    assert!(String::from_utf8(help.stdout).unwrap().contains("--camera"));
+}

@@ -14,6 +14,7 @@ use super::task::{TaskCheckArgs, TaskNewArgs};
 use super::toy::ToyArgs;
 use super::trace::TraceArgs;
 use super::train::TrainArgs;
+use super::video::VideoArgs;
 use super::watch::WatchArgs;
 use crate::train::settings;
 use clap::{Parser, Subcommand};
@@ -41,6 +42,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Show what policies do: writes a page with their episodes in 3D, which works offline.
     Show(ShowArgs),
+    /// Write a video of a policy: MP4, GIF or PNG frames. Needs a build with --features video.
+    Video(VideoArgs),
     /// Plan a sweep: prints a manifest, one resolved run per line.
     Plan(PlanArgs),
     /// Train one run of a manifest; does nothing if it is finished.

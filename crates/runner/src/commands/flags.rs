@@ -4,9 +4,32 @@ use crate::base::failure::Outcome;
 use crate::train::run_model::Recorded;
 use crate::train::run_spec::RunSpec;
 use crate::train::settings::{Settings, Sources};
+use agent::ActMode;
 use clap::Args;
 use std::path::{Path, PathBuf};
 use toml_edit::DocumentMut;
+
+/// Flags shared by the commands that show a run's policy: how its episodes are played.
+#[derive(Args)]
+pub struct EpisodeFlags {
+    /// Seed of the environments and of the policy's noise, as in `eval` (default: those of the
+    /// run's own evaluations).
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: Option<u64>,
+    /// With the noise of the policy's head.
+    #[arg(long)]
+    pub stochastic: bool,
+    /// A model of your own instead of the run's: an MJCF file, or a run's model.mjb.
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+}
+
+impl EpisodeFlags {
+    /// How the policy acts.
+    pub fn mode(&self) -> ActMode {
+        if self.stochastic { ActMode::Stochastic } else { ActMode::Deterministic }
+    }
+}
 
 /// Flags shared by `train` and `plan`.
 #[derive(Args)]

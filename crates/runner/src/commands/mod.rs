@@ -20,6 +20,7 @@ mod task;
 mod toy;
 mod trace;
 mod train;
+mod video;
 mod watch;
 
 use crate::base::failure::{Failure, Outcome};
@@ -81,6 +82,7 @@ fn run() -> Outcome<()> {
         (Some(Command::Eval(args)), _) => eval::eval(&args),
         (Some(Command::Export(args)), _) => export::export(&args),
         (Some(Command::Show(args)), _) => show::show(&args),
+        (Some(Command::Video(args)), _) => video::video(&args),
         (Some(Command::Task(TaskCommand::Check(args))), _) => task::check(&args),
         (Some(Command::Task(TaskCommand::New(args))), _) => task::new(&args),
         (Some(Command::Trace(args)), _) => trace::trace(&args),

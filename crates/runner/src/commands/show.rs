@@ -1,5 +1,6 @@
 //! `runner show`: a page with episodes of trained policies in 3D.
 
+use super::flags::EpisodeFlags;
 use crate::base::console;
 use crate::base::device;
 use crate::base::failure::{Failure, Outcome};
@@ -32,10 +33,6 @@ pub struct ShowArgs {
     #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true,
           value_parser = clap::value_parser!(u64).range(1..=100))]
     episodes: u64,
-    /// Seed of the environments and of the policy's noise, as in `eval` (default: those of each
-    /// run's own evaluations).
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    seed: Option<u64>,
     /// The page (default: show.html in the folder of the first run).
     #[arg(long, value_name = "FILE.html")]
     out: Option<PathBuf>,
@@ -46,15 +43,11 @@ pub struct ShowArgs {
     /// that was trained with --show-every.
     #[arg(long, conflicts_with = "untrained")]
     over_training: bool,
-    /// With the noise of the policy's head.
-    #[arg(long)]
-    stochastic: bool,
     /// Also let MuJoCo and the policies run in the page (needs `scripts/just setup-live`, once).
     #[arg(long)]
     live: bool,
-    /// A model of your own instead of the runs': an MJCF file, or a run's model.mjb.
-    #[arg(long, value_name = "FILE")]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    play: EpisodeFlags,
     /// Megabytes that the page may have.
     #[arg(long, value_name = "MB", default_value_t = 20, allow_negative_numbers = true,
           value_parser = clap::value_parser!(u64).range(1..=1000))]
@@ -71,7 +64,7 @@ pub fn show(args: &ShowArgs) -> Outcome<()> {
     let runs = args
         .runs
         .iter()
-        .map(|folder| SavedRun::open(folder, args.model.as_deref()))
+        .map(|folder| SavedRun::open(folder, args.play.model.as_deref()))
         .collect::<Outcome<Vec<_>>>()?;
     // Policies of each run before the newest one.
     let earlier = runs
@@ -89,46 +82,37 @@ pub fn show(args: &ShowArgs) -> Outcome<()> {
     }
     check_replaceable(&out)?;
     device::use_threads(1);
-    let mode = if args.stochastic { ActMode::Stochastic } else { ActMode::Deterministic };
+    let mode = args.play.mode();
     let mut page = Page::new(&command_line());
     let mut sources = vec![None; runs.len()];
     if args.live {
         for (run, source) in runs.iter().zip(&mut sources) {
-            *source = Some(Source::of(run, args.model.as_deref())?);
+            *source = Some(Source::of(run, args.play.model.as_deref())?);
         }
         page.live = Some(live::engine()?);
     }
     let most_earlier = (MOST_RUNS / runs.len()).saturating_sub(1);
     let mut policies_shown = 0;
     for ((run, source), earlier) in runs.iter().zip(&sources).zip(&earlier) {
-        let mut evaluator = run.evaluator(args.episodes as usize, args.seed, Device::Cpu)?;
+        let mut evaluator = run.evaluator(args.episodes as usize, args.play.seed, Device::Cpu)?;
         // Before the untrained policy plays, so that a missing checkpoint is known at once.
         let (trained, step) = run.agent(evaluator.spec(), Device::Cpu)?;
         let mut policies = Vec::new();
         let earlier: Vec<u64> = earlier.iter().copied().filter(|other| *other < step).collect();
         for step in history::spread(&earlier, most_earlier) {
-            let mut agent = run.untrained(evaluator.spec(), Device::Cpu);
-            if args.over_training {
-                history::load(&run.folder, step, agent.as_mut())?;
-            }
-            policies.push((agent, step));
+            policies.push((run.earlier(evaluator.spec(), Device::Cpu, step)?, step));
         }
         policies.push((trained, step));
         policies_shown += policies.len();
         for (agent, step) in policies {
             let (found, episodes) = record(&mut evaluator, agent.as_ref(), mode)?;
             let name = match step {
-                0 => format!("{}, untrained", label(run)),
-                _ if args.over_training => format!("{}, step {}", label(run), thousands(step)),
-                _ => label(run),
+                0 => format!("{}, untrained", run.label()),
+                _ if args.over_training => format!("{}, step {}", run.label(), thousands(step)),
+                _ => run.label(),
             };
             let about = format!("seed {}, step {}", run.seed, thousands(step));
-            let returns: Vec<String> =
-                found.episodes.iter().map(|(total, _)| format!("{total:.1}")).collect();
-            console::message(format!("{name}, {about}: returns {}", returns.join(", ")));
-            if let Some(remark) = found.remark() {
-                console::message(format!("warning: {remark}"));
-            }
+            found.tell(&format!("{name}, {about}"));
             let (scene, spec) = (evaluator.scene(), evaluator.spec());
             let live =
                 source.as_ref().map(|source| source.live(agent.as_ref(), mode)).transpose()?;
@@ -166,7 +150,7 @@ pub fn replay(folder: &Path) -> Outcome<String> {
     let (_, episodes) = record(&mut evaluator, agent.as_ref(), ActMode::Deterministic)?;
     let mut page = Page::new("");
     let about = format!("seed {}, step {}", run.seed, thousands(step));
-    let shown = Run { name: label(&run), about, task: run.env.clone(), episodes, live: None };
+    let shown = Run { name: run.label(), about, task: run.env.clone(), episodes, live: None };
     page.add(shown, &evaluator.scene(), evaluator.spec())?;
     Ok(page.data())
 }
@@ -202,17 +186,6 @@ fn record(
     let episodes = recordings.into_iter().zip(totals).map(|(one, total)| one.finish(total));
     let episodes = episodes.collect();
     Ok((found, episodes))
-}
-
-/// A run's name on the page: its algorithm, with the name of the variant if its folder has one.
-fn label(run: &SavedRun) -> String {
-    let folder = std::path::absolute(&run.folder).unwrap_or_else(|_| run.folder.clone());
-    // ALGORITHM[-NAME]/TASK/seed-N
-    let name = folder.ancestors().nth(2).and_then(Path::file_name).and_then(|name| name.to_str());
-    match name {
-        Some(name) if name.starts_with(&run.algo) => name.to_owned(),
-        _ => run.algo.clone(),
-    }
 }
 
 /// The arguments as typed.

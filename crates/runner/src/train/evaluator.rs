@@ -1,5 +1,6 @@
 //! Evaluation: whole episodes on environments of its own.
 
+use crate::base::console;
 use crate::base::failure::Outcome;
 use crate::base::stop::Stop;
 use agent::{ActMode, Agent, Random, stream};
@@ -48,6 +49,16 @@ impl Evaluation {
             )
         })
     }
+
+    /// Says what the episodes of `subject` returned.
+    pub fn tell(&self, subject: &str) {
+        let returns: Vec<String> =
+            self.episodes.iter().map(|(total, _)| format!("{total:.1}")).collect();
+        console::message(format!("{subject}: returns {}", returns.join(", ")));
+        if let Some(remark) = self.remark() {
+            console::message(format!("warning: {remark}"));
+        }
+    }
 }
 
 impl Evaluator {
@@ -77,6 +88,11 @@ impl Evaluator {
     /// The task.
     pub fn spec(&self) -> &Spec {
         self.envs.spec()
+    }
+
+    /// The environments.
+    pub fn envs(&self) -> &Batch {
+        &self.envs
     }
 
     /// What the task's model looks like.

@@ -1,4 +1,4 @@
-//! Policies that a run keeps over training, for `runner show --over-training`.
+//! Policies that a run keeps over training, for `runner show --over-training` and `runner video --step`.
 //!
 //! `train.show_every` keeps the agent of the checkpoint at each multiple of so many steps, as
 //! `history/step-N.safetensors` in the run's folder. A resumed run keeps what is missing.
@@ -46,8 +46,8 @@ pub fn steps(run: &Path) -> Outcome<Vec<u64>> {
     let folder = run.join(FOLDER);
     let none = || {
         Failure::Usage(format!(
-            "{}: no policies of earlier steps were kept; --over-training needs a run that was \
-             trained with --show-every N",
+            "{}: no policies of earlier steps were kept; a run keeps them that is trained with \
+             --show-every N",
             folder.display()
         ))
     };
@@ -68,9 +68,17 @@ pub fn steps(run: &Path) -> Outcome<Vec<u64>> {
 /// Loads the agent that was kept at a step.
 ///
 /// # Errors
-/// Its file is damaged, or of another run.
+/// It was not kept, or its file is damaged or of another run.
 pub fn load(run: &Path, step: u64, agent: &mut dyn Agent) -> Outcome<()> {
     let path = file(run, step);
+    if !path.exists() {
+        let kept: Vec<String> = steps(run)?.iter().map(u64::to_string).collect();
+        return Err(Failure::Usage(format!(
+            "{}: the policy of step {step} was not kept, only those of {}",
+            path.display(),
+            kept.join(", ")
+        )));
+    }
     let damaged = |error: String| {
         Failure::Usage(format!(
             "{}: {}; delete this file to leave its step out",

@@ -2,6 +2,7 @@
 
 use super::checkpoint::{self, Identity};
 use super::evaluator::Evaluator;
+use super::history;
 use super::make_agent;
 use super::run_model::{Recorded, compiled, task_of};
 use super::settings::{self, Settings};
@@ -99,6 +100,30 @@ impl SavedRun {
         let latent =
             self.settings.document.get("policy").and_then(|table| table.get("eval_latent"));
         latent.and_then(|item| item.as_str()) == Some("zero")
+    }
+
+    /// The agent as it was at an earlier step: 0, or one that the run kept (`train.show_every`).
+    ///
+    /// # Errors
+    /// It was not kept, or its file is damaged.
+    pub fn earlier(&self, spec: &Spec, device: Device, step: u64) -> Outcome<Box<dyn Agent>> {
+        let mut agent = self.untrained(spec, device);
+        if step > 0 {
+            history::load(&self.folder, step, agent.as_mut())?;
+        }
+        Ok(agent)
+    }
+
+    /// A name to show: that of the algorithm, with the name of the variant if the folder has one.
+    pub fn label(&self) -> String {
+        let folder = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
+        // ALGORITHM[-NAME]/TASK/seed-N
+        let name =
+            folder.ancestors().nth(2).and_then(Path::file_name).and_then(|name| name.to_str());
+        match name {
+            Some(name) if name.starts_with(&self.algo) => name.to_owned(),
+            _ => self.algo.clone(),
+        }
     }
 
     /// The agent of the newest intact checkpoint, and that checkpoint's step.
