@@ -7,7 +7,7 @@
 
 Parts, all of them by default (--parts):
 
-    updates   recorded updates (JAX) of every algorithm that has recordings, in f32 and in TF32, on the
+    updates   recorded updates (JAX) of every algorithm, in f32 and in TF32, on the
               device. f32 has the tolerance of the tests on the CPU, 1e-5 relative and 1e-6 absolute: the
               operations are the same, in another order. TF32 keeps 11 bits of a factor in a product where
               f32 has 24, so both tolerances are 2^13 times as large.
@@ -180,8 +180,11 @@ def updates(proof):
                     row = {"precision": precision, "crate": crate, "form": form, "case": found[1]}
                     rows.append({**row, "tolerances off": found[2], "at": found[3]})
             if done.returncode:
-                lines = [x for x in (done.stdout + done.stderr).splitlines() if " tolerances off" in x or "panicked" in x]
-                wrong = [x for x in lines if "at most" not in x] or ["no message"]
+                lines = (done.stdout + done.stderr).splitlines()
+                # (A panic's message is on the line after the place of it.)
+                wrong = [x for x in lines if " tolerances off" in x and "at most" not in x]
+                wrong += [message for x, message in zip(lines, lines[1:]) if "panicked" in x]
+                wrong = list(dict.fromkeys(wrong)) or ["no message"]
                 proof.failures.append(f"updates of {crate} in {precision}: " + "; ".join(wrong[:20]))
     proof.write("updates", "Recorded updates, in units of the tolerance", rows)
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Records single updates of FlowRL, computed with JAX, for `crates/baselines/tests/recorded.rs`.
 
-    third_party/venv-jax/bin/python scripts/record_flowrl_update.py            # every case
-    third_party/venv-jax/bin/python scripts/record_flowrl_update.py published  # some cases
+    third_party/venv-jax/bin/python scripts/record_flowrl_update.py                # every case
+    third_party/venv-jax/bin/python scripts/record_flowrl_update.py flowrl-steps   # one case
 
 (recording.py says how to create the environment.) Reads
 crates/baselines/tests/fixtures/flowrl.toml and writes a flowrl-<case>.safetensors next to it for
@@ -14,45 +14,39 @@ the actor with the critics after their steps. The state values are an expectile 
 (Kostrikov et al. 2022, equation 5).
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from recording import (
     ACT,
     ACTIVATIONS,
+    ACTOR_UPDATES,
     BATCH,
-    CRATES,
     LAYER_NORM_EPSILON,
     OBS,
-    adam,
-    cases,
-    chosen,
+    UPDATES,
+    actor_due,
+    baseline_cases,
     clear,
-    critics,
+    descend,
     draw_adam,
-    draw_batch,
-    draw_critics,
     draw_obs_norm,
     draw_params,
     linear,
     linear_shapes,
     named,
-    norm_of,
     observe,
-    preset_of,
-    record,
+    record_cases,
     seen,
-    smallest,
-    step_critics,
     sub,
-    target_critics,
-    track_critics,
+)
+from recording_critics import (
+    clear_smallest,
+    draw_critics,
+    target_value_of,
+    update_critics,
+    value_of,
 )
 
-BASELINES = CRATES / "baselines"
-FIXTURES = BASELINES / "tests" / "fixtures"
-UPDATES = 113
 WEIGHT_RANGE = (1e-3, 1.0)
 TANH_MARGIN = 1e-3
 
@@ -100,10 +94,6 @@ def state_value(k, p, obs):
     return net(p, "value", obs, k["depth"], "relu")[:, 0]
 
 
-def actor_due(c, state):
-    return (int(state["critic_updates"]) + 1) % c["actor"]["update_every"] == 0
-
-
 def of_replay(state):
     """The state of Q_b under the names of critics."""
     return {
@@ -117,10 +107,10 @@ def to_replay(entries):
     return {f"replay_{key}": value for key, value in entries.items()}
 
 
-def draw_state(rng, c):
+def draw_state(rng, name, c):
     a, k = c["actor"], c["critic"]
     state = named("actor", draw_params(rng, actor_shapes(a)))
-    state |= draw_adam(rng, "actor_adam", actor_shapes(a), 37)
+    state |= draw_adam(rng, "actor_adam", actor_shapes(a), ACTOR_UPDATES)
     state |= draw_critics(rng, k, UPDATES) | to_replay(draw_critics(rng, k, UPDATES))
     state |= named("replay_value", draw_params(rng, value_shapes(k)))
     state |= draw_adam(rng, "replay_value_adam", value_shapes(k), UPDATES)
@@ -139,34 +129,21 @@ def draw_noise(rng, c, state):
 
 def update_replay_values(c, state, batch, next_action):
     k, value = c["critic"], sub(state, "replay_value")
-    target = target_critics(k, of_replay(state))
-    stats = sub(of_replay(state), "critic_stats")
-    q, _ = critics(k, target, stats, batch["obs"], batch["action"])
-    gap = smallest(q) - state_value(k, value, batch["obs"])
+    q = target_value_of(k, of_replay(state))(batch["obs"], batch["action"])
+    gap = q - state_value(k, value, batch["obs"])
     clear("the side of the expectile", jnp.abs(gap))
     assert (gap > 0).any() and (gap < 0).any(), "the case does not test the expectile"
 
     def loss(p):
-        error = smallest(q) - state_value(k, p, batch["obs"])
-        return (jnp.abs(c["flow"]["expectile"] - (error < 0)) * error**2).mean()
+        error = q - state_value(k, p, batch["obs"])
+        return (jnp.abs(c["flow"]["expectile"] - (error < 0)) * error**2).mean(), None
 
-    value_loss, gradient = jax.value_and_grad(loss)(value)
-    new_value, new = adam(
-        state,
-        "replay_value_adam",
-        value,
-        gradient,
-        value_shapes(k),
-        k["learning_rate"],
-        k["beta1"],
-    )
-    new |= named("replay_value", new_value)
-    # (step_critics bootstraps from critics: what is to be regressed to is a last reward.)
+    new, value_loss, _, _ = descend(state, "replay_value", value_shapes(k), k, loss)
+    # (Critics bootstrap from critics: what is to be regressed to is a last reward.)
     next_value = state_value(k, value, batch["next_obs"])
     y = batch["reward"] + k["gamma"] * (1 - batch["terminated"]) * next_value
     last = batch | {"reward": y, "terminated": jnp.ones(BATCH)}
-    stepped, metrics = step_critics(k, of_replay(state), last, next_action, 0.0)
-    stepped |= track_critics(k, of_replay(state) | stepped)
+    stepped, metrics = update_critics(k, of_replay(state), last, next_action)
     return new | to_replay(stepped), {
         "replay_value_loss": value_loss,
         "replay_critic_loss": metrics["critic_loss"],
@@ -176,11 +153,8 @@ def update_replay_values(c, state, batch, next_action):
 
 def update_actor(c, state, batch, noise):
     a, k, flow = c["actor"], c["critic"], c["flow"]
-    critic, stats = sub(state, "critic"), sub(state, "critic_stats")
-    replay = of_replay(state)
-    of_replays, _ = critics(
-        k, sub(replay, "critic"), sub(replay, "critic_stats"), batch["obs"], batch["action"]
-    )
+    value = value_of(k, state)
+    of_replays = value_of(k, of_replay(state))(batch["obs"], batch["action"])
     obs = seen(a, state, batch["obs"])
     b = batch["action"]
     if flow["unsquash"]:
@@ -188,34 +162,25 @@ def update_actor(c, state, batch, noise):
     x0, t = jnp.clip(noise["flow_start"], -1, 1), noise["t"]
 
     def loss(p):
-        q, _ = critics(k, critic, stats, batch["obs"], integrate(c, p, obs, noise["start"]))
-        better = jnp.maximum(smallest(of_replays) - smallest(q), 0.0)
+        action = integrate(c, p, obs, noise["start"])
+        q = value(batch["obs"], action)
+        better = jnp.maximum(of_replays - q, 0.0)
         w = jnp.clip(flow["weight"] * jnp.exp(better - better.mean()), *WEIGHT_RANGE)
         w = jax.lax.stop_gradient(w)
         error = velocity(a, p, obs, t * b + (1 - t) * x0, t) - (b - x0)
         each = (error**2).mean(axis=1)
         regression = (w * each).mean() if flow["weight_each"] else w.mean() * each.mean()
-        return (-smallest(q)).mean() + regression, (regression, w.mean(), q)
+        return (-q).mean() + regression, (regression, w.mean(), action)
 
-    (value, (regression, w, q)), gradient = jax.value_and_grad(loss, has_aux=True)(
-        sub(state, "actor")
+    new, loss_now, (regression, w, action), grad_norm = descend(
+        state, "actor", actor_shapes(a), a, loss
     )
-    ordered = jnp.sort(q, axis=0)
-    clear("the smallest value", ordered[1] - ordered[0])
-    actor, new = adam(
-        state,
-        "actor_adam",
-        sub(state, "actor"),
-        gradient,
-        actor_shapes(a),
-        a["learning_rate"],
-        a["beta1"],
-    )
-    return new | named("actor", actor), {
-        "actor_loss": value,
+    clear_smallest(k, state, batch["obs"], action)
+    return new, {
+        "actor_loss": loss_now,
         "flow_loss": regression,
         "flow_weight": w,
-        "grad_norm": norm_of(gradient),
+        "grad_norm": grad_norm,
     }
 
 
@@ -225,8 +190,8 @@ def update(c, state, batch, noise):
     state = state | new
     next_obs = seen(c["actor"], state, batch["next_obs"])
     next_action = integrate(c, sub(state, "actor"), next_obs, noise["next"])
-    stepped, metrics = step_critics(k, state, batch, next_action, 0.0)
-    new |= stepped | track_critics(k, state | stepped)
+    stepped, metrics = update_critics(k, state, batch, next_action)
+    new |= stepped
     stepped, replay_metrics = update_replay_values(c, state, batch, next_action)
     new, metrics = new | stepped, metrics | replay_metrics
     if actor_due(c, state):
@@ -235,16 +200,5 @@ def update(c, state, batch, noise):
     return new, metrics
 
 
-def main():
-    preset = preset_of(BASELINES / "src" / "flowrl.toml")
-    for name, c in chosen(cases(FIXTURES / "flowrl.toml", preset)).items():
-
-        def draw(rng):
-            state = draw_state(rng, c)
-            return state, draw_batch(rng), draw_noise(rng, c, state)
-
-        record(FIXTURES / f"flowrl-{name}.safetensors", draw, functools.partial(update, c))
-
-
 if __name__ == "__main__":
-    main()
+    record_cases(baseline_cases("flowrl"), draw_state, draw_noise, update)

@@ -22,7 +22,6 @@ products of Gaussians.
   its step.
 """
 
-import functools
 import math
 
 import jax
@@ -32,42 +31,36 @@ from jax.scipy.stats import norm
 from recording import (
     ACT,
     ACTIVATIONS,
+    ACTOR_UPDATES,
     BATCH,
-    CRATES,
     LAYER_NORM_EPSILON,
     OBS,
-    adam,
-    cases,
-    chosen,
-    clear,
-    critic_outputs,
-    critic_shapes,
-    critics,
+    UPDATES,
+    actor_due,
+    baseline_cases,
+    descend,
     draw_adam,
-    draw_batch,
-    draw_critics,
     draw_obs_norm,
     draw_params,
     linear,
     linear_shapes,
     named,
-    norm_of,
-    normalise,
     observe,
-    preset_of,
-    record,
+    record_cases,
     seen,
-    smallest,
-    step_critics,
     sub,
-    track_critics,
 )
+from recording_critics import (
+    clear_smallest,
+    critic_outputs,
+    critic_shapes,
+    draw_critics,
+    normalise,
+    update_critics,
+    value_of,
+)
+from recording_policies import alpha_of, draw_temperature, step_temperature
 
-BASELINES = CRATES / "baselines"
-FIXTURES = BASELINES / "tests" / "fixtures"
-UPDATES = 113
-TEMPERATURE_BETA1 = 0.9
-TEMPERATURE_SHAPES = [("log_alpha", (1,))]
 LOG_STD_RANGE = (-5.0, 2.0)
 
 
@@ -107,8 +100,6 @@ TIME = 32
 
 
 class FlowG:
-    name, presets = "sac-flow-g", "sac_flow_g.toml"
-
     def shapes(c):
         a = c["actor"]
         params, stats = norm_layer_shapes("norm_in", OBS + ACT)
@@ -162,8 +153,6 @@ def layer_norm(p, name, x):
 
 class FlowT:
     """Attention to one token as its value and output projections: its softmax is 1."""
-
-    name, presets = "sac-flow-t", "sac_flow_t.toml"
 
     def shapes(c):
         width, flow = c["actor"]["width"], c["flow"]
@@ -248,8 +237,6 @@ WAVES = 256
 
 
 class Dime:
-    name, presets = "dime", "dime.toml"
-
     def shapes(c):
         a = c["actor"]
         width = a["width"]
@@ -290,33 +277,29 @@ class Dime:
         return *squashed(x, log_ratio), stats
 
 
-ALGORITHMS = [FlowG, FlowT, Dime]
+ALGORITHMS = {"sac-flow-g": FlowG, "sac-flow-t": FlowT, "dime": Dime}
 
 
 # --- Drawing a state and noise --------------------------------------------------------------------
 
 
-def actor_due(c, state):
-    return (int(state["critic_updates"]) + 1) % c["actor"]["update_every"] == 0
-
-
-def draw_state(rng, algorithm, c):
-    shapes, stats = algorithm.shapes(c)
-    state = named("actor", draw_params(rng, shapes)) | draw_adam(rng, "actor_adam", shapes, 37)
+def draw_state(rng, name, c):
+    shapes, stats = c["algorithm"].shapes(c)
+    state = named("actor", draw_params(rng, shapes))
+    state |= draw_adam(rng, "actor_adam", shapes, ACTOR_UPDATES)
     for key, shape in stats:
         mean = key.endswith("mean")
         state[f"actor_stats.{key}"] = (
             rng.normal(size=shape) * 0.3 if mean else rng.uniform(0.3, 1.5, shape)
         )
     state |= draw_critics(rng, c["critic"], UPDATES)
-    alpha = 0.3 if c["temperature"]["automatic"] else c["temperature"]["alpha"]
-    state["temperature.log_alpha"] = np.array([math.log(alpha)])
-    state |= draw_adam(rng, "temperature_adam", TEMPERATURE_SHAPES, 37)
+    e = c["temperature"]
+    state |= draw_temperature(rng, 0.3 if e["automatic"] else e["alpha"])
     return state | draw_obs_norm(rng, c["actor"], 4000)
 
 
-def draw_noise(rng, algorithm, c, state):
-    rows = lambda share: (algorithm.steps(c) + 1, round(BATCH * share), ACT)
+def draw_noise(rng, c, state):
+    rows = lambda share: (c["algorithm"].steps(c) + 1, round(BATCH * share), ACT)
     noise = {"next": rng.normal(size=rows(1.0))}
     if actor_due(c, state):
         share = c.get("diffusion", {}).get("batch_share", 1.0)
@@ -361,122 +344,92 @@ def step_distribution(c, state, batch, next_action, bonus):
         each = -(label * log_p).sum(axis=2) - c["distribution"]["entropy"] * entropy
         return each.mean(axis=1).sum(), ((jnp.exp(log_p) @ z).mean(), moved)
 
-    online = sub(state, "critic")
-    (value, (q_mean, moved)), gradient = jax.value_and_grad(loss, has_aux=True)(online)
     shapes, _ = critic_shapes(k)
-    online, new = adam(
-        state, "critic_adam", online, gradient, shapes, k["learning_rate"], k["beta1"]
-    )
-    new |= named("critic", online) | named("critic_stats", moved)
+    new, value, (q_mean, moved), _ = descend(state, "critic", shapes, k, loss)
+    new |= named("critic_stats", moved)
     new["critic_updates"] = np.int64(state["critic_updates"] + 1)
     return new, {"critic_loss": value, "q_mean": q_mean}
 
 
-def value_for_actor(c, p, stats, obs, action):
+def value_for_actor(c, state):
     """The smallest of the members' values, or the mean of their distributions' means."""
+    k, p, stats = c["critic"], sub(state, "critic"), sub(state, "critic_stats")
     if not distributional(c):
-        q, _ = critics(c["critic"], p, stats, obs, action)
-        return smallest(q), q
-    outputs, _ = critic_outputs(c["critic"], p, stats, obs, action)
-    return (jax.nn.softmax(outputs) @ atoms(c)).mean(axis=0), None
+        return value_of(k, state)
+
+    def value(obs, action):
+        outputs, _ = critic_outputs(k, p, stats, obs, action)
+        return (jax.nn.softmax(outputs) @ atoms(c)).mean(axis=0)
+
+    return value
 
 
 # --- The update -----------------------------------------------------------------------------------
 
 
-def update_critics(algorithm, c, state, batch, noise):
+def clipped(gradient, limit):
+    """Every entry clipped to +- `limit`."""
+    beyond = jnp.concatenate([jnp.ravel(jnp.abs(g) > limit) for g in gradient.values()])
+    assert beyond.any() and not beyond.all(), "the case does not test clipping"
+    return {name: jnp.clip(g, -limit, limit) for name, g in gradient.items()}
+
+
+def step_values(c, state, batch, noise):
     """Step of the critics and their targets; (changed entries of the state, metrics)."""
     k, actor, stats = c["critic"], sub(state, "actor"), sub(state, "actor_stats")
-    alpha = jnp.exp(state["temperature.log_alpha"][0])
     next_obs = seen(c["actor"], state, batch["next_obs"])
-    action, log_p, _ = algorithm.draw(c, actor, stats, next_obs, noise["next"], "running")
-    bonus = -alpha * log_p if c["temperature"]["in_target"] else 0.0
+    action, log_p, _ = c["algorithm"].draw(c, actor, stats, next_obs, noise["next"], "running")
+    bonus = -alpha_of(state) * log_p if c["temperature"]["in_target"] else 0.0
     if distributional(c):
         return step_distribution(c, state, batch, action, bonus)
-    new, metrics = step_critics(k, state, batch, action, bonus)
-    return new | track_critics(k, state | new), metrics
+    return update_critics(k, state, batch, action, bonus)
 
 
-def update_actor(algorithm, c, state, batch, noise):
+def update_actor(c, state, batch, noise):
     """Steps of actor and temperature; `state` has the updated critics. (new entries, metrics)"""
-    a, e = c["actor"], c["temperature"]
-    critic, critic_stats = sub(state, "critic"), sub(state, "critic_stats")
-    actor, stats = sub(state, "actor"), sub(state, "actor_stats")
-    temperature = sub(state, "temperature")
-    alpha = jnp.exp(temperature["log_alpha"][0])
+    a, e, algorithm = c["actor"], c["temperature"], c["algorithm"]
+    stats, alpha, value = sub(state, "actor_stats"), alpha_of(state), value_for_actor(c, state)
     mode = algorithm.mode(c, int(state["critic_updates"]))
-
     raw = batch["obs"][: noise["actor"].shape[1]]
+    obs = seen(a, state, raw)
 
     def loss(p):
-        action, log_p, moved = algorithm.draw(c, p, stats, seen(a, state, raw), noise["actor"], mode)
-        value, q = value_for_actor(c, critic, critic_stats, raw, action)
-        return (alpha * log_p - value).mean(), (log_p, moved, q)
+        action, log_p, moved = algorithm.draw(c, p, stats, obs, noise["actor"], mode)
+        return (alpha * log_p - value(raw, action)).mean(), (action, log_p, moved)
 
-    (value, (log_p, moved, q)), gradient = jax.value_and_grad(loss, has_aux=True)(actor)
-    if q is not None:
-        ordered = jnp.sort(q, axis=0)
-        clear("the smallest value", ordered[1] - ordered[0])
+    limit = c.get("diffusion", {}).get("gradient_clip", math.inf)
+    edit = (lambda g: clipped(g, limit)) if math.isfinite(limit) else lambda g: g
     shapes, _ = algorithm.shapes(c)
-    clip = c.get("diffusion", {}).get("gradient_clip", math.inf)
-    clipped = {name: jnp.clip(g, -clip, clip) for name, g in gradient.items()}
-    if math.isfinite(clip):
-        beyond = jnp.concatenate([jnp.ravel(jnp.abs(g) > clip) for g in gradient.values()])
-        assert beyond.any() and not beyond.all(), "the case does not test clipping"
-    actor, new = adam(state, "actor_adam", actor, clipped, shapes, a["learning_rate"], a["beta1"])
-    new |= named("actor", actor) | named("actor_stats", moved)
-
+    new, loss_now, (action, log_p, moved), grad_norm = descend(state, "actor", shapes, a, loss, edit)
+    if not distributional(c):
+        clear_smallest(c["critic"], state, raw, action)
+    new |= named("actor_stats", moved)
+    entropy = -log_p.mean()
     if e["automatic"]:
-        target = e["target_per_dim"] * ACT
-        dual = lambda p: (p["log_alpha"] * (-log_p - target)).mean()
-        temperature, optimiser = adam(
-            state,
-            "temperature_adam",
-            temperature,
-            jax.grad(dual)(temperature),
-            TEMPERATURE_SHAPES,
-            e["learning_rate"],
-            TEMPERATURE_BETA1,
-        )
-        new |= named("temperature", temperature) | optimiser
-    return new, {
-        "actor_loss": value,
-        "entropy": -log_p.mean(),
-        "alpha": alpha,
-        "grad_norm": norm_of(gradient),
-    }
+        new |= step_temperature(state, e["learning_rate"], entropy - e["target_per_dim"] * ACT)
+    metrics = {"actor_loss": loss_now, "entropy": entropy, "alpha": alpha, "grad_norm": grad_norm}
+    return new, metrics
 
 
-def update(algorithm, c, state, batch, noise):
+def update(c, state, batch, noise):
     observed = observe(c["actor"], state, batch["obs"])
     state |= observed
-    new, metrics = update_critics(algorithm, c, state, batch, noise)
+    new, metrics = step_values(c, state, batch, noise)
     new |= observed
     if actor_due(c, state):
-        actor, actor_metrics = update_actor(algorithm, c, state | new, batch, noise)
+        actor, actor_metrics = update_actor(c, state | new, batch, noise)
         return new | actor, metrics | actor_metrics
     return new, metrics
 
 
-# --- Recording ------------------------------------------------------------------------------------
-
-
 def main():
     known = {}
-    for algorithm in ALGORITHMS:
-        preset = preset_of(BASELINES / "src" / algorithm.presets)
-        for name, c in cases(FIXTURES / f"{algorithm.name}.toml", preset).items():
+    for algorithm, policy in ALGORITHMS.items():
+        for name, c in baseline_cases(algorithm).items():
+            known[name] = c | {"algorithm": policy}
             if distributional(c):
                 c["critic"]["outputs"] = c["distribution"]["atoms"]
-            known[f"{algorithm.name}-{name}"] = (algorithm, c)
-    for name, (algorithm, c) in chosen(known).items():
-
-        def draw(rng):
-            state = draw_state(rng, algorithm, c)
-            return state, draw_batch(rng), draw_noise(rng, algorithm, c, state)
-
-        path = FIXTURES / f"{name}.safetensors"
-        record(path, draw, functools.partial(update, algorithm, c))
+    record_cases(known, draw_state, draw_noise, update)
 
 
 if __name__ == "__main__":

@@ -23,37 +23,41 @@ import numpy as np
 from jax.scipy.stats import norm
 from recording import (
     ACT,
+    ACTOR_UPDATES,
     BATCH,
     CRATES,
     OBS,
-    adam,
     cases,
-    chosen,
-    clear,
-    critics,
+    descend,
     draw_adam,
-    draw_batch,
     draw_behind,
-    draw_critics,
     draw_obs_norm,
     draw_params,
     follow,
     linear,
     linear_shapes,
     named,
-    norm_of,
     observe,
     preset_of,
-    record,
+    record_cases,
     relu,
     seen,
-    smallest,
-    step_critics,
     sub,
-    target_critics,
-    track_critics,
     trunk,
     trunk_shapes,
+)
+from recording_critics import draw_critics, target_value_of, update_critics, value_of
+from recording_policies import (
+    alpha_of,
+    best_of,
+    draw_by_advantage,
+    draw_temperature,
+    embed,
+    logits,
+    rows_of_share,
+    scale_of,
+    scale_sums,
+    step_temperature,
 )
 
 SMFP = CRATES / "smfp"
@@ -62,8 +66,6 @@ FIXTURES = SMFP / "tests" / "fixtures"
 # Constants of the crates that are not settings.
 LOG_STD_RANGE = (-10.0, 0.0)
 TANH_MARGIN = 1e-3
-MIN_STD = 1e-6
-MIN_SCALE = 1e-6
 
 
 # --- Layout: names and shapes, in the order of the flat vector ------------------------------------
@@ -87,14 +89,13 @@ def draw_state(rng, name, c):
     if "log_std.bias" in actor:
         actor["log_std.bias"][0] = 0.4  # beyond the range that it is clamped to
     state = named("actor", actor) | named("actor_lagged", draw_behind(rng, actor))
-    state |= draw_adam(rng, "actor_adam", actor_shapes(c), 37)
+    state |= draw_adam(rng, "actor_adam", actor_shapes(c), ACTOR_UPDATES)
     state |= draw_critics(rng, c["critic"], 111)
     if c["entropy"]["mode"] == "soft":
-        state["temperature.log_alpha"] = np.array([math.log(0.3)])
-        state |= draw_adam(rng, "temperature_adam", [("log_alpha", (1,))], 37)
+        state |= draw_temperature(rng, 0.3)
     # Weighted sum and sum of weights of a bias-corrected average: 0.8. One case has seen nothing.
     state["q_scale"] = np.array([0.0, 0.0] if name == "mirror-only" else [0.4, 0.5])
-    state["actor_updates"] = np.int64(37)
+    state["actor_updates"] = np.int64(ACTOR_UPDATES)
     return state | draw_obs_norm(rng, c["actor"], 570)
 
 
@@ -103,10 +104,10 @@ def uses_mirror(c):
 
 
 def mirror_rows(c):
-    return min(max(math.floor(BATCH * c["mirror"]["batch_share"] + 0.5), 1), BATCH)
+    return rows_of_share(c["mirror"]["batch_share"])
 
 
-def draw_noise(rng, c):
+def draw_noise(rng, c, state):
     normal = lambda *shape: rng.normal(size=shape)
     uniform = lambda *shape: rng.uniform(size=shape)
     targets = BATCH * c["candidates"]["target"]
@@ -140,14 +141,9 @@ def draw_noise(rng, c):
 # --- Networks -------------------------------------------------------------------------------------
 
 
-def embed(c, t):
-    k = jnp.arange(1, c["policy"]["frequencies"] + 1)
-    angles = 0.5 * jnp.pi * t * k
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1)
-
-
 def features(c, p, obs, x, r, t):
-    inputs = jnp.concatenate([obs, x, embed(c, t), embed(c, r)], axis=1)
+    count = c["policy"]["frequencies"]
+    inputs = jnp.concatenate([obs, x, embed(count, t), embed(count, r)], axis=1)
     return trunk(c["actor"], p, "trunk", inputs)
 
 
@@ -222,35 +218,21 @@ def entropy_target(c):
 def alpha_now(c, state):
     e = c["entropy"]
     if e["mode"] == "soft":
-        return jnp.exp(state["temperature.log_alpha"][0])
+        return alpha_of(state)
     over = e["alpha_decay_updates"]
     share = min(int(state["actor_updates"]) / over, 1.0) if over > 0 else 1.0
     # Linear interpolation of the logarithms.
     return math.exp((1 - share) * math.log(e["alpha_initial"]) + share * math.log(e["alpha"]))
 
 
-def scale_of(c, sums):
-    """S, from a weighted sum and the sum of the weights."""
-    if c["objective"]["q_scale"] == "none":
-        return 1.0
-    return jnp.maximum(sums[0] / sums[1], MIN_SCALE) if sums[1] > 0 else MIN_SCALE
-
-
-def update_critics(c, state, batch, noise):
+def step_values(c, state, batch, noise):
     """Equation (6); (new entries of the state, metrics)."""
-    k = c["critic"]
-    target, stats = target_critics(k, state), sub(state, "critic_stats")
     count = c["candidates"]["target"]
     actor, obs = sub(state, "actor"), seen(c["actor"], state, batch["next_obs"])
     rows = jnp.repeat(batch["next_obs"], count, axis=0)
     repeated = jnp.repeat(obs, count, axis=0)
     proposals = draw(c, actor, repeated, noise["next_z"], noise["next_xi"])
-    q = smallest(critics(k, target, stats, rows, proposals["action"])[0])
-    q = q.reshape(BATCH, count)
-    if count > 1:
-        ordered = jnp.sort(q, axis=1)
-        clear("the best candidate", ordered[:, -1] - ordered[:, -2])
-    best = jnp.arange(BATCH) * count + q.argmax(axis=1)
+    best = best_of(target_value_of(c["critic"], state)(rows, proposals["action"]), count)
     chosen = {key: value[best] for key, value in proposals.items()}
 
     bonus = 0.0
@@ -259,13 +241,7 @@ def update_critics(c, state, batch, noise):
         if "next_latents" in noise:
             log_prob = semi_implicit(c, actor, obs, chosen, noise["next_latents"])
         bonus = -alpha_now(c, state) * log_prob
-
-    new, metrics = step_critics(k, state, batch, chosen["action"], bonus)
-    return new | track_critics(k, state | new), metrics
-
-
-def logits(c, advantage):
-    return advantage / (c["mirror"]["temperature"] * jnp.maximum(jnp.std(advantage), MIN_STD))
+    return update_critics(c["critic"], state, batch, chosen["action"], bonus)
 
 
 def regressed(c, state, value, obs, replay, noise):
@@ -280,17 +256,14 @@ def regressed(c, state, value, obs, replay, noise):
     if m["actions"] == "replay":
         q = value_of_each(drawn)
         advantage = value(obs, replay) - q.mean(axis=1)
-        weight = jnp.minimum(jnp.exp(logits(c, advantage)), m["weight_max"])
+        weight = jnp.minimum(jnp.exp(logits(advantage, m["temperature"])), m["weight_max"])
         return replay, weight / weight.mean()
     candidates = drawn
     if m["actions"] == "broad":
         spread = 2 * noise["mirror.uniform"] - 1
         candidates = jnp.concatenate([drawn, replay[:, None, :], spread], axis=1)
     q = value_of_each(candidates)
-    share = jax.nn.softmax(logits(c, q - q.mean(axis=1, keepdims=True)), axis=1)
-    edges = jnp.cumsum(share, axis=1)[:, :-1]
-    clear("the mirror term's candidate", jnp.abs(edges - noise["mirror.choice"]))
-    choice = (edges <= noise["mirror.choice"]).sum(axis=1)
+    choice = draw_by_advantage(q, m["temperature"], noise["mirror.choice"])
     return candidates[jnp.arange(rows), choice], jnp.ones(rows)
 
 
@@ -325,8 +298,7 @@ def mirror_term(c, state, value, batch, noise):
 def update_actor(c, state, batch, noise):
     """Equation (4); `state` has the updated critics. (new entries, metrics)"""
     o, e = c["objective"], c["entropy"]
-    k, critic, stats = c["critic"], sub(state, "critic"), sub(state, "critic_stats")
-    value = lambda obs, action: smallest(critics(k, critic, stats, obs, action)[0])
+    value = value_of(c["critic"], state)
     alpha = alpha_now(c, state)
     before, obs = sub(state, "actor"), seen(c["actor"], state, batch["obs"])
     soft = e["mode"] == "soft"
@@ -334,14 +306,8 @@ def update_actor(c, state, batch, noise):
     mirror = mirror_term(c, state, value, batch, noise) if uses_mirror(c) else None
     drawn = draw(c, before, obs, noise["z"], noise["xi"])
     q = value(batch["obs"], drawn["action"])
-    sums, keep = state["q_scale"], o["q_scale_decay"]
-    if o["q_scale"] != "none":
-        if o["q_scale"] == "advantage_std":
-            now = jnp.std(value(batch["obs"], batch["action"]) - q)
-        else:
-            now = jnp.abs(q).mean()
-        sums = keep * sums + (1 - keep) * jnp.array([now, 1.0])
-    scale = scale_of(c, sums)
+    sums = scale_sums(o, state["q_scale"], value, batch, q)
+    scale = scale_of(o, sums)
     divisor = 1.0 if soft else scale
     pathwise = lambda raw: -(value(batch["obs"], squash(c, raw)[0]) / divisor).mean()
     factor = o["lambda"] * (scale if soft else 1.0)
@@ -369,32 +335,16 @@ def update_actor(c, state, batch, noise):
             entropy = (a["log_std"] + 0.5 * math.log(2 * math.pi * math.e)).sum(axis=1).mean()
         return total, (mirrored, entropy)
 
-    (total, (mirrored, entropy)), gradient = jax.value_and_grad(loss, has_aux=True)(before)
-    shapes, a = actor_shapes(c), c["actor"]
-    actor, new = adam(
-        state, "actor_adam", before, gradient, shapes, a["learning_rate"], a["beta1"]
+    new, total, (mirrored, entropy), grad_norm = descend(
+        state, "actor", actor_shapes(c), c["actor"], loss
     )
-    new |= named("actor", actor)
-    lagged = follow(sub(state, "actor_lagged"), actor, c["mirror"]["policy_tau"])
+    lagged = follow(sub(state, "actor_lagged"), sub(new, "actor"), c["mirror"]["policy_tau"])
     new |= named("actor_lagged", lagged)
     if soft:
-        step = {"log_alpha": (entropy - entropy_target(c)).reshape(1)}
-        moved, optimiser = adam(
-            state,
-            "temperature_adam",
-            sub(state, "temperature"),
-            step,
-            [("log_alpha", (1,))],
-            e["alpha_learning_rate"],
-            0.9,
-        )
-        new |= {"temperature.log_alpha": moved["log_alpha"]} | optimiser
+        new |= step_temperature(state, e["alpha_learning_rate"], entropy - entropy_target(c))
     new["q_scale"] = sums
     new["actor_updates"] = np.int64(state["actor_updates"] + 1)
-    metrics = {
-        "actor_loss": total,
-        "grad_norm": norm_of(gradient),
-    }
+    metrics = {"actor_loss": total, "grad_norm": grad_norm}
     if mirror:
         metrics["mirror_loss"] = mirrored
     if e["mode"] != "none":
@@ -404,24 +354,13 @@ def update_actor(c, state, batch, noise):
     return new, metrics
 
 
-# --- Recording ------------------------------------------------------------------------------------
-
-
-def main():
-    preset = preset_of(SMFP / "presets.toml")
-    for name, c in chosen(cases(FIXTURES / "cases.toml", preset)).items():
-
-        def draw_case(rng):
-            return draw_state(rng, name, c), draw_batch(rng), draw_noise(rng, c)
-
-        def update(state, batch, noise):
-            observed = observe(c["actor"], state, batch["obs"])
-            critic, metrics = update_critics(c, state | observed, batch, noise)
-            actor, actor_metrics = update_actor(c, state | observed | critic, batch, noise)
-            return observed | critic | actor, metrics | actor_metrics
-
-        record(FIXTURES / f"{name}.safetensors", draw_case, update)
+def update(c, state, batch, noise):
+    observed = observe(c["actor"], state, batch["obs"])
+    critic, metrics = step_values(c, state | observed, batch, noise)
+    actor, actor_metrics = update_actor(c, state | observed | critic, batch, noise)
+    return observed | critic | actor, metrics | actor_metrics
 
 
 if __name__ == "__main__":
-    main()
+    known = cases(FIXTURES / "cases.toml", preset_of(SMFP / "presets.toml"))
+    record_cases(known, draw_state, draw_noise, update, FIXTURES)

@@ -2,7 +2,7 @@
 """Records single updates of TD3, computed with JAX, for `crates/baselines/tests/recorded.rs`.
 
     third_party/venv-jax/bin/python scripts/record_td3_update.py               # every case
-    third_party/venv-jax/bin/python scripts/record_td3_update.py mlp between   # some cases
+    third_party/venv-jax/bin/python scripts/record_td3_update.py td3-mlp       # one case
 
 (recording.py says how to create the environment.) Reads crates/baselines/tests/fixtures/td3.toml
 and writes a td3-<case>.safetensors next to it for every case: `before.*` and `after.*` (the agent's
@@ -35,39 +35,28 @@ Stable-Baselines3. In detail:
   if the actor's step is due, also `actor_loss` and `grad_norm` (of the actor's gradient).
 """
 
-import functools
-
-import jax
 import jax.numpy as jnp
 from recording import (
     ACT,
     BATCH,
-    CRATES,
     OBS,
-    adam,
-    cases,
-    chosen,
-    critics,
+    UPDATES,
+    actor_due,
+    baseline_cases,
+    descend,
     draw_adam,
-    draw_batch,
     draw_behind,
-    draw_critics,
     draw_params,
     follow,
     linear,
     linear_shapes,
     named,
-    norm_of,
-    record,
-    step_critics,
+    record_cases,
     sub,
-    track_critics,
     trunk,
     trunk_shapes,
 )
-
-FIXTURES = CRATES / "baselines" / "tests" / "fixtures"
-UPDATES = 113
+from recording_critics import critics, draw_critics, step_critics, track_critics
 
 
 def has_targets(c):
@@ -81,7 +70,7 @@ def actor_shapes(a):
 # --- Drawing a state and noise --------------------------------------------------------------------
 
 
-def draw_state(rng, c):
+def draw_state(rng, name, c):
     shapes = actor_shapes(c["actor"])
     actor = draw_params(rng, shapes)
     # Some actions must be near a bound, so that smoothing crosses it.
@@ -93,7 +82,7 @@ def draw_state(rng, c):
     return state | draw_critics(rng, c["critic"], UPDATES)
 
 
-def draw_noise(rng):
+def draw_noise(rng, c, state):
     eps = rng.normal(size=(BATCH, ACT))
     # Beyond the bound on both sides.
     eps[0, 2], eps[3, 2] = 3.0, -3.5
@@ -123,37 +112,22 @@ def update(c, state, batch, noise):
     actor_target = sub(state, "actor_target" if has_targets(c) else "actor")
     next_action = smoothed(c, actor_target, batch["next_obs"], noise["next"])
     new, metrics = step_critics(k, state, batch, next_action, 0.0)
-    if int(new["critic_updates"]) % a["update_every"] != 0:
+    if not actor_due(c, state):
         return new, metrics
 
-    critic, stats, actor = (sub(state | new, part) for part in ("critic", "critic_stats", "actor"))
+    critic, stats = sub(new, "critic"), sub(state | new, "critic_stats")
 
     def loss(p):
         q, _ = critics(k, critic, stats, batch["obs"], policy(c, p, batch["obs"]))
-        return -q[0].mean()
+        return -q[0].mean(), None
 
-    value, gradient = jax.value_and_grad(loss)(actor)
-    actor, optimiser = adam(
-        state, "actor_adam", actor, gradient, actor_shapes(a), a["learning_rate"], a["beta1"]
-    )
-    new |= named("actor", actor) | optimiser
+    stepped, value, _, grad_norm = descend(state, "actor", actor_shapes(a), a, loss)
+    new |= stepped
     if has_targets(c):
-        new |= named("actor_target", follow(actor_target, actor, k["tau"]))
+        new |= named("actor_target", follow(actor_target, sub(new, "actor"), k["tau"]))
         new |= track_critics(k, state | new)
-    return new, metrics | {"actor_loss": value, "grad_norm": norm_of(gradient)}
-
-
-# --- Recording ------------------------------------------------------------------------------------
-
-
-def main():
-    for name, c in chosen(cases(FIXTURES / "td3.toml")).items():
-
-        def draw(rng):
-            return draw_state(rng, c), draw_batch(rng), draw_noise(rng)
-
-        record(FIXTURES / f"td3-{name}.safetensors", draw, functools.partial(update, c))
+    return new, metrics | {"actor_loss": value, "grad_norm": grad_norm}
 
 
 if __name__ == "__main__":
-    main()
+    record_cases(baseline_cases("td3"), draw_state, draw_noise, update)

@@ -97,6 +97,11 @@ pub trait Agent {
         1
     }
 
+    /// Whether a deterministic action draws xi too, after z, without using it.
+    fn draws_unused_xi(&self) -> bool {
+        false
+    }
+
     /// The policy as a graph, from an observation to an action in [-1, 1] of one candidate. With
     /// standard-normal latent z and noise xi it acts as in [`ActMode::Stochastic`], with xi = 0 as
     /// in [`ActMode::Deterministic`] (unless settings make its latent zero), with z = xi = 0 as in

@@ -261,6 +261,10 @@ impl Agent for PathAgent {
         self.actor.policy.steps() as u32
     }
 
+    fn draws_unused_xi(&self) -> bool {
+        self.actor.policy().0.steps_without_noise()
+    }
+
     fn graph(&self) -> Graph {
         let (policy, params) = self.actor.policy();
         policy.graph(params.frozen())

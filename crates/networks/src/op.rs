@@ -14,6 +14,7 @@
 
 use crate::node;
 use crate::storage::are_f32_on_cpu;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Tensor;
 
 /// A function of tensors in two forms.
@@ -51,9 +52,18 @@ pub(crate) trait Differentiable: Op<Output = Tensor> + 'static {
     ) -> Vec<Option<Tensor>>;
 }
 
+/// Whether ops may have their CPU form.
+static EXPLICIT: AtomicBool = AtomicBool::new(true);
+
+/// Whether `f32` on the CPU is computed by code of our own, as it is from the start, or by LibTorch's
+/// operations like everything else: a setting of the process, for tests of what other devices compute.
+pub fn set_explicit(on: bool) {
+    EXPLICIT.store(on, Ordering::Relaxed);
+}
+
 /// Whether the CPU form can work on these tensors: the decision for all ops.
 fn explicit(inputs: &[&Tensor]) -> bool {
-    are_f32_on_cpu(inputs)
+    EXPLICIT.load(Ordering::Relaxed) && are_f32_on_cpu(inputs)
 }
 
 /// An op outside of any graph.

@@ -29,7 +29,7 @@ fn noise(recording: &Recording) -> UpdateNoise {
 
 #[test]
 fn one_update_equals_the_recording_of_an_independent_implementation() {
-    testing::in_every_form(|| {
+    testing::in_every_form_and_libtorch(|| {
         let folder = testing::fixtures(env!("CARGO_MANIFEST_DIR"));
         let mut failures = Vec::new();
         for (case, config, recording) in

@@ -6,7 +6,7 @@ use networks::Instructions;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{Device, Kind, Tensor};
 use toml_edit::{DocumentMut, Table};
 
@@ -85,8 +85,7 @@ fn layered<'a, C: DeserializeOwned>(
 /// As the test does.
 #[expect(clippy::print_stdout, reason = "says in which form a test failed")]
 pub fn in_every_form(test: impl Fn()) {
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     if device() != Device::Cpu {
         return test();
     }
@@ -95,6 +94,35 @@ pub fn in_every_form(test: impl Fn()) {
         form.set().unwrap_or_else(|error| panic!("{error}"));
         test();
     }
+}
+
+/// [`in_every_form`], and before it, on the CPU, once in LibTorch's operations, which are those of other
+/// devices.
+///
+/// # Panics
+/// As the test does.
+#[expect(clippy::print_stdout, reason = "says in which form a test failed")]
+pub fn in_every_form_and_libtorch(test: impl Fn()) {
+    /// Back to code of our own, even if the test panics.
+    struct Back;
+    impl Drop for Back {
+        fn drop(&mut self) {
+            networks::set_explicit(true);
+        }
+    }
+    if device() == Device::Cpu {
+        let (_turn, _back) = (turn(), Back);
+        println!("instructions: LibTorch");
+        networks::set_explicit(false);
+        test();
+    }
+    in_every_form(test);
+}
+
+/// The turn of a test that changes settings of the process.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The recorded cases of the file `folder/name`. Each has a name, a configuration (the preset

@@ -84,11 +84,12 @@ impl Export {
             let never = Stop::default();
             let checkpoint = envs.run(agent.as_ref(), mode, &never)?.expect("no stop");
             let [obs_dim, z_dim, xi_dim, act_dim] = policy.sizes();
+            let unused = if agent.draws_unused_xi() { xi_dim } else { 0 };
             let mut rng = envs.noise();
             let act = |obs: &[f32]| {
                 let rows = obs.len() / obs_dim;
                 let z = (mode != ActMode::Mean)
-                    .then(|| latents(&mut rng, rows, [z_dim, xi_dim], act_dim));
+                    .then(|| latents(&mut rng, rows, [z_dim, unused], act_dim));
                 let mut actions = vec![0.0; rows * act_dim];
                 let of_rows = actions.chunks_exact_mut(act_dim);
                 for (i, (action, obs)) in of_rows.zip(obs.chunks_exact(obs_dim)).enumerate() {
@@ -175,15 +176,14 @@ fn in_units(mut graph: Graph, spec: &Spec) -> Graph {
     graph
 }
 
-/// Latents of some rows, (rows, z_dim), as training draws them: a chain's step by step, with the xi
-/// of all steps, where there are several, although deterministic actions don't use it.
+/// Latents of some rows, (rows, z_dim), as training draws them: a chain's step by step, with numbers
+/// that it draws after them and doesn't use.
 fn latents(
     rng: &mut agent::Random,
     rows: usize,
-    [z_dim, xi_dim]: [usize; 2],
+    [z_dim, unused]: [usize; 2],
     act_dim: usize,
 ) -> Vec<f32> {
-    let unused = if xi_dim > act_dim { xi_dim } else { 0 };
     let [rows, z_dim, unused, act_dim] = [rows, z_dim, unused, act_dim].map(|n| n as i64);
     let z = normal(rng, &[(z_dim + unused) / act_dim, rows, act_dim], Device::Cpu);
     let z = z.narrow(0, 0, z_dim / act_dim);
@@ -255,4 +255,51 @@ fn metadata(facts: &Value) -> Vec<(String, String)> {
         ("action_names".into(), names("actions")),
         ("smfp".into(), facts.to_string()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::make_agent;
+    use crate::train::settings::{Sources, resolve};
+    use tch::Tensor;
+
+    #[test]
+    fn every_algorithms_deterministic_actions_are_those_of_the_graph_with_the_exports_noise() {
+        let spec = envs::Env::make("Hopper-v4").unwrap().spec().clone();
+        let one = ["flow.steps=1".to_string()];
+        let few = ["diffusion.steps=2".to_string()];
+        let mut cases: Vec<(&str, &[String])> =
+            crate::algorithms().into_iter().map(|algo| (algo, &[][..])).collect();
+        cases.extend(
+            [("sac-flow-g", &one), ("sac-flow-t", &one), ("flowrl", &one)]
+                .map(|(a, s)| (a, &s[..])),
+        );
+        cases.extend([("dime", &few[..]), ("dpmd", &few[..])]);
+        for (algo, set) in cases {
+            let sources =
+                Sources { algo, env: &spec.id, preset: "default", set, ..Default::default() };
+            let settings = resolve(&sources).ok().unwrap();
+            let agent = make_agent(settings.algorithm.as_ref(), &spec, 3, Device::Cpu);
+            let mut policy = Policy::new(agent.graph()).unwrap();
+            let [_, z_dim, xi_dim, act_dim] = policy.sizes();
+            let [mut ours, mut theirs] = [0, 0].map(|_| agent::stream(1, "noise"));
+            // What the first call doesn't use must not reach the second either.
+            for _ in 0..2 {
+                let rows =
+                    normal(&mut agent::stream(2, "obs"), &[5, spec.obs_dim as i64], Device::Cpu);
+                let expected = agent.act(&rows, ActMode::Deterministic, &mut theirs);
+                let unused = if agent.draws_unused_xi() { xi_dim } else { 0 };
+                let z = latents(&mut ours, 5, [z_dim, unused], act_dim);
+                for row in 0..5_usize {
+                    let obs = Vec::<f32>::try_from(rows.get(row as i64)).unwrap();
+                    let mut found = vec![0.0; act_dim];
+                    policy.act(&obs, Some(&z[row * z_dim..][..z_dim]), None, &mut found).unwrap();
+                    let difference = Tensor::from_slice(&found) - expected.get(row as i64);
+                    let difference = difference.abs().max().double_value(&[]);
+                    assert!(difference < 1e-4, "{algo} with {set:?}: {difference}");
+                }
+            }
+        }
+    }
 }
