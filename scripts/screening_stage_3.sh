@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Prints the manifest of the screening's third stage: preset `default` in its affordable form (one extra latent,
+# an eighth of the batch in the mirror term) beside the form that led in the second stage (four latents, half of
+# the batch), and CrossQ; the same tasks, seeds and steps.
+#
+#     scripts/screening_stage_3.sh > results/screening/stage-3.jsonl
+#     cargo run -p runner -- sweep results/screening/stage-3.jsonl
+#     scripts/screening.py results/screening/stage-3
+#
+# Seeds 20 and 21 are for choosing only; reported runs have others.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+runner=${RUNNER:-target/debug/runner}
+
+plan() {
+    "$runner" plan --steps 60000 --threads 1 --envs Hopper-v4,Walker2d-v4,HalfCheetah-v4,Ant-v4 --seeds "$seed" \
+        --out results/screening/stage-3 --set train.eval_interval=5000 \
+        --set 'train.eval_modes=["deterministic"]' "$@" 2> /dev/null
+}
+for seed in 20 21; do
+    plan --algos smfp
+    plan --algos crossq
+    plan --algos smfp --name latents-4 --set entropy.latents=4 --set mirror.batch_share=0.5
+    plan --algos smfp --name conditional --set entropy.latents=0
+done
