@@ -200,11 +200,11 @@ fn what_cannot_be_shown_is_refused_in_one_line_and_nothing_is_lost() {
     let [flag, path] = to(&out.path().join("none/page.html"));
     refused(&show(&run, &[&flag, &path]), 2, &["its folder does not exist"]);
 
-    let large = show(&run, &["--max-mb", "0"]);
+    let large = show(&run, &["--episodes", "20", "--stochastic", "--max-mb", "1"]);
     let text = stderr(&large);
     assert_eq!(large.status.code(), Some(2), "{text}");
     let last = text.lines().last().unwrap();
-    for word in ["error: the page would have", "at most 0 are allowed", "fewer --episodes"] {
+    for word in ["error: the page would have", "at most 1 are allowed", "fewer --episodes"] {
         assert!(last.contains(word), "{last}");
     }
     assert!(!run.join("show.html").exists());

@@ -32,7 +32,8 @@ pub fn regression(
         let advantage = value(obs, replay) - baseline;
         let weight =
             advantage_logits(&advantage, config.temperature).exp().clamp_max(config.weight_max);
-        let weight = &weight / weight.mean(None::<Kind>);
+        // (One state alone has no deviation, and its weight may be zero.)
+        let weight = &weight / weight.mean(None::<Kind>).clamp_min(f64::from(f32::MIN_POSITIVE));
         return (replay.shallow_clone(), weight);
     }
     let mut candidates = vec![drawn.view([rows, k, act_dim])];
