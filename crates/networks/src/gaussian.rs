@@ -24,22 +24,22 @@ pub fn squashed_action(heads: &Tensor, noise: &Tensor, range: (f64, f64)) -> Ten
 }
 
 /// Actions and, in the last column, log densities: (B, act + 1).
-struct Squash {
-    heads: Tensor,
-    noise: Tensor,
-    range: (f64, f64),
+pub(crate) struct Squash {
+    pub heads: Tensor,
+    pub noise: Tensor,
+    pub range: (f64, f64),
 }
 
 impl Squash {
-    fn new(heads: &Tensor, noise: &Tensor, range: (f64, f64)) -> Self {
+    pub fn new(heads: &Tensor, noise: &Tensor, range: (f64, f64)) -> Self {
         Self { heads: heads.contiguous(), noise: noise.detach().contiguous(), range }
     }
 
-    fn act_dim(&self) -> usize {
+    pub fn act_dim(&self) -> usize {
         self.noise.size()[1] as usize
     }
 
-    fn range_f32(&self) -> (f32, f32) {
+    pub fn range_f32(&self) -> (f32, f32) {
         (self.range.0 as f32, self.range.1 as f32)
     }
 
@@ -115,11 +115,7 @@ impl Differentiable for Squash {
             d_log_prob.iter().flat_map(|d| std::iter::repeat_n(*d, act_dim)).collect();
         let range = self.range_f32();
         cpu::squash_backward(&mut d_mean, &mut d_log_std, &action, &log_std, noise, range);
-        let parts = d_mean.chunks_exact(act_dim).zip(d_log_std.chunks_exact(act_dim));
-        for (row, (d_mean, d_log_std)) in out.chunks_exact_mut(2 * act_dim).zip(parts) {
-            row[..act_dim].copy_from_slice(d_mean);
-            row[act_dim..].copy_from_slice(d_log_std);
-        }
+        join(out, &d_mean, &d_log_std, act_dim);
         vec![Some(d_heads), None]
     }
 }
@@ -149,6 +145,15 @@ impl Op for SquashAction {
 
     fn fallback(self) -> Tensor {
         self.0.operations().1.tanh()
+    }
+}
+
+/// The reverse of [`split`], for two parts of the same size.
+pub(crate) fn join(rows: &mut [f32], a: &[f32], b: &[f32], size: usize) {
+    let parts = a.chunks_exact(size).zip(b.chunks_exact(size));
+    for (row, (a, b)) in rows.chunks_exact_mut(2 * size).zip(parts) {
+        row[..size].copy_from_slice(a);
+        row[size..].copy_from_slice(b);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A mixture of Gaussians squashed by tanh: actions of one component, with the density of all.
 
 use crate::cpu;
-use crate::gaussian::{gaussian_log_density, split, tanh_log_slope};
+use crate::gaussian::{Squash, gaussian_log_density, join, split, tanh_log_slope};
 use crate::op::{Differentiable, Op, apply};
 use crate::storage::{empty, values, values_mut};
 use tch::Tensor;
@@ -14,8 +14,7 @@ use tch::Tensor;
 /// every row, then of component 1, and so on; `noise` (B, act) is standard normal.
 pub fn squashed_mixture(heads: &Tensor, noise: &Tensor, range: (f64, f64)) -> (Tensor, Tensor) {
     let act_dim = noise.size()[1];
-    let heads = heads.contiguous();
-    let both = apply(Mixture { heads, noise: noise.detach().contiguous(), range });
+    let both = apply(Mixture(Squash::new(heads, noise, range)));
     (both.narrow(1, 0, act_dim), both.select(1, act_dim))
 }
 
@@ -27,11 +26,7 @@ pub fn mixture_log_density(raw: &Tensor, means: &Tensor, log_stds: &Tensor) -> T
 }
 
 /// Actions and, in the last column, log densities: (B, act + 1).
-struct Mixture {
-    heads: Tensor,
-    noise: Tensor,
-    range: (f64, f64),
-}
+struct Mixture(Squash);
 
 /// What the backward form needs.
 struct Kept {
@@ -44,20 +39,12 @@ struct Kept {
 }
 
 impl Mixture {
-    fn act_dim(&self) -> usize {
-        self.noise.size()[1] as usize
-    }
-
-    fn range_f32(&self) -> (f32, f32) {
-        (self.range.0 as f32, self.range.1 as f32)
-    }
-
     /// Means and log deviations, (M + 1) B act numbers each, and the noise.
     fn numbers(&self) -> (Vec<f32>, Vec<f32>, &[f32]) {
         // SAFETY: nobody writes to the tensors meanwhile.
         #[expect(unsafe_code, reason = "reads the storage of tensors")]
-        let (heads, noise) = unsafe { (values(&self.heads), values(&self.noise)) };
-        let (means, log_stds) = split(heads, self.act_dim(), self.act_dim());
+        let (heads, noise) = unsafe { (values(&self.0.heads), values(&self.0.noise)) };
+        let (means, log_stds) = split(heads, self.0.act_dim(), self.0.act_dim());
         (means, log_stds, noise)
     }
 }
@@ -66,7 +53,7 @@ impl Op for Mixture {
     type Output = Tensor;
 
     fn inputs(&self) -> Vec<&Tensor> {
-        vec![&self.heads, &self.noise]
+        self.0.inputs()
     }
 
     fn cpu(self) -> Tensor {
@@ -74,11 +61,12 @@ impl Op for Mixture {
     }
 
     fn fallback(self) -> Tensor {
-        let (rows, act_dim, (low, high)) = (self.noise.size()[0], self.noise.size()[1], self.range);
-        let heads = self.heads.view([-1, rows, 2 * act_dim]);
+        let Squash { heads, noise, range: (low, high) } = self.0;
+        let (rows, act_dim) = (noise.size()[0], noise.size()[1]);
+        let heads = heads.view([-1, rows, 2 * act_dim]);
         let means = heads.narrow(2, 0, act_dim);
         let log_stds = heads.narrow(2, act_dim, act_dim).clamp(low, high);
-        let raw = means.get(0) + log_stds.get(0).exp() * &self.noise;
+        let raw = means.get(0) + log_stds.get(0).exp() * noise;
         let slope = tanh_log_slope(&raw).sum_dim_intlist(&[1i64][..], false, None);
         let log_prob = mixture_log_density(&raw, &means, &log_stds) - slope;
         Tensor::cat(&[raw.tanh(), log_prob.unsqueeze(1)], 1)
@@ -89,7 +77,7 @@ impl Differentiable for Mixture {
     type Kept = Kept;
 
     fn forward(&self) -> (Tensor, Kept) {
-        let (act_dim, range) = (self.act_dim(), self.range_f32());
+        let (act_dim, range) = (self.0.act_dim(), self.0.range_f32());
         let (mut means, log_stds, noise) = self.numbers();
         let (size, rows) = (noise.len(), noise.len() / act_dim);
         let mut raw = means[..size].to_vec();
@@ -124,7 +112,7 @@ impl Differentiable for Mixture {
     }
 
     fn backward(&self, kept: &Kept, d_output: &Tensor, _: &[bool]) -> Vec<Option<Tensor>> {
-        let (act_dim, range) = (self.act_dim(), self.range_f32());
+        let (act_dim, range) = (self.0.act_dim(), self.0.range_f32());
         let (mut means, mut log_stds, noise) = self.numbers();
         let size = noise.len();
         let d_output = d_output.contiguous();
@@ -153,11 +141,7 @@ impl Differentiable for Mixture {
                 log_stds[i] += d * own[i].exp() * noise[i];
             }
         }
-        let parts = means.chunks_exact(act_dim).zip(log_stds.chunks_exact(act_dim));
-        for (row, (mean, log_std)) in out.chunks_exact_mut(2 * act_dim).zip(parts) {
-            row[..act_dim].copy_from_slice(mean);
-            row[act_dim..].copy_from_slice(log_std);
-        }
+        join(out, &means, &log_stds, act_dim);
         vec![Some(d_heads), None]
     }
 }
@@ -180,8 +164,7 @@ mod tests {
             let weights = crate::normal(&mut rng, &[rows, act_dim + 1], Device::Cpu);
             let run = |explicit: bool| {
                 let leaf = heads.copy().set_requires_grad(true);
-                let (heads, noise) = (leaf.shallow_clone(), noise.shallow_clone());
-                let op = Mixture { heads, noise, range: (-3.0, 1.5) };
+                let op = Mixture(Squash::new(&leaf, &noise, (-3.0, 1.5)));
                 let both = if explicit { apply(op) } else { op.fallback() };
                 let scalar = (&both * &weights).sum(Kind::Float);
                 let gradient = Tensor::run_backward(&[scalar], &[leaf], false, false).remove(0);

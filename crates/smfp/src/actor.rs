@@ -83,10 +83,7 @@ impl SmfpActor {
         let config = &self.config;
         let p = self.params.trainable();
         let ActorNoise { z, xi, latents, .. } = noise;
-        let draw = match latents {
-            Some(latents) => self.policy.draw_among(p, obs, z, latents, xi),
-            None => self.policy.draw(p, obs, z, Some(xi)),
-        };
+        let draw = self.policy.draw_among(p, obs, z, latents.as_ref(), xi);
 
         let q = value(obs, &draw.action);
         let mirror = noise.mirror.as_ref().map(|noise| self.mirror(obs, replay, noise, value));

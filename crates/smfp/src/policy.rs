@@ -180,27 +180,27 @@ impl Policy {
 
     /// As [`draw`](Self::draw), with the semi-implicit estimate of log pi(a | s): the log of the mean
     /// density over the action's own latent and M fresh ones, `latents` (M B, act) (Yin and Zhou
-    /// 2018). It sees spread over the latent and tightens with M; M = 0 is equation (2).
+    /// 2018). It sees spread over the latent and tightens with M; M = 0 (None) is equation (2).
     pub fn draw_among(
         &self,
         p: &[Tensor],
         obs: &Tensor,
         z: &Tensor,
-        latents: &Tensor,
+        latents: Option<&Tensor>,
         xi: &Tensor,
     ) -> Draw {
+        let Some(latents) = latents else { return self.draw(p, obs, z, Some(xi)) };
         // The action's own latent and the fresh ones share one pass.
         let all = Tensor::cat(&[z, latents], 0);
         let (batch, count) = (z.size()[0], all.size()[0] / z.size()[0]);
-        let obs = obs.repeat([count, 1]);
         if self.is_squashed_gaussian() {
-            let heads = self.gaussian_heads(p, &obs, &all);
+            let heads = self.gaussian_heads(p, obs, &all);
             let (action, log_prob) = squashed_mixture(&heads, xi, LOG_STD_RANGE);
             let own = heads.narrow(0, 0, batch);
             let (mean, log_std) = (own.narrow(1, 0, self.act_dim), self.log_std(&own));
             return Draw { action, mean, log_std, xi: xi.shallow_clone(), log_prob };
         }
-        let (means, log_stds) = self.one_step(p, &obs, &all);
+        let (means, log_stds) = self.one_step(p, obs, &all);
         let shape = [count, batch, self.act_dim];
         let (means, log_stds) = (means.view(shape), log_stds.view(shape));
         let draw = self.finish(means.get(0), log_stds.get(0), xi.shallow_clone());
@@ -235,7 +235,7 @@ impl Policy {
         self.squash == Squash::Tanh && matches!(self.std, Std::Head)
     }
 
-    /// mu and log sigma before its clamp, next to each other: (B, 2 act).
+    /// mu and log sigma before its clamp, next to each other: (rows of `z`, 2 act).
     fn gaussian_heads(&self, p: &[Tensor], obs: &Tensor, z: &Tensor) -> Tensor {
         let x = self.latent(z);
         let start = Tensor::cat(&[&x, &x.zeros_like()], 1);
@@ -303,10 +303,14 @@ impl Policy {
         if self.latent_std == 1.0 { z.shallow_clone() } else { z * self.latent_std }
     }
 
-    /// The network's output at r = 0 and t = 1.
+    /// The network's output at r = 0 and t = 1 for the latents `x`, one or several blocks of (B, act).
     fn one_step_heads(&self, p: &[Tensor], obs: &Tensor, x: &Tensor) -> Tensor {
-        let times = self.one_step_times.expand([obs.size()[0], -1], false);
-        self.network.forward(p, &Tensor::cat(&[&self.obs_norm.apply(obs), x, &times], 1))
+        let (mut obs, rows) = (self.obs_norm.apply(obs), x.size()[0]);
+        if rows > obs.size()[0] {
+            obs = obs.repeat([rows / obs.size()[0], 1]);
+        }
+        let times = self.one_step_times.expand([rows, -1], false);
+        self.network.forward(p, &Tensor::cat(&[&obs, x, &times], 1))
     }
 
     /// The velocity: the first columns of the heads' output.

@@ -61,14 +61,12 @@ impl Smfp {
     fn next(&self, obs: &Tensor, noise: &UpdateNoise) -> Draw {
         let (mut z, mut xi) = (noise.next_z.shallow_clone(), noise.next_xi.shallow_clone());
         if self.config.candidates.target > 1 {
+            // The chosen are drawn once more: the K need no densities.
             let (best, _) = self.best_proposals(obs, &z, &xi, true);
             (z, xi) = (take(&z, &best), take(&xi, &best));
         }
         let (policy, params) = self.policy();
-        match &noise.next_latents {
-            Some(latents) => policy.draw_among(params.frozen(), obs, &z, latents, &xi),
-            None => policy.draw(params.frozen(), obs, &z, Some(&xi)),
-        }
+        policy.draw_among(params.frozen(), obs, &z, noise.next_latents.as_ref(), &xi)
     }
 
     /// One step of the critics on equation (6).

@@ -25,6 +25,12 @@ fn log_1p(e: f32) -> f32 {
     2.0 * z * p
 }
 
+/// log |d tanh(x) / dx| = 2 (log 2 - |x| - log(1 + exp(-2 |x|))).
+#[inline(always)]
+fn log_slope(x: f32) -> f32 {
+    2.0 * (LN_2 - x.abs() - log_1p(exp(-2.0 * x.abs())))
+}
+
 kernel! {
     /// `mean` becomes the action, and `log_std` (clamped to `range`) the coordinate's part
     /// of the log density.
@@ -33,9 +39,7 @@ kernel! {
             let clamped = log_std.clamp(range.0, range.1);
             let x = *mean + exp(clamped) * noise;
             *mean = tanh(x).0;
-            // log |d tanh(x) / dx| = 2 (log 2 - |x| - log(1 + exp(-2 |x|))).
-            let log_slope = 2.0 * (LN_2 - x.abs() - log_1p(exp(-2.0 * x.abs())));
-            *log_std = -0.5 * noise * noise - clamped - HALF_LOG_TWO_PI - log_slope;
+            *log_std = -0.5 * noise * noise - clamped - HALF_LOG_TWO_PI - log_slope(x);
         }
     }
 }
@@ -114,10 +118,10 @@ kernel! {
 }
 
 kernel! {
-    /// `x` becomes tanh x, and `log_slope` its log slope.
-    pub(crate) fn tanh_with_log_slope(x: &mut [f32], log_slope: &mut [f32]) {
-        for (x, log_slope) in x.iter_mut().zip(log_slope) {
-            *log_slope = 2.0 * (LN_2 - x.abs() - log_1p(exp(-2.0 * x.abs())));
+    /// `x` becomes tanh x, and `slopes` its log slope.
+    pub(crate) fn tanh_with_log_slope(x: &mut [f32], slopes: &mut [f32]) {
+        for (x, slope) in x.iter_mut().zip(slopes) {
+            *slope = log_slope(*x);
             *x = tanh(*x).0;
         }
     }
