@@ -107,21 +107,24 @@ def mirror_rows(c):
     return rows_of_share(c["mirror"]["batch_share"])
 
 
+def pathwise_states(c):
+    return max(BATCH // (c["entropy"]["latents"] + 1), 1)
+
+
 def draw_noise(rng, c, state):
     normal = lambda *shape: rng.normal(size=shape)
     uniform = lambda *shape: rng.uniform(size=shape)
     targets = BATCH * c["candidates"]["target"]
+    extra = c["entropy"]["latents"]
+    actions = (extra + 1) * pathwise_states(c)
     noise = {
         "next_z": normal(targets, ACT),
         "next_xi": normal(targets, ACT),
-        "z": normal(BATCH, ACT),
-        "xi": normal(BATCH, ACT),
+        "z": normal(actions, ACT),
+        "xi": normal(actions, ACT),
     }
-    latents = c["entropy"]["latents"] * BATCH
-    if latents > 0:
-        noise["latents"] = normal(latents, ACT)
-        if c["entropy"]["mode"] == "soft":
-            noise["next_latents"] = normal(latents, ACT)
+    if extra > 0 and c["entropy"]["mode"] == "soft":
+        noise["next_latents"] = normal(extra * BATCH, ACT)
     if uses_mirror(c):
         rows, k = mirror_rows(c), c["mirror"]["candidates"]
         noise |= {
@@ -173,12 +176,10 @@ def log_density(raw, mean, log_std):
     return norm.logpdf(raw, mean, jnp.exp(log_std)).sum(axis=-1)
 
 
-def semi_implicit(c, p, obs, a, latents):
-    """log pi(a|s) of actions `a` over their own latent and some fresh ones."""
-    each = [log_density(a["raw"], a["mean"], a["log_std"])]
-    for z in latents.reshape(-1, BATCH, ACT):
-        each.append(log_density(a["raw"], *gaussian(c, p, obs, z)))
-    return jnp.log(jnp.exp(jnp.stack(each)).mean(axis=0)) - squash(c, a["raw"])[1]
+def semi_implicit(c, p, obs, raw, latents):
+    """log pi(a|s) of actions (states, ACT) over the latents (count, states, ACT)."""
+    each = jnp.stack([log_density(raw, *gaussian(c, p, obs, z)) for z in latents])
+    return jnp.log(jnp.exp(each).mean(axis=0)) - squash(c, raw)[1]
 
 
 def squash(c, raw):
@@ -234,12 +235,14 @@ def step_values(c, state, batch, noise):
     proposals = draw(c, actor, repeated, noise["next_z"], noise["next_xi"])
     best = best_of(target_value_of(c["critic"], state)(rows, proposals["action"]), count)
     chosen = {key: value[best] for key, value in proposals.items()}
+    own = noise["next_z"][best]
 
     bonus = 0.0
     if c["entropy"]["mode"] == "soft":
         log_prob = chosen["log_prob"]
         if "next_latents" in noise:
-            log_prob = semi_implicit(c, actor, obs, chosen, noise["next_latents"])
+            latents = jnp.concatenate([own, noise["next_latents"]]).reshape(-1, BATCH, ACT)
+            log_prob = semi_implicit(c, actor, obs, chosen["raw"], latents)
         bonus = -alpha_now(c, state) * log_prob
     return update_critics(c["critic"], state, batch, chosen["action"], bonus)
 
@@ -304,19 +307,27 @@ def update_actor(c, state, batch, noise):
     soft = e["mode"] == "soft"
 
     mirror = mirror_term(c, state, value, batch, noise) if uses_mirror(c) else None
-    drawn = draw(c, before, obs, noise["z"], noise["xi"])
-    q = value(batch["obs"], drawn["action"])
-    sums = scale_sums(o, state["q_scale"], value, batch, q)
+    # Several actions in some of the states: action i of every state, then action i + 1.
+    count, states = e["latents"] + 1, pathwise_states(c)
+    of_actions = lambda rows: jnp.concatenate([rows[:states]] * count)
+    at = {key: of_actions(batch[key]) for key in ("obs", "action")}
+    seen_at = of_actions(obs)
+    drawn = draw(c, before, seen_at, noise["z"], noise["xi"])
+    q = value(at["obs"], drawn["action"])
+    sums = scale_sums(o, state["q_scale"], value, at, q)
     scale = scale_of(o, sums)
     divisor = 1.0 if soft else scale
-    pathwise = lambda raw: -(value(batch["obs"], squash(c, raw)[0]) / divisor).mean()
+    pathwise = lambda raw: -(value(at["obs"], squash(c, raw)[0]) / divisor).mean()
     factor = o["lambda"] * (scale if soft else 1.0)
+    latents = noise["z"].reshape(count, states, ACT)
 
     def loss(p):
-        a = draw(c, p, obs, noise["z"], noise["xi"])
+        a = draw(c, p, seen_at, noise["z"], noise["xi"])
         log_prob = a["log_prob"]
-        if "latents" in noise:
-            log_prob = semi_implicit(c, p, obs, a, noise["latents"])
+        if count > 1:
+            each = a["raw"].reshape(count, states, ACT)
+            among = [semi_implicit(c, p, obs[:states], raw, latents) for raw in each]
+            log_prob = jnp.concatenate(among)
         total = 0.0
         if not c["mirror"]["only"]:
             total += pathwise(a["raw"])

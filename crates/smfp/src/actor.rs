@@ -82,12 +82,20 @@ impl SmfpActor {
     ) -> Metrics {
         let config = &self.config;
         let p = self.params.trainable();
-        let ActorNoise { z, xi, latents, .. } = noise;
-        let draw = self.policy.draw_among(p, obs, z, latents.as_ref(), xi);
+        let ActorNoise { z, xi, mirror } = noise;
+        // The actions of a state share their latents: the estimate of log pi needs no others.
+        let actions = config.actions_per_state();
+        let states = xi.size()[0] / actions;
+        let draw = self.policy.draw_among(p, &obs.narrow(0, 0, states), z, xi);
+        let of_actions = |each: &Tensor| match actions {
+            1 => each.shallow_clone(),
+            _ => each.narrow(0, 0, states).repeat([actions, 1]),
+        };
+        let at = of_actions(obs);
 
-        let q = value(obs, &draw.action);
-        let mirror = noise.mirror.as_ref().map(|noise| self.mirror(obs, replay, noise, value));
-        self.scale.update(value, obs, replay, &q.detach());
+        let q = value(&at, &draw.action);
+        let mirror = mirror.as_ref().map(|noise| self.mirror(obs, replay, noise, value));
+        self.scale.update(value, &at, &of_actions(replay), &q.detach());
         let alpha = self.alpha();
         let mut loss = penalty(&config.entropy, &alpha, &draw);
         if !config.mirror.only {

@@ -100,7 +100,7 @@ pub struct EntropyConfig {
     /// Target deviation of the head, and of the noise on the mirror term's actions.
     pub sigma_target: f64,
     /// Extra latents M of the semi-implicit estimate of log pi; 0: log pi given the latent,
-    /// equation (2).
+    /// equation (2). The actor's update draws M + 1 actions per state, which share theirs.
     pub latents: i64,
 }
 
@@ -142,6 +142,16 @@ impl SmfpConfig {
     /// Whether the mirror term is part of the objective.
     pub fn uses_mirror(&self) -> bool {
         self.objective.lambda > 0.0
+    }
+
+    /// Actions per state of the pathwise term: each is one of the others' extra latents.
+    pub fn actions_per_state(&self) -> i64 {
+        self.entropy.latents + 1
+    }
+
+    /// States of a batch that take part in the pathwise term: as many actions as the batch has.
+    pub fn pathwise_states(&self, batch: i64) -> i64 {
+        (batch / self.actions_per_state()).max(1)
     }
 
     /// States of a batch that take part in the mirror term.

@@ -35,7 +35,8 @@ impl UpdateNoise {
         let mut noise = Self {
             next_z: normal(rng, &next, Device::Cpu),
             next_xi: normal(rng, &next, Device::Cpu),
-            next_latents: if config.soft() { latents(config, batch, act_dim, rng) } else { None },
+            next_latents: (config.soft() && config.entropy.latents > 0)
+                .then(|| normal(rng, &[config.entropy.latents * batch, act_dim], Device::Cpu)),
             actor: with_actor.then(|| ActorNoise::draw(config, batch, act_dim, rng)),
         };
         move_together(&mut noise.tensors(), device);
@@ -45,9 +46,8 @@ impl UpdateNoise {
     fn tensors(&mut self) -> Vec<&mut Tensor> {
         let mut all = vec![&mut self.next_z, &mut self.next_xi];
         all.extend(&mut self.next_latents);
-        let Some(ActorNoise { z, xi, latents, mirror }) = &mut self.actor else { return all };
+        let Some(ActorNoise { z, xi, mirror }) = &mut self.actor else { return all };
         all.extend([z, xi]);
-        all.extend(latents);
         if let Some(MirrorNoise { z, xi, uniform, choice, eps, e, t, r }) = mirror {
             all.extend([z, xi, choice, eps, e, t, r]);
             all.extend(uniform);
@@ -56,23 +56,15 @@ impl UpdateNoise {
     }
 }
 
-/// Noise of an actor update over a batch of B states, of which B_m take part
-/// in the mirror term.
+/// Noise of an actor update over a batch of B states, of which S = B / (M + 1) take part in the
+/// pathwise term and B_m in the mirror term.
 pub struct ActorNoise {
-    /// Latents of the actions: (B, act).
+    /// Latents of the M + 1 actions per state: ((M + 1) S, act).
     pub z: Tensor,
-    /// Noise of the Gaussian head: (B, act).
+    /// Noise of the Gaussian head: ((M + 1) S, act).
     pub xi: Tensor,
-    /// Extra latents of the semi-implicit estimate: (M B, act).
-    pub latents: Option<Tensor>,
     /// Noise of the mirror term.
     pub mirror: Option<MirrorNoise>,
-}
-
-/// Extra latents of the semi-implicit estimate for a batch of B states: (M B, act).
-fn latents(config: &SmfpConfig, batch: i64, act_dim: i64, rng: &mut Random) -> Option<Tensor> {
-    let latents = config.entropy.latents;
-    (latents > 0).then(|| normal(rng, &[latents * batch, act_dim], Device::Cpu))
 }
 
 /// Noise of the mirror term.
@@ -99,10 +91,10 @@ impl ActorNoise {
     /// Draws the noise that the configuration asks for, on the CPU.
     pub fn draw(config: &SmfpConfig, batch: i64, act_dim: i64, rng: &mut Random) -> Self {
         let device = Device::Cpu;
+        let actions = config.actions_per_state() * config.pathwise_states(batch);
         Self {
-            z: normal(rng, &[batch, act_dim], device),
-            xi: normal(rng, &[batch, act_dim], device),
-            latents: latents(config, batch, act_dim, rng),
+            z: normal(rng, &[actions, act_dim], device),
+            xi: normal(rng, &[actions, act_dim], device),
             mirror: config.uses_mirror().then(|| {
                 let rows = config.mirror_rows(batch);
                 let k = config.mirror.candidates;

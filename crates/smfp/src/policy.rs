@@ -178,38 +178,35 @@ impl Policy {
         Draw { action, mean, log_std: self.log_std(&heads), xi, log_prob }
     }
 
-    /// As [`draw`](Self::draw), with the semi-implicit estimate of log pi(a | s): the log of the mean
-    /// density over the action's own latent and M fresh ones, `latents` (M B, act) (Yin and Zhou
-    /// 2018). It sees spread over the latent and tightens with M; M = 0 (None) is equation (2).
-    pub fn draw_among(
-        &self,
-        p: &[Tensor],
-        obs: &Tensor,
-        z: &Tensor,
-        latents: Option<&Tensor>,
-        xi: &Tensor,
-    ) -> Draw {
-        let Some(latents) = latents else { return self.draw(p, obs, z, Some(xi)) };
-        // The action's own latent and the fresh ones share one pass.
-        let all = Tensor::cat(&[z, latents], 0);
-        let (batch, count) = (z.size()[0], all.size()[0] / z.size()[0]);
+    /// Draws A actions in each of S states, with the semi-implicit estimate of log pi(a | s): the log
+    /// of the mean density over the action's own latent and M others (Yin and Zhou 2018). It sees
+    /// spread over the latent and tightens with M; M = 0 is [`draw`](Self::draw), equation (2).
+    ///
+    /// `obs` (S, obs); `z` ((M + 1) S, act) and `xi` (A S, act), A <= M + 1, latent by latent: action i
+    /// of a state has its latent i, and the state's other latents as the M others.
+    pub fn draw_among(&self, p: &[Tensor], obs: &Tensor, z: &Tensor, xi: &Tensor) -> Draw {
+        let (states, rows) = (obs.size()[0], xi.size()[0]);
+        if z.size()[0] == states {
+            return self.draw(p, obs, z, Some(xi));
+        }
         if self.is_squashed_gaussian() {
-            let heads = self.gaussian_heads(p, obs, &all);
-            let (action, log_prob) = squashed_mixture(&heads, xi, LOG_STD_RANGE);
-            let own = heads.narrow(0, 0, batch);
+            let heads = self.gaussian_heads(p, obs, z);
+            let (action, log_prob) = squashed_mixture(&heads, xi, states, LOG_STD_RANGE);
+            let own = heads.narrow(0, 0, rows);
             let (mean, log_std) = (own.narrow(1, 0, self.act_dim), self.log_std(&own));
             return Draw { action, mean, log_std, xi: xi.shallow_clone(), log_prob };
         }
-        let (means, log_stds) = self.one_step(p, obs, &all);
-        let shape = [count, batch, self.act_dim];
-        let (means, log_stds) = (means.view(shape), log_stds.view(shape));
-        let draw = self.finish(means.get(0), log_stds.get(0), xi.shallow_clone());
-        let log_prob = self.semi_implicit_log_prob(&self.raw(&draw), &means, &log_stds);
+        let (means, log_stds) = self.one_step(p, obs, z);
+        let own = |each: &Tensor| each.narrow(0, 0, rows);
+        let draw = self.finish(own(&means), own(&log_stds), xi.shallow_clone());
+        let by_state = |each: Tensor| each.view([-1, states, self.act_dim]);
+        let log_prob =
+            self.semi_implicit_log_prob(&self.raw(&draw), &by_state(means), &by_state(log_stds));
         Draw { log_prob, ..draw }
     }
 
-    /// The estimate of [`draw_among`](Self::draw_among) for actions `raw` (B, act) before clipping or
-    /// squashing, from the heads' `means` and `log_stds` (M + 1, B, act): (B).
+    /// The estimate of [`draw_among`](Self::draw_among) for actions `raw` (A S, act) before clipping
+    /// or squashing, from the heads' `means` and `log_stds` (M + 1, S, act): (A S).
     pub fn semi_implicit_log_prob(
         &self,
         raw: &Tensor,

@@ -65,8 +65,11 @@ impl Smfp {
             let (best, _) = self.best_proposals(obs, &z, &xi, true);
             (z, xi) = (take(&z, &best), take(&xi, &best));
         }
+        if let Some(latents) = &noise.next_latents {
+            z = Tensor::cat(&[&z, latents], 0);
+        }
         let (policy, params) = self.policy();
-        policy.draw_among(params.frozen(), obs, &z, noise.next_latents.as_ref(), &xi)
+        policy.draw_among(params.frozen(), obs, &z, &xi)
     }
 
     /// One step of the critics on equation (6).

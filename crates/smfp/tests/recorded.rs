@@ -23,7 +23,7 @@ fn noise(recording: &Recording) -> UpdateNoise {
         next_z: get("next_z"),
         next_xi: get("next_xi"),
         next_latents: find("next_latents"),
-        actor: Some(ActorNoise { z: get("z"), xi: get("xi"), latents: find("latents"), mirror }),
+        actor: Some(ActorNoise { z: get("z"), xi: get("xi"), mirror }),
     }
 }
 

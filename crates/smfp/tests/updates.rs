@@ -201,7 +201,8 @@ fn in_mode_soft_rewards_and_alpha_in_another_unit_give_the_same_policy() {
         actor.update(&batch.obs, &batch.action, &noise, &value);
         actor.policy().1.flat().copy()
     };
-    assert!(actor(1.0).allclose(&actor(8.0), 1e-4, 1e-6, false));
+    // Adam's epsilon has a unit: it takes up to 1 % off the steps (1e-3) of the smallest gradients.
+    assert!(actor(1.0).allclose(&actor(8.0), 1e-4, 2e-5, false));
 }
 
 #[test]
