@@ -1,6 +1,6 @@
 //! Normalised observations for a policy.
 
-use networks::{Counter, standardised};
+use networks::{Counter, standardised, track_moments};
 use tch::{Device, Kind, Tensor};
 
 /// Added to the variance.
@@ -51,14 +51,8 @@ impl ObsNorm {
     /// Adds the observations (B, obs) of a minibatch to the statistics.
     pub fn update(&mut self, obs: &Tensor) {
         let Some(Statistics { mean, var, batches }) = &mut self.0 else { return };
-        let _guard = tch::no_grad_guard();
         let weight = (1.0 / batches.raise() as f64).max(MIN_WEIGHT);
-        // (LibTorch's own variance takes several times as long on a CPU.)
-        let rows: &[i64] = &[0];
-        let batch_mean = obs.mean_dim(rows, false, None);
-        let batch_var = (obs - &batch_mean).square_().mean_dim(rows, false, None);
-        let _ = mean.lerp_(&batch_mean, weight);
-        let _ = var.lerp_(&batch_var, weight);
+        track_moments(obs, mean, var, weight);
     }
 
     /// The state by name; empty if normalisation is off.

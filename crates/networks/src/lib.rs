@@ -52,5 +52,5 @@ pub use pool::set_threads;
 pub use precision::Precision;
 pub use random::{move_together, normal, tensor_from, uniform};
 pub use slope::with_slope;
-pub use standardise::standardised;
+pub use standardise::{standardised, track_moments};
 pub use time::TimeEmbedding;

@@ -48,12 +48,86 @@ impl Op for Standardise<'_> {
     }
 }
 
+/// Moves running averages, the mean and the variance (n) of each column, by `weight` towards those
+/// of a batch x (B, n), outside of any graph. The variance is the biased one.
+pub fn track_moments(x: &Tensor, mean: &mut Tensor, var: &mut Tensor, weight: f64) {
+    run(TrackMoments { x: x.contiguous(), mean, var, weight });
+}
+
+struct TrackMoments<'a> {
+    x: Tensor,
+    mean: &'a mut Tensor,
+    var: &'a mut Tensor,
+    weight: f64,
+}
+
+impl Op for TrackMoments<'_> {
+    type Output = ();
+
+    fn inputs(&self) -> Vec<&Tensor> {
+        vec![&self.x, self.mean, self.var]
+    }
+
+    fn cpu(self) {
+        let (rows, width) = (self.x.size()[0] as usize, self.mean.numel());
+        // SAFETY: the averages are borrowed mutably, and nobody writes to `x` meanwhile.
+        #[expect(unsafe_code, reason = "reads and writes the storage of tensors")]
+        let (x, mean, var) =
+            unsafe { (values(&self.x), values_mut(self.mean), values_mut(self.var)) };
+        let (weight, share) = (self.weight as f32, 1.0 / rows as f32);
+        let mut center = vec![0.0; width];
+        for row in x.chunks_exact(width) {
+            center.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+        }
+        center.iter_mut().for_each(|sum| *sum *= share);
+        let mut square = vec![0.0; width];
+        for row in x.chunks_exact(width) {
+            for ((sum, x), center) in square.iter_mut().zip(row).zip(&center) {
+                *sum += (x - center) * (x - center);
+            }
+        }
+        for ((mean, var), (center, square)) in
+            mean.iter_mut().zip(var).zip(center.iter().zip(&square))
+        {
+            *mean += weight * (center - *mean);
+            *var += weight * (square * share - *var);
+        }
+    }
+
+    fn fallback(self) {
+        let rows: &[i64] = &[0];
+        let center = self.x.mean_dim(rows, false, None);
+        let square = (self.x - &center).square_().mean_dim(rows, false, None);
+        let _ = self.mean.lerp_(&center, self.weight);
+        let _ = self.var.lerp_(&square, self.weight);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::normal;
     use rand::SeedableRng;
     use tch::Device;
+
+    #[test]
+    fn both_forms_of_running_moments_agree() {
+        let mut rng = rand_pcg::Pcg64::seed_from_u64(2);
+        let x = normal(&mut rng, &[40, 23], Device::Cpu) * 9.0 + 100.0;
+        let moments = |explicit: bool| {
+            let [mut mean, mut var] =
+                [0.0, 1.0].map(|value| Tensor::full([23], value, (tch::Kind::Float, Device::Cpu)));
+            for rows in [40, 7] {
+                let (mean, var) = (&mut mean, &mut var);
+                let op = TrackMoments { x: x.narrow(0, 0, rows), mean, var, weight: 0.3 };
+                if explicit { op.cpu() } else { op.fallback() }
+            }
+            [mean, var]
+        };
+        for (ours, theirs) in moments(true).iter().zip(moments(false)) {
+            assert!(ours.allclose(&theirs, 1e-5, 0.0, false), "{}", (ours - &theirs).abs().max());
+        }
+    }
 
     #[test]
     fn both_forms_agree() {
