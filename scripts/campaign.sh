@@ -45,7 +45,7 @@ case ${1:?which part, such as a?} in
         ablation no-mirror objective.lambda=0
         ablation no-entropy entropy.mode=none entropy.latents=0
         ablation conditional entropy.latents=0
-        ablation latents-4 entropy.latents=4
+        ablation latents-3 entropy.latents=3
         plan e 100000 --algos mdpo --envs $three --seeds 0-2
         ;;
     rivals) plan rivals 50000 --algos sac-flow-g,sac-flow-t,dime,flowrl --envs $three --seeds 0-2 ;;

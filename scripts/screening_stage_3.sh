@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Prints the manifest of the screening's third stage: preset `default` in its affordable form (one extra latent,
-# an eighth of the batch in the mirror term) beside the form that led in the second stage (four latents, half of
-# the batch), and CrossQ; the same tasks, seeds and steps.
+# Prints the manifest of the screening's third stage: preset `default`, the affordable form of what led in the
+# second stage (one extra latent, which the actions of a state share; an eighth of the batch in the mirror term),
+# with none and with three extra latents, and CrossQ; the same tasks, seeds and steps.
 #
 #     scripts/screening_stage_3.sh > results/screening/stage-3.jsonl
 #     cargo run -p runner -- sweep results/screening/stage-3.jsonl
@@ -19,7 +19,7 @@ plan() {
 }
 for seed in 20 21; do
     plan --algos smfp
-    plan --algos crossq
-    plan --algos smfp --name latents-4 --set entropy.latents=4 --set mirror.batch_share=0.5
     plan --algos smfp --name conditional --set entropy.latents=0
+    plan --algos smfp --name latents-3 --set entropy.latents=3
+    plan --algos crossq
 done
