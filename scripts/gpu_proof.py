@@ -7,8 +7,8 @@
 
 Parts, all of them by default (--parts):
 
-    updates   recorded updates (JAX) of every algorithm, in f32 and in TF32, on the
-              device. f32 has the tolerance of the tests on the CPU, 1e-5 relative and 1e-6 absolute: the
+    updates   recorded updates (JAX) of every algorithm, in f32 and in TF32, on the device, and that no
+              update reads a tensor's numbers to the host. f32 has the tolerance of the tests on the CPU, 1e-5 relative and 1e-6 absolute: the
               operations are the same, in another order. TF32 keeps 11 bits of a factor in a product where
               f32 has 24, so both tolerances are 2^13 times as large.
     curves    SMFP and CrossQ on HalfCheetah and Hopper for 20,000 steps, beside the CPU's curves in

@@ -1,7 +1,9 @@
 //! Whole updates of every algorithm against recordings of independent implementations in JAX
 //! (`scripts/record_*_update.py`): every metric, and every tensor of the state.
 
-use agent::{Agent, AgentConfig, Metrics, Random, stream};
+mod common;
+
+use agent::{Agent, AgentConfig, Batch, Metrics, Random, stream};
 use baselines::diffusion::Denoising;
 use baselines::dime::{self, DimeConfig};
 use baselines::dpmd::{self, Dpmd, DpmdActorNoise, DpmdConfig, DpmdNoise};
@@ -14,7 +16,9 @@ use baselines::sac::{self, Sac, SacConfig, SacNoise};
 use baselines::sac_flow_g::{self, SacFlowGConfig};
 use baselines::sac_flow_t::{self, SacFlowTConfig};
 use baselines::td3::{self, Td3, Td3Config, Td3Noise};
+use networks::{normal, uniform};
 use serde::de::DeserializeOwned;
+use tch::{Kind, Tensor};
 use testing::Recording;
 
 fn cases<C: DeserializeOwned>(algorithm: &str, presets: &str) -> Vec<(String, C, Recording)> {
@@ -208,5 +212,62 @@ fn one_update_of_flowrl_equals_the_recording_of_an_independent_implementation() 
         });
         let noise = FlowRlNoise { next: recording.get("noise.next"), actor };
         agent.update_with(&recording.batch(), &noise)
+    });
+}
+
+/// A GPU would have to finish its work for each, and what follows could not be captured in one graph.
+#[test]
+fn one_update_of_every_algorithm_reads_no_number_of_a_tensor_to_the_host() {
+    let xqc = "\"critic.kind\" = \"xqc\"";
+    let atoms = "\"distribution.on\" = true";
+    let kl = "\"mirror.kind\" = \"kl\"\n\"actor.normalise\" = true";
+    let norm = "\"flow.batch_norm\" = true";
+    let (mlp, replay) = ("\"critic.kind\" = \"mlp\"", "\"mirror.actions\" = \"replay\"");
+    let cases = [
+        ("smfp", ""),
+        ("smfp", replay),
+        ("sac", ""),
+        ("sac", xqc),
+        ("crossq", ""),
+        ("td3", ""),
+        ("mdpo", ""),
+        ("mdpo", kl),
+        ("meanflow", ""),
+        ("qvpo", ""),
+        ("dpmd", "\"temperature.update_every\" = 2"),
+        ("dpmd", replay),
+        ("flowrl", ""),
+        ("flowrl", mlp),
+        ("sac-flow-g", ""),
+        ("sac-flow-g", norm),
+        ("sac-flow-t", ""),
+        ("sac-flow-t", norm),
+        ("dime", ""),
+        ("dime", atoms),
+    ];
+    let device = testing::device();
+    let (mut noise, rows) = (stream(0, "batch"), 16);
+    let batch = Batch {
+        obs: normal(&mut noise, &[rows, 5], device),
+        action: uniform(&mut noise, &[rows, 3], device) * 2.0 - 1.0,
+        reward: normal(&mut noise, &[rows], device),
+        next_obs: normal(&mut noise, &[rows, 5], device),
+        terminated: Tensor::zeros([rows], (Kind::Float, device)),
+    };
+    testing::in_every_form_and_libtorch(|| {
+        for (algo, keys) in cases {
+            // One step of the actor in two updates.
+            let keys = format!("\"actor.width\" = 96\n\"actor.update_every\" = 2\n{keys}");
+            let mut agent = common::make_on(device, algo, &keys, 5, 3, 0);
+            // Counts and the statistics of returns are in main memory on every device.
+            let mut of_host: Vec<_> = agent.state().into_iter().map(|(_, tensor)| tensor).collect();
+            of_host.retain(|tensor| matches!(tensor.kind(), Kind::Int64 | Kind::Double));
+            for _ in 0..2 {
+                let mut metrics = Metrics::default();
+                let reads = testing::reads(&of_host, || metrics = agent.update(&batch, &mut rng()));
+                assert!(reads.is_empty(), "{algo} with {keys}: {reads:?}");
+                assert!(!metrics.read().unwrap().is_empty());
+            }
+        }
     });
 }

@@ -1,5 +1,7 @@
-//! Shared test code: configurations, and comparing whole updates with recordings of
-//! independent implementations (`scripts/recording.py`).
+//! Shared test code: configurations, comparing whole updates with recordings of independent
+//! implementations (`scripts/recording.py`), and counting what an update reads to the host.
+
+mod reads;
 
 use agent::{Agent, Batch, Metrics};
 use networks::Instructions;
@@ -9,6 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{Device, Kind, Tensor};
 use toml_edit::{DocumentMut, Table};
+use torch_sys as _; // says where LibTorch is, to build.rs
+
+pub use reads::reads;
 
 /// The device that recorded updates are repeated on: `SMFP_TEST_DEVICE` (cpu, cuda or cuda:INDEX), the
 /// CPU by default.

@@ -24,6 +24,18 @@ pub fn config<T: DeserializeOwned>(presets: &str, keys: &str) -> T {
 
 /// An agent by the name of its algorithm.
 pub fn make(algo: &str, keys: &str, obs_dim: i64, act_dim: i64, seed: u64) -> Box<dyn Agent> {
+    make_on(Device::Cpu, algo, keys, obs_dim, act_dim, seed)
+}
+
+/// The same on another device.
+pub fn make_on(
+    device: Device,
+    algo: &str,
+    keys: &str,
+    obs_dim: i64,
+    act_dim: i64,
+    seed: u64,
+) -> Box<dyn Agent> {
     let mut rng = stream(seed, "networks");
     let config: Box<dyn AgentConfig> = match algo {
         "smfp" => Box::new(config::<smfp::SmfpConfig>(smfp::PRESETS, keys)),
@@ -41,7 +53,7 @@ pub fn make(algo: &str, keys: &str, obs_dim: i64, act_dim: i64, seed: u64) -> Bo
         _ => panic!("{algo} is no algorithm"),
     };
     config.validate().unwrap();
-    config.build(obs_dim, act_dim, Device::Cpu, &mut rng)
+    config.build(obs_dim, act_dim, device, &mut rng)
 }
 
 /// Uniform transitions of a task with one state that pays `reward` for an
