@@ -82,8 +82,9 @@ else
 fi
 
 if [ -n "$tests" ]; then
-    mkdir -p "$stage/scripts" "$stage/results/reference"
+    mkdir -p "$stage/scripts/peers" "$stage/results/reference"
     cp scripts/gpu_proof.py "$stage/scripts/"
+    cp scripts/peers/update_sac.py "$stage/scripts/peers/"
     programs=$(python3 scripts/gpu_proof.py --list-tests)
     while read -r crate test; do
         strip --strip-debug -o "$stage/target/bundle/recorded-$crate" "$test"

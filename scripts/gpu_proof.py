@@ -17,7 +17,8 @@ Parts, all of them by default (--parts):
               the CPU the two are equal; a GPU adds in another order each time, so there the difference is
               shown beside that of two undisturbed runs.
     speed     steps per second of SMFP, CrossQ and SAC on HalfCheetah with 1, 4 and 16 runs sharing the
-              device, and the time of an update at batch 256 and 1024, width 256 and 2048.
+              device, and the time of an update at batch 256 and 1024, width 256 and 2048, beside that of
+              SAC's update in PyTorch, eager and compiled, and in JAX, if this Python has them.
 
 Writes a CSV file for each part and README.md with all tables to --out, part by part: what is there when
 the time is over (--limit, seconds) holds. Needs Python 3.8, nothing else. Exit code: 0 all as expected,
@@ -99,6 +100,17 @@ class Proof:
             self.failures.append(f"`runner {' '.join(command[1:])}` ended with {done.returncode}: {reason}")
             return None
         return done.stdout
+
+    def peer(self, program, batch, width):
+        """Microseconds of SAC's update in another program; why not, if it does not run."""
+        command = [sys.executable, ROOT / "scripts" / "peers" / "update_sac.py", program, self.device, batch, width]
+        try:
+            done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=min(90, self.left()))
+        except subprocess.TimeoutExpired:
+            return "not done in 90 s"
+        if done.returncode:
+            return (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return f"{json.loads(done.stdout)['us_per_update']:.0f}"
 
     def train(self, folder, algo, env, seed, steps, *sets):
         """Starts a run."""
@@ -305,7 +317,13 @@ def speed(proof):
                 report = proof.ask("bench", "update", "--algo", algo, "--device", proof.device, "--json", *words)
                 if report:
                     [row] = json.loads(report)["rows"]
-                    rows.append({"algorithm": algo, "batch": batch, "width": width, "us per update": f"{row['us_per_update']:.0f}"})
+                    rows.append({"update": algo, "batch": batch, "width": width, "us": f"{row['us_per_update']:.0f}"})
+    # The update of `sac` in other programs, as far as they are installed.
+    for program in ["torch-eager", "torch-compiled", "jax"]:
+        for batch in [256] if proof.short else [256, 1024]:
+            for width in [256] if proof.short else [256, 2048]:
+                measured = proof.peer(program, batch, width)
+                rows.append({"update": f"sac, {program}", "batch": batch, "width": width, "us": measured})
     proof.write("update", "Time of an update, medians of five rounds of 60", rows)
 
 
