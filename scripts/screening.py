@@ -2,7 +2,7 @@
 """Prints the table of a screening: variants of SMFP and controls on a few tasks and seeds.
 
     scripts/screening.py results/screening/stage-1
-    scripts/screening.py results/screening/stage-1 --reference crossq
+    scripts/screening.py results/screening/stage-[23]    # runs of both, if they have the same length
 
 A run's *area* is the mean over its deterministic evaluations (all at the same steps), which is the
 area under the learning curve over the time trained. Its *score* is that area between the uniform
@@ -69,18 +69,18 @@ def find(folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("folders", type=pathlib.Path, nargs="+", metavar="FOLDER")
     parser.add_argument("--reference", default="crossq", help="variant that scores 1 (crossq)")
     args = parser.parse_args()
 
-    runs = find(args.folder)
+    runs = [run for folder in args.folders for run in find(folder)]
     length = max((run.curve[-1][0] for run in runs if run.curve), default=0)
     whole = [run for run in runs if run.curve and run.curve[-1][0] == length]
     unfinished = [run for run in runs if run not in whole]
     by = {(run.variant, run.task, run.seed): run for run in whole}
     pairs = {(task, seed) for variant, task, seed in by if variant == args.reference}
     if not pairs:
-        sys.exit(f"error: {args.folder}: no finished run of {args.reference} to compare with")
+        sys.exit(f"error: {args.folders[0]}: no finished run of {args.reference} to compare with")
     tasks = sorted({task for task, _ in pairs})
 
     uniform = {}
