@@ -13,12 +13,14 @@
 #   d       smfp and crossq on HalfCheetah and Walker2d, seed 0, carried on to 1,000,000 steps
 #   e       parts of smfp taken away or replaced, on three tasks, seeds 0 to 2, 100,000 steps
 #   rivals  the flow and diffusion policies that smfp is compared with, on three tasks, 50,000 steps
+#   suite   smfp on three tasks of dm_control, seed 0, 100,000 steps
 #   bf16    smfp and crossq with products in f32 and bf16, seeds 40 and 41, 50,000 steps
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runner=${RUNNER:-target/debug/runner}
 seven=Hopper-v4,Walker2d-v4,HalfCheetah-v4,Ant-v4,Humanoid-v4,HumanoidStandup-v4,Swimmer-v4
 three=Hopper-v4,Walker2d-v4,HalfCheetah-v4
+suite=models/dm_control/cheetah-run.toml,models/dm_control/walker-walk.toml,models/dm_control/cartpole-swingup.toml
 
 plan() {
     local out=$1 steps=$2
@@ -49,9 +51,10 @@ case ${1:?which part, such as a?} in
         plan e 100000 --algos mdpo --envs $three --seeds 0-2
         ;;
     rivals) plan rivals 50000 --algos sac-flow-g,sac-flow-t,dime,flowrl --envs $three --seeds 0-2 ;;
+    suite) plan suite 100000 --algos smfp --envs $suite --seeds 0 ;;
     bf16) plan bf16 50000 --algos smfp,crossq --envs $three --seeds 40-41 --grid train.precision=f32,bf16 ;;
     *)
-        echo "error: no part '$1'; there are a, b, c, d, e, rivals and bf16" >&2
+        echo "error: no part '$1'; there are a, b, c, d, e, rivals, suite and bf16" >&2
         exit 2
         ;;
 esac

@@ -80,6 +80,7 @@ class Proof:
         self.runner = os.path.abspath(args.runner)
         self.end = time.monotonic() + args.limit
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="gpu-proof-"))
+        self.started = []
         self.failures = []
         self.text = []
 
@@ -118,7 +119,8 @@ class Proof:
         command += ["--device", self.device, "--threads", 1, "--out", folder]
         command += [word for setting in sets for word in ("--set", setting)]
         messages = open(self.work / "messages", "ab")
-        return subprocess.Popen(list(map(str, command)), stdout=messages, stderr=messages)
+        self.started.append(subprocess.Popen(list(map(str, command)), stdout=messages, stderr=messages))
+        return self.started[-1]
 
     def wait(self, processes):
         """Waits for runs; those that are late are ended. Returns whether all succeeded."""
@@ -362,6 +364,8 @@ def main():
             print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
             proof.report()
     finally:
+        for process in proof.started:
+            process.kill()  # nothing of the proof outlives it
         shutil.rmtree(proof.work, ignore_errors=True)
     print((args.out / "README.md").read_text())
     return 1 if proof.failures else 0

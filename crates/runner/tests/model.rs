@@ -112,6 +112,9 @@ fn a_planned_run_has_the_model_that_it_was_planned_with() {
     assert!(planned.status.success(), "{}", stderr(&planned));
     let manifest = out.path().join("sweep.jsonl");
     fs::write(&manifest, &planned.stdout).unwrap();
+    let here = out.path().canonicalize().unwrap();
+    let lines = String::from_utf8_lossy(&planned.stdout).into_owned();
+    assert!(!lines.contains(here.to_str().unwrap()), "a copy of the folder can train it: {lines}");
     let run = |index: &str| {
         let mut run = runner();
         run.current_dir(out.path()).args(["run", "--index", index, "--manifest"]);

@@ -6,10 +6,11 @@ use crate::base::device;
 use crate::base::failure::{Failure, Outcome, nearest};
 use crate::sweep::manifest;
 use crate::train::run_model::{compiled, task_file};
-use crate::train::run_spec::{RunSpec, check_task};
+use crate::train::run_spec::{RunSpec, check_task, portable};
 use crate::train::settings::{self, Settings, Sources};
 use clap::Args;
 use std::collections::BTreeSet;
+use std::path::Path;
 use toml_edit::{Array, Value};
 
 #[derive(Args)]
@@ -100,18 +101,17 @@ fn run(args: &PlanArgs, seed: u64, algo: &str, env: &str, point: &[Choice]) -> O
     let model_sha256 = model.as_ref().map(|model| compiled(env, Some(model))).transpose()?;
     RunSpec {
         name,
-        model: model.map(|model| model.canonicalize().unwrap_or(model)),
+        model: model.map(|model| portable(&model)),
         model_sha256: model_sha256.map(|(_, sum)| sum),
         task_sha256: task_file(env)?.map(|(_, sum)| sum),
-        ..args.flags.spec(algo, &whole_path(env), seed, settings)
+        ..args.flags.spec(algo, &task(env), seed, settings)
     }
     .checked()
 }
 
-/// A task's id, or the whole path of its file: a line may be trained elsewhere.
-fn whole_path(env: &str) -> String {
-    let path = envs::is_file(env).then(|| std::fs::canonicalize(env).ok()).flatten();
-    path.map_or(env.to_owned(), |path| path.display().to_string())
+/// A task's id, or the path of its file.
+fn task(env: &str) -> String {
+    if envs::is_file(env) { portable(Path::new(env)).display().to_string() } else { env.to_owned() }
 }
 
 /// Reads `KEY=V1,V2`.

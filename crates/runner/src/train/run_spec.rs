@@ -95,11 +95,11 @@ impl RunSpec {
                 None => compiled(&self.env, Some(model))?.1,
             };
             run["model_sha256"] = value(sum);
-            run["model"] = value(absolute(model));
+            run["model"] = value(portable(model).display().to_string());
         }
         if let Some((_, found)) = task_file(&self.env)? {
             run["task_sha256"] = value(self.task_sha256.as_ref().unwrap_or(&found));
-            run["task"] = value(absolute(Path::new(&self.env)));
+            run["task"] = value(portable(Path::new(&self.env)).display().to_string());
         }
         let mut document = DocumentMut::new();
         document.insert("run", Item::Table(run));
@@ -116,8 +116,12 @@ impl RunSpec {
     }
 }
 
-fn absolute(path: &Path) -> String {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned()).display().to_string()
+/// A file's path as records and manifests have it: from the current folder if it is in there, so
+/// that they are the same in every copy of a project, and whole if not.
+pub fn portable(path: &Path) -> PathBuf {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let here = std::env::current_dir().and_then(|here| here.canonicalize()).unwrap_or_default();
+    whole.strip_prefix(here).map_or_else(|_| whole.clone(), Path::to_owned)
 }
 
 /// Checks that there is such a task, and that its file can be read if it is one. No model is read.
