@@ -226,7 +226,9 @@ def look(browser, page_file, out, screen, scheme):
     expect("dragging does not orbit", picture("orbit") != still)
     page.evaluate("document.activeElement.blur()")  # its outline is part of the picture
     page.keyboard.press("r")
-    expect("R does not reset the view", picture("orbit") == still)
+    # (Two equal pictures may both be from before the key, where the processor is busy.)
+    reset = any(picture("orbit") == still for _ in range(10))
+    expect("R does not reset the view", reset)
 
     if len(runs[0]) > 1:
         page.keyboard.press("2")
