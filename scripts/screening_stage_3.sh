@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Prints the manifest of the screening's third stage: preset `default`, the affordable form of what led in the
 # second stage (one extra latent, which the actions of a state share; an eighth of the batch in the mirror term),
-# with none and with three extra latents; the same tasks, seeds and steps. CrossQ has the same bytes as in the
-# second stage, so its runs are those.
+# with critics of kind "xqc", and with none and three extra latents; the same tasks, seeds and steps. CrossQ has the
+# same bytes as in the second stage, so its runs are those.
 #
 #     scripts/screening_stage_3.sh > results/screening/stage-3.jsonl
 #     cargo run -p runner -- sweep results/screening/stage-3.jsonl
@@ -20,6 +20,7 @@ plan() {
 }
 for seed in 20 21; do
     plan --algos smfp
+    plan --algos smfp --name xqc --set critic.kind=xqc --set critic.tau=1 --set entropy.alpha=0.1
     plan --algos smfp --name conditional --set entropy.latents=0
     plan --algos smfp --name latents-3 --set entropy.latents=3
 done
