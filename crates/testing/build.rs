@@ -1,9 +1,10 @@
-//! Compiles the bridge to LibTorch's record of its operations (`src/reads.cpp`).
+//! Compiles the bridges to LibTorch's record of its operations (`src/reads.cpp`, `src/operations.cpp`).
 
 use std::path::Path;
 
 fn main() {
-    println!("cargo:rerun-if-changed=src/reads.cpp");
+    let sources = ["src/reads.cpp", "src/operations.cpp"];
+    sources.iter().for_each(|source| println!("cargo:rerun-if-changed={source}"));
     // As in `networks`.
     let lib = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys names LibTorch's folder");
     let include = Path::new(&lib).parent().expect("it has a parent").join("include");
@@ -14,6 +15,6 @@ fn main() {
         .define("NDEBUG", None) // as LibTorch is built: its record of calls has other fields without
         .flag_if_supported("-w") // LibTorch's headers warn
         .include(&include)
-        .file("src/reads.cpp")
+        .files(sources)
         .compile("testing_bridge");
 }

@@ -29,9 +29,14 @@ impl Batch {
             next_obs: to_tensor(&sample.next_obs),
             terminated: to_tensor(&sample.terminated),
         };
-        let Self { obs, action, reward, next_obs, terminated } = &mut batch;
-        move_together(&mut [obs, action, reward, next_obs, terminated], device);
+        move_together(&mut batch.tensors(), device);
         batch
+    }
+
+    /// All tensors, in this order.
+    pub fn tensors(&mut self) -> [&mut Tensor; 5] {
+        let Self { obs, action, reward, next_obs, terminated } = self;
+        [obs, action, reward, next_obs, terminated]
     }
 
     /// Number of transitions.

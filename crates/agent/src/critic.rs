@@ -84,6 +84,15 @@ impl CriticConfig {
         ])
     }
 
+    /// Why an update can't be captured as a CUDA graph, as
+    /// [`AgentConfig::number_of_host`](crate::AgentConfig::number_of_host).
+    pub fn number_of_host(&self) -> Option<&'static str> {
+        let xqc = self.kind == CriticKind::Xqc;
+        xqc.then_some(
+            "critics of the kind \"xqc\" divide rewards by the scale of the returns so far",
+        )
+    }
+
     /// Whether there are target networks that differ from the online ones.
     fn has_targets(&self) -> bool {
         match self.kind {
@@ -247,9 +256,9 @@ impl CriticLearner {
         if self.config.kind == CriticKind::Xqc {
             self.online.unit_rows();
         }
-        if self.updates.raise() % self.config.target_interval == 0
-            && let Some(target) = &mut self.target
-        {
+        let targets_due = self.targets_due();
+        self.updates.raise();
+        if targets_due && let Some(target) = &mut self.target {
             target.polyak(&self.online, self.config.tau);
         }
         Metrics::from([("critic_loss", &loss), ("q_mean", &q_mean)])
@@ -271,10 +280,7 @@ impl CriticLearner {
         let (p, rows) = (self.online.trainable(), batch.len());
         let obs = Tensor::cat(&[&batch.obs, &batch.next_obs], 0);
         let action = Tensor::cat(&[&batch.action, next_action], 0);
-        let renorm = self.config.kind == CriticKind::CrossQ
-            && self.config.renorm
-            && self.updates() >= self.config.renorm_warmup;
-        let mode = NormMode::Batch(renorm.then_some(RENORM));
+        let mode = NormMode::Batch(self.renormalises().then_some(RENORM));
         let Some(target) = &self.target else {
             let pass = self.critics.record(p, &obs, &action, mode);
             let part = |first: i64| pass.outputs.narrow(1, first, rows);
@@ -286,6 +292,23 @@ impl CriticLearner {
         let pass = self.critics.record_rows(p, &obs, &action, mode, 0..rows);
         let outputs = pass.outputs.shallow_clone();
         (pass, outputs, next)
+    }
+
+    /// Whether the next update has batch renormalisation.
+    fn renormalises(&self) -> bool {
+        self.config.kind == CriticKind::CrossQ
+            && self.config.renorm
+            && self.updates() >= self.config.renorm_warmup
+    }
+
+    /// Whether the next update includes a step of the target networks.
+    fn targets_due(&self) -> bool {
+        self.target.is_some() && (self.updates() + 1) % self.config.target_interval == 0
+    }
+
+    /// What the next update does or leaves out, as [`Agent::branches`](crate::Agent::branches).
+    pub fn branches(&self) -> Vec<bool> {
+        vec![self.targets_due(), self.renormalises()]
     }
 
     /// Takes in the discounted return so far of each training environment's episode after a step

@@ -35,8 +35,9 @@ pub use scale::{ObjectiveConfig, QScale, RunningMean, Scale};
 pub use td::Aggregate;
 pub use temperature::{Temperature, TemperatureConfig};
 
-use networks::{StateError, load_state};
+use networks::{StateError, load_state, move_together};
 use policy::Graph;
+use std::any::Any;
 use tch::{Device, Tensor};
 
 /// Q(s, a): observations (B, obs) and actions (B, act) to values (B), with
@@ -70,14 +71,48 @@ impl ActMode {
     }
 }
 
+/// The random numbers of an update, drawn before it.
+pub trait Noise: Any {
+    /// All of them, in the same order for every update with the same parts.
+    fn tensors(&mut self) -> Vec<&mut Tensor>;
+}
+
+impl dyn Noise {
+    /// The noise of an algorithm.
+    ///
+    /// # Panics
+    /// It is another algorithm's.
+    pub fn of<N: Noise>(&self) -> &N {
+        (self as &dyn Any).downcast_ref().expect("noise that the same algorithm drew")
+    }
+}
+
 /// An off-policy algorithm.
+///
+/// An update changes its state in place, and no number of the host changes what it does: two updates
+/// with the same [`branches`](Self::branches) are the same operations on the same tensors. So one can be
+/// captured as a CUDA graph (`docs/gpu.md`), unless [`AgentConfig::number_of_host`] says otherwise.
 pub trait Agent {
     /// Actions for observations: (N, obs) -> (N, act), in [-1, 1].
     fn act(&self, obs: &Tensor, mode: ActMode, rng: &mut Random) -> Tensor;
 
-    /// One step of the critics and, if `with_actor`, of the actor and its temperature. The
-    /// metrics stay on the device until they are read.
-    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics;
+    /// Draws the random numbers of an update over some rows, in main memory.
+    fn draw(&self, rows: i64, with_actor: bool, rng: &mut Random) -> Box<dyn Noise>;
+
+    /// One step of the critics and, if `with_actor`, of the actor and its temperature, with noise that
+    /// was [drawn](Self::draw) for it. The metrics stay on the device until they are read.
+    fn learn_from(&mut self, batch: &Batch, with_actor: bool, noise: &dyn Noise) -> Metrics;
+
+    /// The same with noise of its own.
+    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
+        let mut noise = self.draw(batch.len(), with_actor, rng);
+        move_together(&mut noise.tensors(), batch.obs.device());
+        self.learn_from(batch, with_actor, noise.as_ref())
+    }
+
+    /// The steps that the next update takes or leaves out by a count, such as that of the target
+    /// networks, beside the actor's.
+    fn branches(&self) -> Vec<bool>;
 
     /// Takes in the running discounted return, G = gamma G + r, of each training environment's
     /// episode after a step: critics with a fixed range of values scale rewards by them.
@@ -131,6 +166,10 @@ pub trait AgentConfig {
 
     /// The keys that change nothing because of the values that other keys have.
     fn idle(&self) -> Vec<Idle>;
+
+    /// What changes in the host's memory from one update to the next and enters its operations, such as
+    /// a schedule: no update can be captured as a CUDA graph then.
+    fn number_of_host(&self) -> Option<&'static str>;
 
     /// Draws the networks for a task's sizes. The configuration must be valid.
     fn build(&self, obs_dim: i64, act_dim: i64, device: Device, rng: &mut Random)

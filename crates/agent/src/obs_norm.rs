@@ -1,6 +1,6 @@
 //! Normalised observations for a policy.
 
-use networks::{Counter, standardised, track_moments};
+use networks::{Tally, standardised, track_moments};
 use tch::{Device, Kind, Tensor};
 
 /// Added to the variance.
@@ -22,7 +22,7 @@ struct Statistics {
     /// Variance within a minibatch: (obs).
     var: Tensor,
     /// Minibatches so far.
-    batches: Counter,
+    batches: Tally,
 }
 
 impl ObsNorm {
@@ -31,7 +31,7 @@ impl ObsNorm {
         Self(on.then(|| Statistics {
             mean: Tensor::zeros([obs_dim], options),
             var: Tensor::ones([obs_dim], options),
-            batches: Counter::default(),
+            batches: Tally::new(options.1),
         }))
     }
 
@@ -51,8 +51,8 @@ impl ObsNorm {
     /// Adds the observations (B, obs) of a minibatch to the statistics.
     pub fn update(&mut self, obs: &Tensor) {
         let Some(Statistics { mean, var, batches }) = &mut self.0 else { return };
-        let weight = (1.0 / batches.raise() as f64).max(MIN_WEIGHT);
-        track_moments(obs, mean, var, weight);
+        batches.raise();
+        track_moments(obs, mean, var, batches, MIN_WEIGHT);
     }
 
     /// The state by name; empty if normalisation is off.

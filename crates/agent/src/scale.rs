@@ -25,7 +25,8 @@ impl RunningMean {
     pub fn update(&mut self, now: &Tensor) {
         let now = now.detach().reshape([1]);
         let entry = Tensor::cat(&[&now, &now.ones_like()], 0);
-        self.sums = &self.sums * self.decay + entry * (1.0 - self.decay);
+        let _guard = tch::no_grad_guard();
+        let _ = self.sums.g_mul_scalar_(self.decay).g_add_(&(entry * (1.0 - self.decay)));
     }
 
     /// The average: (1); zero before the first number.

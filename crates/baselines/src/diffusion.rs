@@ -92,13 +92,18 @@ impl Schedule {
 
     /// x_t for rows with times `t` of their own: x_0 (B, act), t (B) of
     /// integers, eps (B, act).
-    pub fn diffuse(&self, x0: &Tensor, t: &Tensor, eps: &Tensor) -> Tensor {
-        let of_rows = |share: fn(f64) -> f64| {
+    pub fn diffuse(shares: &[Tensor; 2], x0: &Tensor, t: &Tensor, eps: &Tensor) -> Tensor {
+        let [of_x0, of_eps] = shares.each_ref().map(|every| every.index_select(0, t).unsqueeze(1));
+        of_x0 * x0 + of_eps * eps
+    }
+
+    /// The factors of an action and of its noise after t steps: (T + 1) each.
+    pub fn shares(&self, (kind, device): (Kind, Device)) -> [Tensor; 2] {
+        let of_steps = |share: fn(f64) -> f64| {
             let every: Vec<f64> = self.alpha_bar.iter().map(|a| share(*a).sqrt()).collect();
-            let every = Tensor::from_slice(&every).to_kind(x0.kind()).to_device(x0.device());
-            every.index_select(0, t).unsqueeze(1)
+            Tensor::from_slice(&every).to_kind(kind).to_device(device)
         };
-        of_rows(|a| a) * x0 + of_rows(|a| 1.0 - a) * eps
+        [of_steps(|a| a), of_steps(|a| 1.0 - a)]
     }
 
     /// The numbers of the step from x_t to x_(t-1).
@@ -135,6 +140,8 @@ struct ReverseStep {
 pub struct DiffusionPolicy {
     obs_norm: ObsNorm,
     schedule: Schedule,
+    /// [`Schedule::shares`].
+    shares: [Tensor; 2],
     network: Mlp,
     /// temb(t / T) for t = 0..=T: (T + 1, 2 K).
     times: Tensor,
@@ -175,7 +182,8 @@ impl DiffusionPolicy {
         let times = Tensor::arange(steps + 1, (Kind::Float, device)).unsqueeze(1) / steps as f64;
         let times = embedding.forward(&times);
         let obs_norm = ObsNorm::new(actor.normalise, obs_dim, (Kind::Float, device));
-        let policy = Self { obs_norm, schedule, network, times, obs_dim, act_dim };
+        let shares = schedule.shares((Kind::Float, device));
+        let policy = Self { obs_norm, schedule, shares, network, times, obs_dim, act_dim };
         (policy, builder.build(Kind::Float, device))
     }
 
@@ -268,9 +276,9 @@ impl DiffusionPolicy {
         x
     }
 
-    /// Times and noise of a regression over `rows` actions.
-    pub fn denoising(&self, rows: i64, device: Device, rng: &mut Random) -> Denoising {
-        let steps = self.schedule.steps() as f64;
+    /// Times and noise of a regression over `rows` actions, on the CPU.
+    pub fn denoising(&self, rows: i64, rng: &mut Random) -> Denoising {
+        let (steps, device) = (self.schedule.steps() as f64, Device::Cpu);
         let t = (uniform(rng, &[rows], device) * steps).floor() + 1.0;
         Denoising {
             t: t.clamp(1.0, steps).to_kind(Kind::Int64),
@@ -289,7 +297,7 @@ impl DiffusionPolicy {
         weight: &Tensor,
         draw: &Denoising,
     ) -> Tensor {
-        let x = self.schedule.diffuse(action, &draw.t, &draw.eps);
+        let x = Schedule::diffuse(&self.shares, action, &draw.t, &draw.eps);
         let time = self.times.index_select(0, &draw.t);
         let obs = self.obs_norm.apply(obs);
         let error = (self.predict(p, &obs, &x, &time) - &draw.eps).square();

@@ -7,7 +7,7 @@ use crate::diffusion::{Denoising, DiffusionConfig, DiffusionPolicy};
 use agent::candidates::{repeat_rows, rows_of_share};
 use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Batch, CandidatesConfig, CriticConfig, CriticLearner,
-    GraphBuilder, Idle, Metrics, Random, RunningMean, Temperature, idle_where, in_range,
+    GraphBuilder, Idle, Metrics, Noise, Random, RunningMean, Temperature, idle_where, in_range,
 };
 use networks::{Adam, Params, merge_state, normal};
 use policy::Op;
@@ -109,6 +109,10 @@ impl AgentConfig for DpmdConfig {
         [self.critic.idle(), own].into_iter().flatten().collect()
     }
 
+    fn number_of_host(&self) -> Option<&'static str> {
+        self.critic.number_of_host()
+    }
+
     fn build(
         &self,
         obs_dim: i64,
@@ -155,7 +159,23 @@ pub struct DpmdActorNoise {
     pub denoising: Denoising,
 }
 
+impl Noise for DpmdNoise {
+    fn tensors(&mut self) -> Vec<&mut Tensor> {
+        let mut all = vec![&mut self.next, &mut self.next_added];
+        if let Some(DpmdActorNoise { proposals, denoising }) = &mut self.actor {
+            all.extend(proposals.iter_mut().flat_map(|(noise, added)| [noise, added]));
+            all.extend([&mut denoising.t, &mut denoising.eps]);
+        }
+        all
+    }
+}
+
 impl Dpmd {
+    /// Whether the next update includes a step of the temperature.
+    fn temperature_due(&self) -> bool {
+        (self.critic.updates() + 1) % self.config.temperature.update_every == 0
+    }
+
     /// Draws networks for the given sizes. The configuration must be valid.
     pub fn new(
         config: &DpmdConfig,
@@ -199,12 +219,13 @@ impl Dpmd {
             let chosen = self.critic.choose_for_target(&rows, &proposals, k);
             self.add_noise(&chosen, &noise.next_added)
         };
+        let temperature_due = self.temperature_due();
         let mut metrics = self.critic.update(batch, &next_action, None);
         if let Some(noise) = &noise.actor {
             metrics.extend(self.update_actor(batch, noise));
         }
-        let TemperatureConfig { noise, update_every, target_per_dim, .. } = self.config.temperature;
-        if self.critic.updates() % update_every == 0 {
+        if temperature_due {
+            let TemperatureConfig { noise, target_per_dim, .. } = self.config.temperature;
             // The entropy of the added noise, per dimension.
             let deviation = self.temperature.alpha() * noise;
             let entropy = deviation.log() + 0.5 * (2.0 * PI * E).ln();
@@ -263,21 +284,30 @@ impl Agent for Dpmd {
         self.add_noise(&chosen, &normal(rng, &chosen.size(), self.device))
     }
 
-    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
-        let target = self.config.candidates.target;
-        let act_dim = self.policy.act_dim();
-        let next = self.policy.noise(batch.len() * target, self.device, rng);
-        let next_added = normal(rng, &[batch.len(), act_dim], self.device);
+    fn draw(&self, rows: i64, with_actor: bool, rng: &mut Random) -> Box<dyn Noise> {
+        let (act_dim, cpu) = (self.policy.act_dim(), Device::Cpu);
+        let next = self.policy.noise(rows * self.config.candidates.target, cpu, rng);
+        let next_added = normal(rng, &[rows, act_dim], cpu);
         let MirrorConfig { actions, candidates, batch_share, .. } = self.config.mirror;
         let actor = with_actor.then(|| {
-            let rows = rows_of_share(batch.len(), batch_share);
+            let rows = rows_of_share(rows, batch_share);
             let proposals = (actions == MirrorActions::Policy).then(|| {
-                let proposals = self.policy.noise(rows * candidates, self.device, rng);
-                (proposals, normal(rng, &[rows, act_dim], self.device))
+                let proposals = self.policy.noise(rows * candidates, cpu, rng);
+                (proposals, normal(rng, &[rows, act_dim], cpu))
             });
-            DpmdActorNoise { proposals, denoising: self.policy.denoising(rows, self.device, rng) }
+            DpmdActorNoise { proposals, denoising: self.policy.denoising(rows, rng) }
         });
-        self.update_with(batch, &DpmdNoise { next, next_added, actor })
+        Box::new(DpmdNoise { next, next_added, actor })
+    }
+
+    fn learn_from(&mut self, batch: &Batch, _: bool, noise: &dyn Noise) -> Metrics {
+        self.update_with(batch, noise.of())
+    }
+
+    fn branches(&self) -> Vec<bool> {
+        let mut branches = self.critic.branches();
+        branches.push(self.temperature_due());
+        branches
     }
 
     fn calls_per_action(&self) -> u32 {

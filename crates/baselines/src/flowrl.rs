@@ -14,11 +14,10 @@
 use agent::candidates::repeat_rows;
 use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, GraphBuilder,
-    Idle, Metrics, ObsNorm, Random, Value, in_range,
+    Idle, Metrics, Noise, ObsNorm, Random, Value, in_range,
 };
 use networks::{
-    Activation, Adam, AdamConfig, Linear, Mlp, Params, ParamsBuilder, merge_state, move_together,
-    normal, uniform,
+    Activation, Adam, AdamConfig, Linear, Mlp, Params, ParamsBuilder, merge_state, normal, uniform,
 };
 use policy::{Graph, Op};
 use serde::{Deserialize, Serialize};
@@ -72,6 +71,10 @@ impl AgentConfig for FlowRlConfig {
 
     fn idle(&self) -> Vec<Idle> {
         self.critic.idle()
+    }
+
+    fn number_of_host(&self) -> Option<&'static str> {
+        self.critic.number_of_host()
     }
 
     fn build(
@@ -248,6 +251,14 @@ pub struct FlowRlActorNoise {
     pub t: Tensor,
 }
 
+impl Noise for FlowRlNoise {
+    fn tensors(&mut self) -> Vec<&mut Tensor> {
+        let actor = self.actor.iter_mut();
+        let actor = actor.flat_map(|a| [&mut a.start, &mut a.flow_start, &mut a.t]);
+        std::iter::once(&mut self.next).chain(actor).collect()
+    }
+}
+
 impl FlowRlActorNoise {
     /// Noise for a minibatch, on the CPU.
     pub fn draw(rows: i64, act_dim: i64, rng: &mut Random) -> Self {
@@ -405,17 +416,21 @@ impl Agent for FlowRl {
         self.critic.choose(&rows, &proposals, k)
     }
 
-    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
-        let (rows, act_dim) = (batch.len(), self.actor.policy.act_dim);
-        let mut noise = FlowRlNoise {
+    fn draw(&self, rows: i64, with_actor: bool, rng: &mut Random) -> Box<dyn Noise> {
+        let act_dim = self.actor.policy.act_dim;
+        Box::new(FlowRlNoise {
             next: normal(rng, &[rows, act_dim], Device::Cpu),
             actor: with_actor.then(|| FlowRlActorNoise::draw(rows, act_dim, rng)),
-        };
-        let FlowRlNoise { next, actor } = &mut noise;
-        let mut all = vec![next];
-        all.extend(actor.iter_mut().flat_map(|a| [&mut a.start, &mut a.flow_start, &mut a.t]));
-        move_together(&mut all, self.device);
-        self.update_with(batch, &noise)
+        })
+    }
+
+    fn learn_from(&mut self, batch: &Batch, _: bool, noise: &dyn Noise) -> Metrics {
+        self.update_with(batch, noise.of())
+    }
+
+    fn branches(&self) -> Vec<bool> {
+        // (Those of both ensembles: they count alike.)
+        self.critic.branches()
     }
 
     fn calls_per_action(&self) -> u32 {

@@ -12,7 +12,7 @@ use crate::gaussian::GaussianPolicy;
 use agent::candidates::{draw_by_advantage, repeat_rows, rows_of_share, take};
 use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, Idle, Metrics,
-    ObjectiveConfig, Random, Scale, Temperature, TemperatureConfig, idle_where, in_range,
+    Noise, ObjectiveConfig, Random, Scale, Temperature, TemperatureConfig, idle_where, in_range,
 };
 use networks::{Adam, Counter, Params, merge_state, normal, uniform};
 use serde::{Deserialize, Serialize};
@@ -87,6 +87,10 @@ impl AgentConfig for MdpoConfig {
         [critic.idle(), objective.idle(), temperature.idle(), own].into_iter().flatten().collect()
     }
 
+    fn number_of_host(&self) -> Option<&'static str> {
+        self.critic.number_of_host()
+    }
+
     fn build(
         &self,
         obs_dim: i64,
@@ -138,24 +142,11 @@ pub struct MdpoActorNoise {
     pub choice: Tensor,
 }
 
-impl MdpoNoise {
-    /// Draws the noise that the configuration asks for.
-    pub fn draw(
-        config: &MdpoConfig,
-        batch: i64,
-        act_dim: i64,
-        with_actor: bool,
-        device: Device,
-        rng: &mut Random,
-    ) -> Self {
-        let rows = config.mirror_rows(batch);
-        let next = normal(rng, &[batch, act_dim], device);
-        let actor = with_actor.then(|| MdpoActorNoise {
-            action: normal(rng, &[batch, act_dim], device),
-            candidates: normal(rng, &[rows * config.mirror.candidates, act_dim], device),
-            choice: uniform(rng, &[rows, 1], device),
-        });
-        Self { next, actor }
+impl Noise for MdpoNoise {
+    fn tensors(&mut self) -> Vec<&mut Tensor> {
+        let actor = self.actor.iter_mut();
+        let actor = actor.flat_map(|a| [&mut a.action, &mut a.candidates, &mut a.choice]);
+        std::iter::once(&mut self.next).chain(actor).collect()
     }
 }
 
@@ -220,10 +211,10 @@ impl Mdpo {
 
         let entropy = -sample.log_prob.detach().mean(Kind::Float);
         self.config.temperature.step(&mut self.temperature, &entropy, self.policy.act_dim());
-        let MirrorConfig { policy_tau, policy_interval, .. } = self.config.mirror;
-        if self.actor_updates.raise() % policy_interval == 0 {
-            self.lagged.polyak(&self.actor, policy_tau);
+        if self.lagged_due() {
+            self.lagged.polyak(&self.actor, self.config.mirror.policy_tau);
         }
+        self.actor_updates.raise();
         Metrics::from([
             ("actor_loss", &loss),
             ("mirror_loss", &mirror),
@@ -231,6 +222,11 @@ impl Mdpo {
             ("alpha", &alpha),
             ("grad_norm", &gradient.norm()),
         ])
+    }
+
+    /// Whether the next update of the actor moves the lagged policy.
+    fn lagged_due(&self) -> bool {
+        (self.actor_updates.get() + 1) % self.config.mirror.policy_interval == 0
     }
 
     /// L_mirror: a scalar.
@@ -277,11 +273,26 @@ impl Agent for Mdpo {
         self.critic.choose(&rows, &action, k)
     }
 
-    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
-        let act_dim = self.policy.act_dim();
-        let noise =
-            MdpoNoise::draw(&self.config, batch.len(), act_dim, with_actor, self.device, rng);
-        self.update_with(batch, &noise)
+    fn draw(&self, rows: i64, with_actor: bool, rng: &mut Random) -> Box<dyn Noise> {
+        let (act_dim, cpu) = (self.policy.act_dim(), Device::Cpu);
+        let mirrored = self.config.mirror_rows(rows);
+        let next = normal(rng, &[rows, act_dim], cpu);
+        let actor = with_actor.then(|| MdpoActorNoise {
+            action: normal(rng, &[rows, act_dim], cpu),
+            candidates: normal(rng, &[mirrored * self.config.mirror.candidates, act_dim], cpu),
+            choice: uniform(rng, &[mirrored, 1], cpu),
+        });
+        Box::new(MdpoNoise { next, actor })
+    }
+
+    fn learn_from(&mut self, batch: &Batch, _: bool, noise: &dyn Noise) -> Metrics {
+        self.update_with(batch, noise.of())
+    }
+
+    fn branches(&self) -> Vec<bool> {
+        let mut branches = self.critic.branches();
+        branches.push(self.lagged_due());
+        branches
     }
 
     fn graph(&self) -> policy::Graph {

@@ -12,7 +12,8 @@
 use agent::candidates::repeat_rows;
 use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Batch, CandidatesConfig, CriticConfig, CriticLearner,
-    GraphBuilder, Idle, Metrics, ObjectiveConfig, ObsNorm, Random, Scale, idle_where, in_range,
+    GraphBuilder, Idle, Metrics, Noise, ObjectiveConfig, ObsNorm, Random, Scale, idle_where,
+    in_range,
 };
 use networks::{
     Adam, Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, merge_state, normal, uniform,
@@ -74,6 +75,10 @@ impl AgentConfig for MeanFlowConfig {
         let keys = &["flow.adaptive_constant"];
         let own = idle_where(&[(self.flow.adaptive_power == 0.0, keys, "flow.adaptive_power = 0")]);
         [self.critic.idle(), self.objective.idle(), own].into_iter().flatten().collect()
+    }
+
+    fn number_of_host(&self) -> Option<&'static str> {
+        self.critic.number_of_host()
     }
 
     fn build(
@@ -209,6 +214,13 @@ pub struct MeanFlowActorNoise {
     pub t: Tensor,
 }
 
+impl Noise for MeanFlowNoise {
+    fn tensors(&mut self) -> Vec<&mut Tensor> {
+        let actor = self.actor.iter_mut().flat_map(|a| [&mut a.z, &mut a.e, &mut a.t]);
+        std::iter::once(&mut self.next).chain(actor).collect()
+    }
+}
+
 impl MeanFlow {
     /// Draws networks for the given sizes. The configuration must be valid.
     pub fn new(
@@ -301,15 +313,23 @@ impl Agent for MeanFlow {
         self.critic.choose(&rows, &proposals, k)
     }
 
-    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
-        let (rows, act_dim) = (batch.len(), self.policy.act_dim);
-        let next = normal(rng, &[rows * self.config.candidates.target, act_dim], self.device);
+    fn draw(&self, rows: i64, with_actor: bool, rng: &mut Random) -> Box<dyn Noise> {
+        let (act_dim, cpu) = (self.policy.act_dim, Device::Cpu);
+        let next = normal(rng, &[rows * self.config.candidates.target, act_dim], cpu);
         let actor = with_actor.then(|| MeanFlowActorNoise {
-            z: normal(rng, &[rows, act_dim], self.device),
-            e: normal(rng, &[rows, act_dim], self.device),
-            t: uniform(rng, &[rows, 1], self.device),
+            z: normal(rng, &[rows, act_dim], cpu),
+            e: normal(rng, &[rows, act_dim], cpu),
+            t: uniform(rng, &[rows, 1], cpu),
         });
-        self.update_with(batch, &MeanFlowNoise { next, actor })
+        Box::new(MeanFlowNoise { next, actor })
+    }
+
+    fn learn_from(&mut self, batch: &Batch, _: bool, noise: &dyn Noise) -> Metrics {
+        self.update_with(batch, noise.of())
+    }
+
+    fn branches(&self) -> Vec<bool> {
+        self.critic.branches()
     }
 
     fn graph(&self) -> Graph {

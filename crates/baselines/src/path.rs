@@ -14,7 +14,7 @@
 use agent::candidates::{repeat_rows, rows_of_share};
 use agent::{
     ActMode, ActorConfig, Agent, Aggregate, Batch, CriticConfig, CriticLearner, DistributionConfig,
-    Metrics, Random, Temperature, TemperatureConfig, Value,
+    Metrics, Noise, Random, Temperature, TemperatureConfig, Value,
 };
 use networks::{Adam, NormMode, Params, merge_state, normal};
 use policy::Graph;
@@ -123,6 +123,12 @@ pub struct PathNoise {
 /// Noise of `rows` paths: (K + 1, B, act).
 pub fn path_noise(policy: &dyn PathPolicy, rows: i64, device: Device, rng: &mut Random) -> Tensor {
     normal(rng, &[policy.steps() + 1, rows, policy.act_dim()], device)
+}
+
+impl Noise for PathNoise {
+    fn tensors(&mut self) -> Vec<&mut Tensor> {
+        std::iter::once(&mut self.next).chain(&mut self.actor).collect()
+    }
 }
 
 impl PathActor {
@@ -249,12 +255,24 @@ impl Agent for PathAgent {
         self.critic.choose(&rows, &path.action, k)
     }
 
-    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
+    fn draw(&self, rows: i64, with_actor: bool, rng: &mut Random) -> Box<dyn Noise> {
         let (policy, _) = self.actor.policy();
-        let next = path_noise(policy, batch.len(), self.device, rng);
-        let rows = rows_of_share(batch.len(), self.actor.objective.batch_share);
-        let actor = with_actor.then(|| path_noise(policy, rows, self.device, rng));
-        self.update_with(batch, &PathNoise { next, actor })
+        let next = path_noise(policy, rows, Device::Cpu, rng);
+        let rows = rows_of_share(rows, self.actor.objective.batch_share);
+        let actor = with_actor.then(|| path_noise(policy, rows, Device::Cpu, rng));
+        Box::new(PathNoise { next, actor })
+    }
+
+    fn learn_from(&mut self, batch: &Batch, _: bool, noise: &dyn Noise) -> Metrics {
+        self.update_with(batch, noise.of())
+    }
+
+    fn branches(&self) -> Vec<bool> {
+        let mut branches = self.critic.branches();
+        // The critics' step comes first.
+        let mode = self.actor.policy.training_mode(self.critic.updates() + 1);
+        branches.push(matches!(mode, NormMode::Batch(Some(_))));
+        branches
     }
 
     fn calls_per_action(&self) -> u32 {

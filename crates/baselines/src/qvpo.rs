@@ -6,11 +6,11 @@ use crate::diffusion::{Denoising, DiffusionConfig, DiffusionPolicy};
 use agent::candidates::{best_of, repeat_rows, rows_of_share, take};
 use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Batch, CandidatesConfig, CriticConfig, CriticLearner,
-    Idle, Metrics, Random, idle_where, in_range,
+    Idle, Metrics, Noise, Random, idle_where, in_range,
 };
 use networks::{Adam, Params, merge_state, uniform};
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The preset file: every key with its default and meaning.
 pub const PRESETS: &str = include_str!("qvpo.toml");
@@ -73,6 +73,13 @@ impl AgentConfig for QvpoConfig {
         [self.critic.idle(), own].into_iter().flatten().collect()
     }
 
+    fn number_of_host(&self) -> Option<&'static str> {
+        let RegressionConfig { uniform, entropy, entropy_final, .. } = self.regression;
+        let moves = uniform > 0 && entropy != entropy_final;
+        let own = moves.then_some("the weight of uniform actions follows a schedule");
+        self.critic.number_of_host().or(own)
+    }
+
     fn build(
         &self,
         obs_dim: i64,
@@ -120,6 +127,16 @@ pub struct QvpoActorNoise {
     pub uniform: Tensor,
     /// Of the regression to B_a best and B_a U uniform actions.
     pub denoising: Denoising,
+}
+
+impl Noise for QvpoNoise {
+    fn tensors(&mut self) -> Vec<&mut Tensor> {
+        let mut all = vec![&mut self.next];
+        if let Some(QvpoActorNoise { proposals, uniform, denoising }) = &mut self.actor {
+            all.extend([proposals, uniform, &mut denoising.t, &mut denoising.eps]);
+        }
+        all
+    }
 }
 
 impl Qvpo {
@@ -183,7 +200,7 @@ impl Qvpo {
         self.actor_adam.step(&mut self.actor, &gradient);
         Metrics::from([
             ("actor_loss", &loss),
-            ("alpha", &Tensor::from(entropy as f32)),
+            ("alpha", &Tensor::full([], entropy, (Kind::Float, self.device))),
             ("grad_norm", &gradient.norm()),
         ])
     }
@@ -213,19 +230,27 @@ impl Agent for Qvpo {
         self.critic.choose(&rows, &proposals, k)
     }
 
-    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
-        let target = self.config.candidates.target;
-        let next = self.policy.noise(batch.len() * target, self.device, rng);
+    fn draw(&self, rows: i64, with_actor: bool, rng: &mut Random) -> Box<dyn Noise> {
+        let cpu = Device::Cpu;
+        let next = self.policy.noise(rows * self.config.candidates.target, cpu, rng);
         let actor = with_actor.then(|| {
-            let rows = rows_of_share(batch.len(), self.config.regression.batch_share);
+            let rows = rows_of_share(rows, self.config.regression.batch_share);
             let RegressionConfig { candidates, uniform: count, .. } = self.config.regression;
             QvpoActorNoise {
-                proposals: self.policy.noise(rows * candidates, self.device, rng),
-                uniform: uniform(rng, &[rows * count, self.policy.act_dim()], self.device),
-                denoising: self.policy.denoising(rows * (1 + count), self.device, rng),
+                proposals: self.policy.noise(rows * candidates, cpu, rng),
+                uniform: uniform(rng, &[rows * count, self.policy.act_dim()], cpu),
+                denoising: self.policy.denoising(rows * (1 + count), rng),
             }
         });
-        self.update_with(batch, &QvpoNoise { next, actor })
+        Box::new(QvpoNoise { next, actor })
+    }
+
+    fn learn_from(&mut self, batch: &Batch, _: bool, noise: &dyn Noise) -> Metrics {
+        self.update_with(batch, noise.of())
+    }
+
+    fn branches(&self) -> Vec<bool> {
+        self.critic.branches()
     }
 
     fn calls_per_action(&self) -> u32 {

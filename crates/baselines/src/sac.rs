@@ -5,9 +5,9 @@ use crate::gaussian::GaussianPolicy;
 use agent::candidates::repeat_rows;
 use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Batch, CriticConfig, CriticLearner, Idle, Metrics,
-    Random, Temperature, TemperatureConfig, Value,
+    Noise, Random, Temperature, TemperatureConfig, Value,
 };
-use networks::{Adam, Params, merge_state, move_together, normal};
+use networks::{Adam, Params, merge_state, normal};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -35,6 +35,10 @@ impl AgentConfig for SacConfig {
 
     fn idle(&self) -> Vec<Idle> {
         [self.critic.idle(), self.temperature.idle()].into_iter().flatten().collect()
+    }
+
+    fn number_of_host(&self) -> Option<&'static str> {
+        self.critic.number_of_host()
     }
 
     fn build(
@@ -72,6 +76,12 @@ pub struct SacNoise {
     pub next: Tensor,
     /// Noise of the actor's actions, where its update is due.
     pub actor: Option<Tensor>,
+}
+
+impl Noise for SacNoise {
+    fn tensors(&mut self) -> Vec<&mut Tensor> {
+        std::iter::once(&mut self.next).chain(&mut self.actor).collect()
+    }
 }
 
 impl SacActor {
@@ -178,13 +188,19 @@ impl Agent for Sac {
         self.critic.choose(&rows, &action, k)
     }
 
-    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
-        let shape = [batch.len(), self.actor.policy.act_dim()];
-        let mut next = normal(rng, &shape, Device::Cpu);
-        let mut actor = with_actor.then(|| normal(rng, &shape, Device::Cpu));
-        let mut both: Vec<&mut Tensor> = std::iter::once(&mut next).chain(&mut actor).collect();
-        move_together(&mut both, self.device);
-        self.update_with(batch, &SacNoise { next, actor })
+    fn draw(&self, rows: i64, with_actor: bool, rng: &mut Random) -> Box<dyn Noise> {
+        let shape = [rows, self.actor.policy.act_dim()];
+        let next = normal(rng, &shape, Device::Cpu);
+        let actor = with_actor.then(|| normal(rng, &shape, Device::Cpu));
+        Box::new(SacNoise { next, actor })
+    }
+
+    fn learn_from(&mut self, batch: &Batch, _: bool, noise: &dyn Noise) -> Metrics {
+        self.update_with(batch, noise.of())
+    }
+
+    fn branches(&self) -> Vec<bool> {
+        self.critic.branches()
     }
 
     fn graph(&self) -> policy::Graph {

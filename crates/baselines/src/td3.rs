@@ -4,7 +4,7 @@
 use agent::candidates::repeat_rows;
 use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Aggregate, Batch, CriticConfig, CriticLearner,
-    GraphBuilder, Idle, Metrics, ObsNorm, Random, idle_where, in_range,
+    GraphBuilder, Idle, Metrics, Noise, ObsNorm, Random, idle_where, in_range,
 };
 use networks::{Adam, CriticKind, Linear, Mlp, Params, ParamsBuilder, merge_state, normal};
 use policy::Op;
@@ -51,6 +51,10 @@ impl AgentConfig for Td3Config {
         let keys = &["noise.target_clip"];
         let own = idle_where(&[(self.noise.target == 0.0, keys, "noise.target = 0")]);
         [self.critic.idle(), own].into_iter().flatten().collect()
+    }
+
+    fn number_of_host(&self) -> Option<&'static str> {
+        self.critic.number_of_host()
     }
 
     fn build(
@@ -112,6 +116,12 @@ pub struct Td3 {
 pub struct Td3Noise {
     /// Standard-normal noise of the next actions in the target: (B, act).
     pub next: Tensor,
+}
+
+impl Noise for Td3Noise {
+    fn tensors(&mut self) -> Vec<&mut Tensor> {
+        vec![&mut self.next]
+    }
 }
 
 impl Td3 {
@@ -180,9 +190,16 @@ impl Agent for Td3 {
         self.critic.choose(&repeat_rows(obs, k), &proposals.clamp(-1.0, 1.0), k)
     }
 
-    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
-        let next = normal(rng, &[batch.len(), self.policy.act_dim], self.device);
-        self.update_with(batch, with_actor, &Td3Noise { next })
+    fn draw(&self, rows: i64, _: bool, rng: &mut Random) -> Box<dyn Noise> {
+        Box::new(Td3Noise { next: normal(rng, &[rows, self.policy.act_dim], Device::Cpu) })
+    }
+
+    fn learn_from(&mut self, batch: &Batch, with_actor: bool, noise: &dyn Noise) -> Metrics {
+        self.update_with(batch, with_actor, noise.of())
+    }
+
+    fn branches(&self) -> Vec<bool> {
+        self.critic.branches()
     }
 
     fn graph(&self) -> policy::Graph {

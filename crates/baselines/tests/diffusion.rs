@@ -106,7 +106,7 @@ fn the_loss_of_a_network_that_says_c_is_the_weighted_square_of_c_less_the_noise(
     let obs = normal(&mut rng, &[50, 2], Device::Cpu);
     let action = uniform(&mut rng, &[50, 3], Device::Cpu) * 2.0 - 1.0;
     let weight = uniform(&mut rng, &[50], Device::Cpu);
-    let draw = policy.denoising(50, Device::Cpu, &mut rng);
+    let draw = policy.denoising(50, &mut rng);
     let loss = policy.loss(params.trainable(), &obs, &action, &weight, &draw);
     let square = (&c - &draw.eps).square().sum_dim_intlist(&[1i64][..], false, None);
     let expected = (&weight * square).mean(Kind::Float);
@@ -126,7 +126,8 @@ fn noised_actions_have_the_schedules_mean_and_variance_at_their_own_times() {
     let eps = normal(&mut rng, &[20_000, 1], Device::Cpu);
     let x0 = Tensor::full([20_000, 1], -0.5, (Kind::Float, Device::Cpu));
     let t = Tensor::arange(20_000, (Kind::Int64, Device::Cpu)).remainder(2) * 9 + 3;
-    let x = schedule.diffuse(&x0, &t, &eps);
+    let shares = schedule.shares((Kind::Float, Device::Cpu));
+    let x = Schedule::diffuse(&shares, &x0, &t, &eps);
     for time in [3, 12] {
         let share = schedule.alpha_bar(time);
         let rows = x.masked_select(&t.eq(time as i64).unsqueeze(1));
@@ -140,7 +141,7 @@ fn noised_actions_have_the_schedules_mean_and_variance_at_their_own_times() {
 #[test]
 fn regressions_draw_every_step_of_the_chain_equally_often() {
     let (policy, _) = policy(5);
-    let Denoising { t, .. } = policy.denoising(10_000, Device::Cpu, &mut stream(4, "times"));
+    let Denoising { t, .. } = policy.denoising(10_000, &mut stream(4, "times"));
     assert_eq!((t.min().int64_value(&[]), t.max().int64_value(&[])), (1, 5));
     for step in 1..=5 {
         let share = t.eq(step).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);

@@ -1,12 +1,12 @@
 //! Adam on one flat parameter vector.
 
-use crate::counter::Counter;
+use crate::counter::Tally;
 use crate::instructions::kernel;
 use crate::op::{Op, run};
 use crate::params::{Params, StateError, load_state};
 use crate::pool;
 use crate::storage::{values, values_mut};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Settings of [`Adam`]; epsilon is PyTorch's 1e-8.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,7 +25,7 @@ pub struct Adam {
     mean: Tensor,
     square: Tensor,
     /// Steps taken.
-    steps: Counter,
+    steps: Tally,
 }
 
 const EPSILON: f64 = 1e-8;
@@ -37,23 +37,20 @@ impl Adam {
             config,
             mean: params.flat().zeros_like(),
             square: params.flat().zeros_like(),
-            steps: Counter::default(),
+            steps: Tally::new(params.device()),
         }
     }
 
     /// One step along `-gradient` (flat, as [`Params::gradient`] returns it).
     pub fn step(&mut self, params: &mut Params, gradient: &Tensor) {
-        let AdamConfig { learning_rate, beta1, beta2 } = self.config;
-        let t = self.steps.raise() as i32;
+        self.steps.raise();
         run(Step {
             p: params.flat_mut(),
             gradient,
             mean: &mut self.mean,
             square: &mut self.square,
-            beta1,
-            beta2,
-            correction: (1.0 - beta2.powi(t)).sqrt(),
-            size: learning_rate / (1.0 - beta1.powi(t)),
+            steps: &self.steps,
+            config: self.config,
         });
     }
 
@@ -80,12 +77,9 @@ struct Step<'a> {
     gradient: &'a Tensor,
     mean: &'a mut Tensor,
     square: &'a mut Tensor,
-    beta1: f64,
-    beta2: f64,
-    /// sqrt(1 - beta2^t).
-    correction: f64,
-    /// learning rate / (1 - beta1^t).
-    size: f64,
+    /// t, the number of this step, from 1.
+    steps: &'a Tally,
+    config: AdamConfig,
 }
 
 /// Numbers of the vector that one job works on.
@@ -100,11 +94,13 @@ impl Op for Step<'_> {
 
     /// One loop over the four vectors instead of ten.
     fn cpu(self) {
+        let AdamConfig { learning_rate, beta1, beta2 } = self.config;
+        let t = self.steps.on_host() as i32;
         let constants = Constants {
-            mean_rate: (1.0 - self.beta1) as f32,
-            square_rate: (1.0 - self.beta2) as f32,
-            square_correction: (1.0 / self.correction) as f32,
-            size: self.size as f32,
+            mean_rate: (1.0 - beta1) as f32,
+            square_rate: (1.0 - beta2) as f32,
+            square_correction: (1.0 / (1.0 - beta2.powi(t)).sqrt()) as f32,
+            size: (learning_rate / (1.0 - beta1.powi(t))) as f32,
         };
         // SAFETY: parameters and moments are borrowed mutably from their owners, whose
         // views nobody uses meanwhile; a gradient shares no storage with them.
@@ -123,12 +119,18 @@ impl Op for Step<'_> {
     }
 
     fn fallback(self) {
-        let _ = self.mean.lerp_(self.gradient, 1.0 - self.beta1);
-        let _ = self.square.g_mul_scalar_(self.beta2);
-        let _ = self.square.addcmul_(self.gradient, &(self.gradient * (1.0 - self.beta2)));
+        let AdamConfig { learning_rate, beta1, beta2 } = self.config;
+        let _ = self.mean.lerp_(self.gradient, 1.0 - beta1);
+        let _ = self.square.g_mul_scalar_(beta2);
+        let _ = self.square.addcmul_(self.gradient, &(self.gradient * (1.0 - beta2)));
+        // 1 - beta^t by operations: a number of the host would be that of the captured step for ever.
+        let t = self.steps.scalar(Kind::Double);
+        let sum = |beta: f64| -> Tensor { 1.0 - Tensor::pow_scalar(beta, &t) };
+        let (mean_sum, square_sum) = (sum(beta1), sum(beta2));
         let mut denominator = self.square.sqrt();
-        let _ = denominator.g_div_scalar_(self.correction).g_add_scalar_(EPSILON);
-        let _ = self.p.addcdiv_(&(&*self.mean * -self.size), &denominator);
+        let _ = denominator.g_div_(&square_sum.sqrt()).g_add_scalar_(EPSILON);
+        let step = &*self.mean * (mean_sum.reciprocal() * -learning_rate);
+        let _ = self.p.addcdiv_(&step, &denominator);
     }
 }
 

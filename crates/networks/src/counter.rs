@@ -1,4 +1,5 @@
-//! Counts that are saved like everything else.
+//! Counts that are saved like everything else: a [`Counter`] where the host decides by it, a
+//! [`Tally`] where operations calculate with it.
 
 use tch::{Device, Kind, Tensor};
 
@@ -27,6 +28,37 @@ impl Counter {
     /// A tensor that shares the count.
     pub fn tensor(&self) -> Tensor {
         self.0.shallow_clone()
+    }
+}
+
+/// A count as a tensor of one `i64` on the device of what is calculated with it. A captured update
+/// (`docs/gpu.md`) raises it at every replay, as it would not a number of the host.
+pub struct Tally(Tensor);
+
+impl Tally {
+    /// None so far.
+    pub fn new(device: Device) -> Self {
+        Self(Tensor::zeros([], (Kind::Int64, device)))
+    }
+
+    /// Adds one.
+    pub fn raise(&mut self) {
+        let _ = self.0.g_add_scalar_(1);
+    }
+
+    /// A tensor that shares the count.
+    pub fn tensor(&self) -> Tensor {
+        self.0.shallow_clone()
+    }
+
+    /// The count, where it is in main memory.
+    pub(crate) fn on_host(&self) -> i64 {
+        self.0.int64_value(&[])
+    }
+
+    /// The count as a scalar of another kind on its device.
+    pub(crate) fn scalar(&self, kind: Kind) -> Tensor {
+        self.0.to_kind(kind)
     }
 }
 

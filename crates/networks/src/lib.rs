@@ -35,7 +35,7 @@ mod time;
 
 pub use adam::{Adam, AdamConfig};
 pub use categorical::{BinTarget, Bins, CrossEntropy};
-pub use counter::Counter;
+pub use counter::{Counter, Tally};
 pub use cpu::multiplications;
 pub use critic::{CriticKind, CriticPass, Critics, CriticsConfig};
 pub use gaussian::{
@@ -50,7 +50,7 @@ pub use op::set_explicit;
 pub use params::{Params, ParamsBuilder, StateError, load_state, merge_state};
 pub use pool::set_threads;
 pub use precision::Precision;
-pub use random::{move_together, normal, tensor_from, uniform};
+pub use random::{Buffers, move_together, normal, tensor_from, uniform};
 pub use slope::with_slope;
 pub use standardise::{standardised, track_moments};
 pub use time::TimeEmbedding;

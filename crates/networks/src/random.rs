@@ -5,7 +5,7 @@
 
 use rand::{Rng, RngExt};
 use rand_distr::{Distribution, StandardNormal};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// A tensor of standard-normal numbers, of the given shape, `f32` on `device`.
 pub fn normal(rng: &mut impl Rng, shape: &[i64], device: Device) -> Tensor {
@@ -23,25 +23,64 @@ pub fn tensor_from(data: &[f32], shape: &[i64], device: Device) -> Tensor {
     if device == Device::Cpu { tensor } else { tensor.to_device(device) }
 }
 
-/// Moves tensors of one kind to a device in a single copy: for a GPU, each copy
+/// Moves tensors to a device in a single copy for each kind: for a GPU, each copy
 /// costs more than the numbers of a batch.
 pub fn move_together(tensors: &mut [&mut Tensor], device: Device) {
-    if device == Device::Cpu || tensors.is_empty() {
-        return;
+    if device != Device::Cpu {
+        Buffers::replacing(tensors, device);
     }
-    let flat: Vec<Tensor> = tensors.iter().map(|tensor| tensor.reshape([-1])).collect();
-    let moved = Tensor::cat(&flat, 0).to_device(device);
-    place(tensors, &moved);
 }
 
-/// Makes each tensor its part of a vector that holds all of them.
-fn place(tensors: &mut [&mut Tensor], flat: &Tensor) {
-    let mut offset = 0;
-    for tensor in tensors {
-        let count = tensor.numel() as i64;
-        **tensor = flat.narrow(0, offset, count).view(tensor.size().as_slice());
-        offset += count;
+/// Tensors next to each other, in one vector for each kind: what a captured update reads, refilled
+/// before it is replayed.
+pub struct Buffers(Vec<Tensor>);
+
+impl Buffers {
+    /// Buffers on a device with the numbers of some tensors, which become views of them.
+    pub fn replacing(tensors: &mut [&mut Tensor], device: Device) -> Self {
+        let shared: Vec<&Tensor> = tensors.iter().map(|tensor| &**tensor).collect();
+        let mut buffers = Vec::new();
+        for kind in kinds(&shared) {
+            // (Without a copy, one tensor would be its own buffer.)
+            let flat = joined(&shared, kind).to_device_(device, kind, false, true);
+            buffers.push(flat);
+        }
+        for flat in &buffers {
+            let mut offset = 0;
+            for tensor in tensors.iter_mut().filter(|tensor| tensor.kind() == flat.kind()) {
+                let count = tensor.numel() as i64;
+                **tensor = flat.narrow(0, offset, count).view(tensor.size().as_slice());
+                offset += count;
+            }
+        }
+        Self(buffers)
     }
+
+    /// Overwrites the numbers by those of other tensors, of the same shapes and kinds in the same
+    /// order.
+    pub fn refill(&mut self, tensors: &[&Tensor]) {
+        for flat in &mut self.0 {
+            flat.copy_(&joined(tensors, flat.kind()));
+        }
+    }
+}
+
+/// The kinds of tensors, each once.
+fn kinds(tensors: &[&Tensor]) -> Vec<Kind> {
+    let mut kinds: Vec<Kind> = Vec::new();
+    for tensor in tensors {
+        if !kinds.contains(&tensor.kind()) {
+            kinds.push(tensor.kind());
+        }
+    }
+    kinds
+}
+
+/// The tensors of a kind as one vector.
+fn joined(tensors: &[&Tensor], kind: Kind) -> Tensor {
+    let of_kind = tensors.iter().filter(|tensor| tensor.kind() == kind);
+    let flat: Vec<Tensor> = of_kind.map(|tensor| tensor.reshape([-1])).collect();
+    Tensor::cat(&flat, 0)
 }
 
 fn fill(shape: &[i64], device: Device, mut draw: impl FnMut() -> f32) -> Tensor {
@@ -58,10 +97,13 @@ mod tests {
     fn tensors_that_moved_together_have_their_shapes_and_numbers() {
         let mut a = Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0]).view([2, 2]);
         let mut b = Tensor::from_slice(&[5f32]);
-        let before = (a.copy(), b.copy());
-        // What `move_together` does after the copy, without a GPU.
-        let flat = Tensor::cat(&[a.reshape([-1]), b.reshape([-1])], 0);
-        place(&mut [&mut a, &mut b], &flat);
-        assert_eq!((a, b), before);
+        let mut c = Tensor::from_slice(&[6i64, 7]);
+        let before = (a.copy(), b.copy(), c.copy());
+        // What `move_together` does for a GPU.
+        let mut buffers = Buffers::replacing(&mut [&mut a, &mut c, &mut b], Device::Cpu);
+        assert_eq!((a.shallow_clone(), b.shallow_clone(), c.shallow_clone()), before);
+        let others = [&a * 2.0, &c + 1, &b * 3.0];
+        buffers.refill(&others.each_ref());
+        assert_eq!([a, c, b], others, "views of the buffers");
     }
 }

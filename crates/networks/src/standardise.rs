@@ -1,5 +1,6 @@
 //! Numbers measured in deviations from their mean.
 
+use crate::counter::Tally;
 use crate::op::{Op, run};
 use crate::storage::{empty, values, values_mut};
 use tch::Tensor;
@@ -48,17 +49,25 @@ impl Op for Standardise<'_> {
     }
 }
 
-/// Moves running averages, the mean and the variance (n) of each column, by `weight` towards those
-/// of a batch x (B, n), outside of any graph. The variance is the biased one.
-pub fn track_moments(x: &Tensor, mean: &mut Tensor, var: &mut Tensor, weight: f64) {
-    run(TrackMoments { x: x.contiguous(), mean, var, weight });
+/// Moves running averages, the mean and the variance (n) of each column, by 1 / `batches` or
+/// `min_weight`, whichever is larger, towards those of a batch x (B, n), outside of any graph. The
+/// batch is the first if the count is 1. The variance is the biased one.
+pub fn track_moments(
+    x: &Tensor,
+    mean: &mut Tensor,
+    var: &mut Tensor,
+    batches: &Tally,
+    min_weight: f64,
+) {
+    run(TrackMoments { x: x.contiguous(), mean, var, batches, min_weight });
 }
 
 struct TrackMoments<'a> {
     x: Tensor,
     mean: &'a mut Tensor,
     var: &'a mut Tensor,
-    weight: f64,
+    batches: &'a Tally,
+    min_weight: f64,
 }
 
 impl Op for TrackMoments<'_> {
@@ -74,7 +83,8 @@ impl Op for TrackMoments<'_> {
         #[expect(unsafe_code, reason = "reads and writes the storage of tensors")]
         let (x, mean, var) =
             unsafe { (values(&self.x), values_mut(self.mean), values_mut(self.var)) };
-        let (weight, share) = (self.weight as f32, 1.0 / rows as f32);
+        let weight = (1.0 / self.batches.on_host() as f64).max(self.min_weight) as f32;
+        let share = 1.0 / rows as f32;
         let mut center = vec![0.0; width];
         for row in x.chunks_exact(width) {
             center.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
@@ -97,9 +107,10 @@ impl Op for TrackMoments<'_> {
     fn fallback(self) {
         let rows: &[i64] = &[0];
         let center = self.x.mean_dim(rows, false, None);
-        let square = (self.x - &center).square_().mean_dim(rows, false, None);
-        let _ = self.mean.lerp_(&center, self.weight);
-        let _ = self.var.lerp_(&square, self.weight);
+        let square = (&self.x - &center).square_().mean_dim(rows, false, None);
+        let weight = self.batches.scalar(self.x.kind()).reciprocal().clamp_min(self.min_weight);
+        let _ = self.mean.lerp_tensor_(&center, &weight);
+        let _ = self.var.lerp_tensor_(&square, &weight);
     }
 }
 
@@ -117,9 +128,12 @@ mod tests {
         let moments = |explicit: bool| {
             let [mut mean, mut var] =
                 [0.0, 1.0].map(|value| Tensor::full([23], value, (tch::Kind::Float, Device::Cpu)));
-            for rows in [40, 7] {
-                let (mean, var) = (&mut mean, &mut var);
-                let op = TrackMoments { x: x.narrow(0, 0, rows), mean, var, weight: 0.3 };
+            let mut batches = Tally::new(Device::Cpu);
+            for rows in [40, 7, 40, 7] {
+                batches.raise();
+                let (mean, var, batches) = (&mut mean, &mut var, &batches);
+                let x = x.narrow(0, 0, rows);
+                let op = TrackMoments { x, mean, var, batches, min_weight: 0.3 };
                 if explicit { op.cpu() } else { op.fallback() }
             }
             [mean, var]

@@ -270,6 +270,13 @@ impl AgentConfig for SmfpConfig {
         [self.critic.idle(), self.objective.idle(), own].into_iter().flatten().collect()
     }
 
+    fn number_of_host(&self) -> Option<&'static str> {
+        let EntropyConfig { mode, alpha_decay_updates, .. } = self.entropy;
+        let moves = matches!(mode, EntropyMode::Threshold | EntropyMode::Fixed);
+        let own = (moves && alpha_decay_updates > 0).then_some("alpha follows a schedule");
+        self.critic.number_of_host().or(own)
+    }
+
     fn build(
         &self,
         obs_dim: i64,

@@ -4,8 +4,8 @@
 //! (`tests/recorded.rs`).
 
 use crate::config::{MirrorActions, SmfpConfig};
-use agent::Random;
-use networks::{move_together, normal, uniform};
+use agent::{Noise, Random};
+use networks::{normal, uniform};
 use tch::{Device, Tensor};
 
 /// Noise of an update over a batch of B transitions. All of it is standard normal or uniform in
@@ -22,27 +22,26 @@ pub struct UpdateNoise {
 }
 
 impl UpdateNoise {
-    /// Draws the noise that the configuration asks for.
+    /// Draws the noise that the configuration asks for, on the CPU.
     pub fn draw(
         config: &SmfpConfig,
         batch: i64,
         act_dim: i64,
         with_actor: bool,
-        device: Device,
         rng: &mut Random,
     ) -> Self {
         let next = [batch * config.candidates.target, act_dim];
-        let mut noise = Self {
+        Self {
             next_z: normal(rng, &next, Device::Cpu),
             next_xi: normal(rng, &next, Device::Cpu),
             next_latents: (config.soft() && config.entropy.latents > 0)
                 .then(|| normal(rng, &[config.entropy.latents * batch, act_dim], Device::Cpu)),
             actor: with_actor.then(|| ActorNoise::draw(config, batch, act_dim, rng)),
-        };
-        move_together(&mut noise.tensors(), device);
-        noise
+        }
     }
+}
 
+impl Noise for UpdateNoise {
     fn tensors(&mut self) -> Vec<&mut Tensor> {
         let mut all = vec![&mut self.next_z, &mut self.next_xi];
         all.extend(&mut self.next_latents);

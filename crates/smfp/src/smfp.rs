@@ -5,7 +5,7 @@ use crate::config::{EvalLatent, SmfpConfig};
 use crate::noise::UpdateNoise;
 use crate::policy::{Draw, Policy};
 use agent::candidates::{best_of, repeat_rows, take};
-use agent::{ActMode, Agent, Batch, CriticLearner, Metrics, Random};
+use agent::{ActMode, Agent, Batch, CriticLearner, Metrics, Noise, Random};
 use networks::{Params, merge_state, normal};
 use tch::{Device, Kind, Tensor};
 
@@ -123,10 +123,16 @@ impl Agent for Smfp {
         policy.draw(params.frozen(), obs, &z, None).action
     }
 
-    fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
-        let (rows, act_dim) = (batch.len(), self.act_dim());
-        let noise = UpdateNoise::draw(&self.config, rows, act_dim, with_actor, self.device, rng);
-        self.update_with(batch, &noise)
+    fn draw(&self, rows: i64, with_actor: bool, rng: &mut Random) -> Box<dyn Noise> {
+        Box::new(UpdateNoise::draw(&self.config, rows, self.act_dim(), with_actor, rng))
+    }
+
+    fn learn_from(&mut self, batch: &Batch, _: bool, noise: &dyn Noise) -> Metrics {
+        self.update_with(batch, noise.of())
+    }
+
+    fn branches(&self) -> Vec<bool> {
+        self.critic.branches()
     }
 
     fn observe_returns(&mut self, returns: &[f64]) {

@@ -1,6 +1,8 @@
 //! Shared test code: configurations, comparing whole updates with recordings of independent
-//! implementations (`scripts/recording.py`), and counting what an update reads to the host.
+//! implementations (`scripts/recording.py`), and what LibTorch is asked for in an update: its
+//! operations, and reads to the host.
 
+mod operations;
 mod reads;
 
 use agent::{Agent, Batch, Metrics};
@@ -13,6 +15,7 @@ use tch::{Device, Kind, Tensor};
 use toml_edit::{DocumentMut, Table};
 use torch_sys as _; // says where LibTorch is, to build.rs
 
+pub use operations::operations;
 pub use reads::reads;
 
 /// The device that recorded updates are repeated on: `SMFP_TEST_DEVICE` (cpu, cuda or cuda:INDEX), the
@@ -101,13 +104,24 @@ pub fn in_every_form(test: impl Fn()) {
     }
 }
 
-/// [`in_every_form`], and before it, on the CPU, once in LibTorch's operations, which are those of other
-/// devices.
+/// [`in_every_form`], and before it, on the CPU, once [`in_libtorch`].
 ///
 /// # Panics
 /// As the test does.
 #[expect(clippy::print_stdout, reason = "says in which form a test failed")]
 pub fn in_every_form_and_libtorch(test: impl Fn()) {
+    if device() == Device::Cpu {
+        println!("instructions: LibTorch");
+        in_libtorch(&test);
+    }
+    in_every_form(test);
+}
+
+/// Runs a test in LibTorch's operations, which are those of other devices.
+///
+/// # Panics
+/// As the test does.
+pub fn in_libtorch(test: impl FnOnce()) {
     /// Back to code of our own, even if the test panics.
     struct Back;
     impl Drop for Back {
@@ -115,13 +129,9 @@ pub fn in_every_form_and_libtorch(test: impl Fn()) {
             networks::set_explicit(true);
         }
     }
-    if device() == Device::Cpu {
-        let (_turn, _back) = (turn(), Back);
-        println!("instructions: LibTorch");
-        networks::set_explicit(false);
-        test();
-    }
-    in_every_form(test);
+    let (_turn, _back) = (turn(), Back);
+    networks::set_explicit(false);
+    test();
 }
 
 /// The turn of a test that changes settings of the process.

@@ -36,7 +36,11 @@ pub fn make_on(
     act_dim: i64,
     seed: u64,
 ) -> Box<dyn Agent> {
-    let mut rng = stream(seed, "networks");
+    config_of(algo, keys).build(obs_dim, act_dim, device, &mut stream(seed, "networks"))
+}
+
+/// The configuration of [`make`].
+pub fn config_of(algo: &str, keys: &str) -> Box<dyn AgentConfig> {
     let config: Box<dyn AgentConfig> = match algo {
         "smfp" => Box::new(config::<smfp::SmfpConfig>(smfp::PRESETS, keys)),
         "sac" => Box::new(config::<sac::SacConfig>(sac::PRESETS, keys)),
@@ -53,7 +57,7 @@ pub fn make_on(
         _ => panic!("{algo} is no algorithm"),
     };
     config.validate().unwrap();
-    config.build(obs_dim, act_dim, device, &mut rng)
+    config
 }
 
 /// Uniform transitions of a task with one state that pays `reward` for an

@@ -43,7 +43,7 @@ pub fn agent(config: &SmfpConfig, seed: u64) -> Smfp {
 }
 
 pub fn noise(config: &SmfpConfig, with_actor: bool, seed: u64) -> UpdateNoise {
-    UpdateNoise::draw(config, ROWS, ACT, with_actor, Device::Cpu, &mut stream(seed, "noise"))
+    UpdateNoise::draw(config, ROWS, ACT, with_actor, &mut stream(seed, "noise"))
 }
 
 /// A copy of the agent's state.
