@@ -11,6 +11,11 @@ Parts, all of them by default (--parts):
               update reads a tensor's numbers to the host. f32 has the tolerance of the tests on the CPU, 1e-5 relative and 1e-6 absolute: the
               operations are the same, in another order. TF32 keeps 11 bits of a factor in a product where
               f32 has 24, so both tolerances are 2^13 times as large.
+    graph     an update captured as a CUDA graph and replayed: 300 updates of SMFP, CrossQ and SAC end where
+              300 without a graph end. They may be off, as a share of the way from the start, by 0.1 % and ten
+              times what two runs without graphs are apart. Then updates per second with and without. Where
+              this fails, the parts below train without graphs. On a CPU, which has no graphs, the same test
+              runs without the capture, and must agree to the bit.
     curves    SMFP and CrossQ on HalfCheetah and Hopper for 20,000 steps, beside the CPU's curves in
               results/reference. A final return below half of the lowest of the CPU's seeds is a failure.
     resume    a run that is killed (SIGKILL) after a checkpoint and resumed ends like one that is not. On
@@ -82,6 +87,8 @@ class Proof:
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="gpu-proof-"))
         self.started = []
         self.failures = []
+        # Settings of all runs.
+        self.sets = []
         self.text = []
 
     def left(self):
@@ -117,7 +124,7 @@ class Proof:
         """Starts a run."""
         command = [self.runner, "train", "--algo", algo, "--env", env, "--seed", seed, "--steps", steps]
         command += ["--device", self.device, "--threads", 1, "--out", folder]
-        command += [word for setting in sets for word in ("--set", setting)]
+        command += [word for setting in [*self.sets, *sets] for word in ("--set", setting)]
         messages = open(self.work / "messages", "ab")
         self.started.append(subprocess.Popen(list(map(str, command)), stdout=messages, stderr=messages))
         return self.started[-1]
@@ -170,21 +177,26 @@ class Proof:
         print(self.about, flush=True)
 
 
+def repeat(proof, crate, program, precision, slack, names):
+    """Runs a crate's tests on the device whose names contain `names`."""
+    env = {**os.environ, "CARGO_MANIFEST_DIR": str(ROOT / "crates" / crate)}
+    env.update(SMFP_TEST_DEVICE=proof.device, SMFP_TEST_TOLERANCE=str(slack))
+    if proof.device != "cpu":
+        # The tests name nothing of LibTorch's CUDA half, so they are not linked with it.
+        library = ROOT / "third_party" / "libtorch" / "lib" / "libtorch_cuda.so"
+        env.update(LD_PRELOAD=str(library), TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=str(int(precision == "tf32")))
+    command = [program, "--nocapture", "--test-threads", "1", names]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=proof.left())
+
+
 def updates(proof):
     programs = tests()
-    library = ROOT / "third_party" / "libtorch" / "lib" / "libtorch_cuda.so"
     rows = []
     for precision, slack in [("f32", 1), ("tf32", TF32)]:
         if precision == "tf32" and proof.device == "cpu":
             continue
         for crate, program in sorted(programs.items()):
-            env = {**os.environ, "CARGO_MANIFEST_DIR": str(ROOT / "crates" / crate)}
-            env.update(SMFP_TEST_DEVICE=proof.device, SMFP_TEST_TOLERANCE=str(slack))
-            if proof.device != "cpu":
-                # The tests name nothing of LibTorch's CUDA half, so they are not linked with it.
-                env.update(LD_PRELOAD=str(library), TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=str(int(precision == "tf32")))
-            command = [program, "--nocapture", "--test-threads", "1", "one_update"]
-            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=proof.left())
+            done = repeat(proof, crate, program, precision, slack, "one_update")
             form = "LibTorch"
             for line in done.stdout.splitlines():
                 # (The first line of a test begins with the test's name.)
@@ -201,6 +213,30 @@ def updates(proof):
                 wrong = list(dict.fromkeys(wrong)) or ["no message"]
                 proof.failures.append(f"updates of {crate} in {precision}: " + "; ".join(wrong[:20]))
     proof.write("updates", "Recorded updates, in units of the tolerance", rows)
+
+
+def graph(proof):
+    before, program = len(proof.failures), tests()["baselines"]
+    done = repeat(proof, "baselines", program, "f32", 1, "updates_as_cuda_graphs")
+    found = re.findall(r"(\S+): (\d+) updates, (\d+) graphs, (\S+) off, (\S+) twice without", done.stdout)
+    if done.returncode or not found:
+        # LibTorch's own messages have many lines.
+        wrong = [message for x, message in zip(done.stderr.splitlines(), done.stderr.splitlines()[1:]) if "panicked" in x]
+        proof.failures.append("graph: " + (wrong or ["no test has run"])[0])
+    rows = []
+    for algo, count, graphs, off, again in found:
+        row = {"algorithm": algo, "updates": count, "graphs": graphs, "off": off, "two without graphs": again}
+        rates = {}
+        for captured in ["false", "true"]:
+            sets = ["--set", f"train.cuda_graph={captured}"]
+            report = proof.ask("bench", "update", "--algo", algo, "--device", proof.device, "--json", *sets)
+            rates[captured] = f"{json.loads(report)['rows'][0]['updates_per_s']:.0f}" if report else "failed"
+        if proof.device == "cpu":
+            row["graphs"], rates["true"] = "not run: no GPU", "not run: no GPU"
+        rows.append({**row, "updates/s without": rates["false"], "updates/s with": rates["true"]})
+    if len(proof.failures) > before:
+        proof.sets.append("train.cuda_graph=false")
+    proof.write("graph", "Updates as CUDA graphs, beside updates without", rows)
 
 
 def curves(proof):
@@ -315,7 +351,7 @@ def speed(proof):
         for batch in [256] if proof.short else [256, 1024]:
             for width in [256] if proof.short else [256, 2048]:
                 sets = [f"train.batch_size={batch}", f"critic.width={width}", f"actor.width={width}"]
-                words = [word for setting in sets for word in ("--set", setting)]
+                words = [word for setting in [*proof.sets, *sets] for word in ("--set", setting)]
                 report = proof.ask("bench", "update", "--algo", algo, "--device", proof.device, "--json", *words)
                 if report:
                     [row] = json.loads(report)["rows"]
@@ -329,7 +365,7 @@ def speed(proof):
     proof.write("update", "Time of an update, medians of five rounds of 60", rows)
 
 
-PARTS = {part.__name__: part for part in [updates, resume, curves, speed]}
+PARTS = {part.__name__: part for part in [updates, graph, resume, curves, speed]}
 
 
 def main():

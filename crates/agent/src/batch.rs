@@ -29,14 +29,26 @@ impl Batch {
             next_obs: to_tensor(&sample.next_obs),
             terminated: to_tensor(&sample.terminated),
         };
-        move_together(&mut batch.tensors(), device);
+        move_together(&mut batch.tensors_mut(), device);
         batch
     }
 
     /// All tensors, in this order.
-    pub fn tensors(&mut self) -> [&mut Tensor; 5] {
+    pub fn tensors(&self) -> [&Tensor; 5] {
         let Self { obs, action, reward, next_obs, terminated } = self;
         [obs, action, reward, next_obs, terminated]
+    }
+
+    /// The same, to replace them.
+    pub fn tensors_mut(&mut self) -> [&mut Tensor; 5] {
+        let Self { obs, action, reward, next_obs, terminated } = self;
+        [obs, action, reward, next_obs, terminated]
+    }
+
+    /// Handles of the same tensors.
+    pub fn shallow_clone(&self) -> Self {
+        let [obs, action, reward, next_obs, terminated] = self.tensors().map(Tensor::shallow_clone);
+        Self { obs, action, reward, next_obs, terminated }
     }
 
     /// Number of transitions.

@@ -7,6 +7,7 @@
 mod actor;
 mod batch;
 pub mod candidates;
+mod captured;
 mod categorical;
 mod critic;
 mod device_replay;
@@ -24,6 +25,7 @@ mod temperature;
 pub use actor::ActorConfig;
 pub use batch::Batch;
 pub use candidates::CandidatesConfig;
+pub use captured::CapturedUpdates;
 pub use categorical::DistributionConfig;
 pub use critic::{CriticConfig, CriticLearner};
 pub use device_replay::DeviceReplay;

@@ -30,17 +30,26 @@ impl Metrics {
         self.0.iter().map(|(name, _)| *name)
     }
 
+    /// All numbers as one vector on their device, in the order of the names; none if there are none.
+    pub(crate) fn vector(&self) -> Option<Tensor> {
+        let flat: Vec<Tensor> = self.0.iter().map(|(_, value)| value.reshape([1])).collect();
+        (!flat.is_empty()).then(|| Tensor::cat(&flat, 0))
+    }
+
+    /// What [`vector`](Self::vector) is of.
+    pub(crate) fn of_vector(names: &[&'static str], vector: &Tensor) -> Self {
+        let at = |(i, name): (usize, &&'static str)| (*name, vector.get(i as i64));
+        Self(names.iter().enumerate().map(at).collect())
+    }
+
     /// The numbers, in one copy from the device. A GPU finishes its work first, so a training
     /// loop there reads them when it writes its log.
     ///
     /// # Errors
     /// The first that is not finite: training has diverged.
     pub fn read(&self) -> Result<Vec<(&'static str, f64)>, Diverged> {
-        if self.0.is_empty() {
-            return Ok(Vec::new());
-        }
-        let flat: Vec<Tensor> = self.0.iter().map(|(_, value)| value.reshape([1])).collect();
-        let vector = Tensor::cat(&flat, 0).to_kind(Kind::Double).to_device(Device::Cpu);
+        let Some(vector) = self.vector() else { return Ok(Vec::new()) };
+        let vector = vector.to_kind(Kind::Double).to_device(Device::Cpu);
         let values = Vec::<f64>::try_from(vector).expect("a vector of numbers");
         let named: Vec<_> = self.names().zip(values).collect();
         match named.iter().find(|(_, value)| !value.is_finite()) {

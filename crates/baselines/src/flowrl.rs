@@ -383,11 +383,9 @@ impl FlowRl {
             let next = self.replay_value.value(self.replay_value.params.frozen(), &batch.next_obs);
             let discount = (1.0 - &batch.terminated) * self.config.critic.gamma;
             Batch {
-                obs: batch.obs.shallow_clone(),
-                action: batch.action.shallow_clone(),
                 reward: &batch.reward + discount * next,
-                next_obs: batch.next_obs.shallow_clone(),
                 terminated: batch.terminated.ones_like(),
+                ..batch.shallow_clone()
             }
         };
         let q = self.replay_critic.target_value(&batch.obs, &batch.action);

@@ -40,7 +40,7 @@ fn batch(seed: u64) -> Batch {
 fn difference(agent: &mut dyn Agent) -> Option<String> {
     let mut rng = stream(1, "learning");
     let mut batch_of = batch(0);
-    let mut transitions = Buffers::replacing(&mut batch_of.tensors(), Device::Cpu);
+    let mut transitions = Buffers::replacing(&mut batch_of.tensors_mut(), Device::Cpu);
     let mut noises = HashMap::new();
     let mut records: HashMap<_, Vec<String>> = HashMap::new();
     let places = |agent: &dyn Agent| -> Vec<_> {
@@ -51,7 +51,7 @@ fn difference(agent: &mut dyn Agent) -> Option<String> {
     for update in 0..24 {
         let with_actor = agent.actor_due();
         let branches = (with_actor, agent.branches());
-        transitions.refill(&shared(&batch(update).tensors()));
+        transitions.refill(&batch(update).tensors());
         let mut drawn = agent.draw(ROWS, with_actor, &mut rng);
         // The buffers of the first noise with these parts, overwritten by each later one.
         let (noise, buffers) = noises.entry(with_actor).or_insert_with(|| {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use agent::{Agent, AgentConfig, Batch, Metrics, Random, stream};
+use agent::{Agent, AgentConfig, Batch, CapturedUpdates, Metrics, Random, stream};
 use baselines::diffusion::Denoising;
 use baselines::dime::{self, DimeConfig};
 use baselines::dpmd::{self, Dpmd, DpmdActorNoise, DpmdConfig, DpmdNoise};
@@ -18,7 +18,7 @@ use baselines::sac_flow_t::{self, SacFlowTConfig};
 use baselines::td3::{self, Td3, Td3Config, Td3Noise};
 use networks::{normal, uniform};
 use serde::de::DeserializeOwned;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use testing::Recording;
 
 fn cases<C: DeserializeOwned>(algorithm: &str, presets: &str) -> Vec<(String, C, Recording)> {
@@ -215,6 +215,17 @@ fn one_update_of_flowrl_equals_the_recording_of_an_independent_implementation() 
     });
 }
 
+/// Transitions of a task with five observations and three actions.
+fn random_batch(rng: &mut Random, rows: i64, device: Device) -> Batch {
+    Batch {
+        obs: normal(rng, &[rows, 5], device),
+        action: uniform(rng, &[rows, 3], device) * 2.0 - 1.0,
+        reward: normal(rng, &[rows], device),
+        next_obs: normal(rng, &[rows, 5], device),
+        terminated: Tensor::zeros([rows], (Kind::Float, device)),
+    }
+}
+
 /// A GPU would have to finish its work for each, and what follows could not be captured in one graph.
 #[test]
 fn one_update_of_every_algorithm_reads_no_number_of_a_tensor_to_the_host() {
@@ -246,14 +257,7 @@ fn one_update_of_every_algorithm_reads_no_number_of_a_tensor_to_the_host() {
         ("dime", atoms),
     ];
     let device = testing::device();
-    let (mut noise, rows) = (stream(0, "batch"), 16);
-    let batch = Batch {
-        obs: normal(&mut noise, &[rows, 5], device),
-        action: uniform(&mut noise, &[rows, 3], device) * 2.0 - 1.0,
-        reward: normal(&mut noise, &[rows], device),
-        next_obs: normal(&mut noise, &[rows, 5], device),
-        terminated: Tensor::zeros([rows], (Kind::Float, device)),
-    };
+    let batch = random_batch(&mut stream(0, "batch"), 16, device);
     testing::in_every_form_and_libtorch(|| {
         for (algo, keys) in cases {
             // One step of the actor in two updates.
@@ -267,6 +271,60 @@ fn one_update_of_every_algorithm_reads_no_number_of_a_tensor_to_the_host() {
                 let reads = testing::reads(&of_host, || metrics = agent.update(&batch, &mut rng()));
                 assert!(reads.is_empty(), "{algo} with {keys}: {reads:?}");
                 assert!(!metrics.read().unwrap().is_empty());
+            }
+        }
+    });
+}
+
+/// Three agents that begin alike: two without graphs, whose difference is what the device's order of sums
+/// makes of the same updates, and one with. On the CPU there are no graphs, and no difference.
+#[test]
+fn updates_as_cuda_graphs_end_where_updates_without_graphs_end() {
+    let (device, updates) = (testing::device(), 300);
+    testing::in_libtorch(|| {
+        for algo in ["smfp", "crossq", "sac"] {
+            // The warm-up of renormalisation ends on the way.
+            let keys = "\"critic.renorm_warmup\" = 100\n\"actor.update_every\" = 3";
+            let make = || common::make_on(device, algo, keys, 5, 3, 0);
+            let mut graphs = CapturedUpdates::new(device);
+            let mut train = |as_graphs: bool| {
+                let (mut agent, mut batches, mut rng) = (make(), stream(0, "batch"), rng());
+                for _ in 0..updates {
+                    let batch = random_batch(&mut batches, 64, device);
+                    let metrics = match as_graphs {
+                        true => graphs.update(agent.as_mut(), &batch, &mut rng).unwrap(),
+                        false => agent.update(&batch, &mut rng),
+                    };
+                    metrics.read().unwrap();
+                }
+                agent.state()
+            };
+            let (once, again, captured) = (train(false), train(false), train(true));
+            let start = make().state();
+            let away = |a: &[(String, Tensor)], b: &[(String, Tensor)]| {
+                let double = |t: &Tensor| t.to_device(Device::Cpu).to_kind(Kind::Double);
+                let squares = a.iter().zip(b).map(|((_, a), (_, b))| {
+                    (double(a) - double(b)).square().sum(Kind::Double).double_value(&[])
+                });
+                squares.sum::<f64>().sqrt()
+            };
+            let whole = away(&once, &start);
+            let [off, noise] = [&captured, &again].map(|state| away(state, &once) / whole);
+            let count = graphs.graphs();
+            println!(
+                "{algo}: {updates} updates, {count} graphs, {off:.1e} off, {noise:.1e} twice without"
+            );
+            let counts = |state: &[(String, Tensor)]| -> Vec<(String, i64)> {
+                let counts = state.iter().filter(|(_, tensor)| tensor.kind() == Kind::Int64);
+                counts.map(|(name, tensor)| (name.clone(), tensor.int64_value(&[]))).collect()
+            };
+            assert_eq!(counts(&captured), counts(&once), "{algo}");
+            if device == Device::Cpu {
+                assert_eq!((off, noise), (0.0, 0.0), "{algo}");
+            } else {
+                // With the actor or without, before renormalisation and after.
+                assert_eq!(count, if algo == "sac" { 2 } else { 4 }, "{algo}");
+                assert!(off < 10.0 * noise + 1e-3, "{algo}: {off} of the way off, {noise} without");
             }
         }
     });

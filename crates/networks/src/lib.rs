@@ -16,6 +16,7 @@ mod categorical;
 mod counter;
 mod cpu;
 mod critic;
+mod cuda_graph;
 mod gaussian;
 mod instructions;
 mod layout;
@@ -38,6 +39,7 @@ pub use categorical::{BinTarget, Bins, CrossEntropy};
 pub use counter::{Counter, Tally};
 pub use cpu::multiplications;
 pub use critic::{CriticKind, CriticPass, Critics, CriticsConfig};
+pub use cuda_graph::{CudaGraph, on_side_stream};
 pub use gaussian::{
     gaussian_log_density, squashed_action, squashed_gaussian, squashed_log_prob, tanh_log_slope,
 };

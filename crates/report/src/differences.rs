@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 const SECTIONS_LEFT_OUT: [&str; 2] = ["run", "versions"];
 /// Keys of `[run]` and `[versions]` that are compared all the same: what is simulated, and where it is learned.
 const ALSO: [&str; 3] = ["run.model_sha256", "run.device", "versions.mujoco"];
-/// Keys that say how long a run is, or what is watched, noted and saved meanwhile.
-const WATCHING: [&str; 10] = [
+/// Keys that say how long a run is, what is watched, noted and saved meanwhile, or where and how the same updates
+/// are computed.
+const WATCHING: [&str; 11] = [
     "train.steps",
     "train.eval_interval",
     "train.eval_episodes",
@@ -19,6 +20,7 @@ const WATCHING: [&str; 10] = [
     "train.tensorboard",
     "train.keep_replay",
     "train.replay_on_device",
+    "train.cuda_graph",
 ];
 /// At most this many keys are named.
 const MOST: usize = 6;

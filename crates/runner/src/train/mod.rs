@@ -25,12 +25,14 @@ use self::rollout::Rollout;
 use self::run_folder::{Existing, RunFolder};
 use self::run_model::{MODEL, Recorded};
 use self::run_spec::RunSpec;
+use self::settings::Settings;
+pub use self::training_loop::without_graphs;
 use self::training_loop::{Parts, Run};
 use crate::base::console::message;
 use crate::base::failure::{Failure, Outcome};
 use crate::base::stop::Stop;
 use crate::base::{device, versions};
-use agent::{Agent, AgentConfig, stream};
+use agent::{Agent, AgentConfig, CapturedUpdates, stream};
 use envs::{Env, Spec};
 use networks::Instructions;
 use std::path::Path;
@@ -131,9 +133,13 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
             .collect(),
         rollout: Rollout::new(envs, settings.gamma(), settings.train.end_diverged_episodes),
         gamma: settings.gamma(),
+        graphs: graphs(settings, device),
         device,
         stop,
     };
+    if let Some(line) = remark_on_graphs(settings, device) {
+        message(format!("warning: {}: {line}", spec.label()));
+    }
     let (steps, warmup_steps) = (settings.train.steps, settings.train.warmup_steps);
     if steps.saturating_sub(warmup_steps) as f64 * settings.train.updates_per_step < 1.0 {
         message(format!(
@@ -162,6 +168,25 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
     let checkpoints = run.run_to_end()?;
     folder.done()?;
     checkpoints.finish(settings.train.keep_replay)
+}
+
+/// Where the updates of a run on this device are captured, if they are.
+pub fn graphs(settings: &Settings, device: Device) -> Option<CapturedUpdates> {
+    let captured = settings.train.cuda_graph && settings.algorithm.number_of_host().is_none();
+    (captured && device != Device::Cpu).then(|| CapturedUpdates::new(device))
+}
+
+/// What a user should know who expects updates to be captured, or not to be.
+fn remark_on_graphs(settings: &Settings, device: Device) -> Option<String> {
+    match (settings.train.cuda_graph, device, settings.algorithm.number_of_host()) {
+        (false, Device::Cpu, _) => {
+            Some("train.cuda_graph = false has no effect: the networks are on a CPU".into())
+        }
+        (true, Device::Cuda(_), Some(why)) => {
+            Some(format!("train.cuda_graph = true has no effect: {why}"))
+        }
+        _ => None,
+    }
 }
 
 /// Prints what MuJoCo says about a model of the user's, and whether it can be learned on.
@@ -211,4 +236,31 @@ fn record(spec: &RunSpec, threads: usize, device: Device) -> Outcome<DocumentMut
     }
     document.insert("versions", Item::Table(versions));
     Ok(document)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::settings::{Sources, resolve};
+
+    #[test]
+    fn updates_are_captured_on_a_gpu_unless_a_setting_or_a_number_of_the_host_is_against_it() {
+        let of = |algo, set: &[&str], device| {
+            let set: Vec<String> = set.iter().map(|word| word.to_string()).collect();
+            let (env, preset) = ("Hopper-v4", "default");
+            let sources = Sources { algo, env, preset, set: &set, ..Default::default() };
+            let settings = resolve(&sources).unwrap();
+            (graphs(&settings, device).is_some(), remark_on_graphs(&settings, device))
+        };
+        let (gpu, off) = (Device::Cuda(0), "train.cuda_graph=false");
+        for algo in ["smfp", "crossq", "sac"] {
+            assert_eq!(of(algo, &[], gpu), (true, None));
+            assert_eq!(of(algo, &[off], gpu), (false, None));
+            assert_eq!(of(algo, &[], Device::Cpu), (false, None));
+            let (captured, remark) = of(algo, &[off], Device::Cpu);
+            assert!(!captured && remark.unwrap().contains("has no effect"));
+            let (captured, remark) = of(algo, &["critic.kind=xqc"], gpu);
+            assert!(!captured && remark.unwrap().contains("scale of the returns"));
+        }
+    }
 }

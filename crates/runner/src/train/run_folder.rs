@@ -2,6 +2,7 @@
 
 use crate::base::failure::{Failure, Outcome};
 use crate::train::run_model::Recorded;
+use crate::train::settings::EXTRAS;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -278,10 +279,8 @@ fn difference(old: &DocumentMut, new: &DocumentMut) -> Option<(String, String, S
     let mut steps = None;
     for section in sections {
         for key in keys(new, section).into_iter().chain(keys(old, section)) {
-            // Event files repeat the CSV files, and a kept replay or policy changes nothing: a run
-            // may be resumed with or without them.
-            const EXTRAS: [&str; 3] = ["tensorboard", "keep_replay", "show_every"];
-            if section == "train" && EXTRAS.contains(&key.as_str()) {
+            // A run may be resumed with other values of these.
+            if EXTRAS.contains(&format!("{section}.{key}").as_str()) {
                 continue;
             }
             // A run that has come so far did not diverge, so it is the same with this key on.

@@ -19,6 +19,10 @@ use toml_edit::{DocumentMut, Item, Table, Value};
 const TRAIN_DEFAULTS: &str = include_str!("../../defaults.toml");
 /// Sections of a recorded `config.toml` that describe the run, not its settings.
 const RECORD_SECTIONS: [&str; 2] = ["run", "versions"];
+/// Keys that change no number of a run: event files repeat the CSV files, a kept replay or policy is only
+/// kept, and a CUDA graph makes the updates that would be made without.
+pub const EXTRAS: [&str; 4] =
+    ["train.tensorboard", "train.keep_replay", "train.show_every", "train.cuda_graph"];
 /// `[train]`: the training loop. `defaults.toml` says what each key means.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,6 +39,8 @@ pub struct TrainConfig {
     pub updates_per_step: f64,
     /// Factors of an update's matrix products on a CPU.
     pub precision: Precision,
+    /// Whether updates on a GPU are replays of CUDA graphs.
+    pub cuda_graph: bool,
     /// Observations that the replay keeps.
     pub replay_capacity: usize,
     /// Whether a finished run keeps its replay, so that it can be trained further.

@@ -15,7 +15,7 @@ use crate::train::memory;
 use crate::train::progress::Progress;
 use crate::train::rollout::Rollout;
 use crate::train::settings::TrainConfig;
-use agent::{ActMode, Agent, Batch, DeviceReplay, Metrics, stream};
+use agent::{ActMode, Agent, Batch, CapturedUpdates, DeviceReplay, Metrics, stream};
 use networks::tensor_from;
 use rand::RngExt;
 use replay::{Replay, Sample, Shape};
@@ -45,6 +45,8 @@ pub struct Parts<'a> {
     pub metrics: Vec<String>,
     /// The critics' discount, which with the rewards bounds the values.
     pub gamma: f64,
+    /// The updates as CUDA graphs; None where they are none.
+    pub graphs: Option<CapturedUpdates>,
     pub device: Device,
     pub stop: Stop,
 }
@@ -284,7 +286,7 @@ impl<'a> Run<'a> {
         while self.counters.due >= 1.0 {
             self.counters.due -= 1.0;
             self.counters.updates += 1;
-            let measured = self.update();
+            let measured = self.update()?;
             self.unread.push(measured);
             // Reading waits for the device; on the CPU there is nothing to wait for.
             if self.parts.device == Device::Cpu || self.unread.len() >= UNREAD_UPDATES {
@@ -349,7 +351,7 @@ impl<'a> Run<'a> {
     }
 
     /// One update from the replay.
-    fn update(&mut self) -> Metrics {
+    fn update(&mut self) -> Outcome<Metrics> {
         let rng = &mut self.streams.replay;
         let batch = match &mut self.device_replay {
             Some(copy) => {
@@ -361,8 +363,12 @@ impl<'a> Run<'a> {
                 Batch::from_sample(&self.sample, self.parts.device)
             }
         };
-        let Parts { config, agent, .. } = &mut self.parts;
-        config.precision.during(|| agent.update(&batch, &mut self.streams.learning))
+        let Parts { config, agent, graphs, .. } = &mut self.parts;
+        let rng = &mut self.streams.learning;
+        match graphs {
+            Some(graphs) => graphs.update(agent.as_mut(), &batch, rng).map_err(without_graphs),
+            None => Ok(config.precision.during(|| agent.update(&batch, rng))),
+        }
     }
 
     /// Reads the metrics of the updates since the last call.
@@ -499,6 +505,14 @@ fn load(
     }
     let replay = Replay::open(&path, shape, &cursors).map_err(damaged)?;
     Ok((state, replay))
+}
+
+/// What to do about an update that is wrong as a CUDA graph, or can't be one.
+pub fn without_graphs(why: String) -> Failure {
+    Failure::Failed(format!(
+        "an update as a CUDA graph: {why}; `--set train.cuda_graph=false` trains without, and the same \
+         command with it resumes a run"
+    ))
 }
 
 /// The sizes of the replay. A run with fewer steps than the capacity needs room for its

@@ -116,11 +116,17 @@ pub fn update(args: &BenchAgentArgs) -> Outcome<()> {
         device::check_precision(precision, device)?;
         let mut rng = stream(0, "benchmark");
         let batch = random_batch(rows_in_batch, obs_dim, act_dim, device, &mut rng);
+        let mut graphs = train::graphs(&settings, device);
         let mut measure = || -> Outcome<[f64; 3]> {
             let limit = product_limit(args.threads.into(), device);
             let (begun, before) = (Instant::now(), multiplications());
             for _ in 0..UPDATES {
-                let metrics = precision.during(|| agent.update(&batch, &mut rng));
+                let metrics = match &mut graphs {
+                    Some(graphs) => graphs
+                        .update(agent.as_mut(), &batch, &mut rng)
+                        .map_err(train::without_graphs)?,
+                    None => precision.during(|| agent.update(&batch, &mut rng)),
+                };
                 if device == Device::Cpu {
                     // As the training loop does.
                     metrics.read().map_err(|e| Failure::Failed(e.to_string()))?;
