@@ -14,8 +14,8 @@ Parts, all of them by default (--parts):
     graph     an update captured as a CUDA graph and replayed: 300 updates of SMFP, CrossQ and SAC end where
               300 without a graph end. They may be off, as a share of the way from the start, by 0.1 % and ten
               times what two runs without graphs are apart. Then updates per second with and without. Where
-              this fails, the parts below train without graphs. On a CPU, which has no graphs, the same test
-              runs without the capture, and must agree to the bit.
+              this fails, the parts below train without graphs. On a CPU, which has no graphs, its operations
+              are recorded and repeated as a graph would do it, and must agree to the bit.
     curves    SMFP and CrossQ on HalfCheetah and Hopper for 20,000 steps, beside the CPU's curves in
               results/reference. A final return below half of the lowest of the CPU's seeds is a failure.
     resume    a run that is killed (SIGKILL) after a checkpoint and resumed ends like one that is not. On
@@ -232,7 +232,7 @@ def graph(proof):
             report = proof.ask("bench", "update", "--algo", algo, "--device", proof.device, "--json", *sets)
             rates[captured] = f"{json.loads(report)['rows'][0]['updates_per_s']:.0f}" if report else "failed"
         if proof.device == "cpu":
-            row["graphs"], rates["true"] = "not run: no GPU", "not run: no GPU"
+            row["graphs"], rates["true"] = f"{graphs} rehearsed, not run: no GPU", "not run: no GPU"
         rows.append({**row, "updates/s without": rates["false"], "updates/s with": rates["true"]})
     if len(proof.failures) > before:
         proof.sets.append("train.cuda_graph=false")

@@ -6,7 +6,7 @@
 //! ([`Agent::branches`]) have graphs of their own.
 
 use crate::{Agent, Batch, Metrics, Noise, Random};
-use networks::{Buffers, CudaGraph, on_side_stream};
+use networks::{Buffers, CudaGraphs, Recorder, Replay};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use tch::{Device, Kind, Tensor};
@@ -20,9 +20,9 @@ const OF_STEP: f64 = 1e-3;
 /// .. and by this share of a tensor's size, which is rounding.
 const OF_SIZE: f64 = 1e-6;
 
-/// An agent's updates on a device, as graphs from the fourth with the same branches on. On the CPU, which has no
-/// graphs, each is computed again from the same buffers: a rehearsal of everything but the capture.
+/// An agent's updates on a device, as graphs from the fourth with the same branches on.
 pub struct CapturedUpdates {
+    recorder: Box<dyn Recorder>,
     device: Device,
     batch: Option<(Batch, Buffers)>,
     by_branches: HashMap<(bool, Vec<bool>), Update>,
@@ -38,7 +38,7 @@ struct Update {
 
 /// A captured update.
 struct Graph {
-    graph: CudaGraph,
+    graph: Box<dyn Replay>,
     /// Names and numbers of the metrics, which each replay overwrites.
     metrics: (Vec<&'static str>, Tensor),
     /// Counts of the host, and what an update adds to each.
@@ -46,9 +46,14 @@ struct Graph {
 }
 
 impl CapturedUpdates {
-    /// None so far.
+    /// None so far, of agents on a GPU.
     pub fn new(device: Device) -> Self {
-        Self { device, batch: None, by_branches: HashMap::new() }
+        Self::recorded_by(Box::new(CudaGraphs(device)), device)
+    }
+
+    /// None so far, of agents on a device with a recorder of its own.
+    pub fn recorded_by(recorder: Box<dyn Recorder>, device: Device) -> Self {
+        Self { recorder, device, batch: None, by_branches: HashMap::new() }
     }
 
     /// [`Agent::update`].
@@ -86,18 +91,17 @@ impl CapturedUpdates {
             }
         };
         let noise = update.noise.as_ref();
-        if self.device == Device::Cpu {
-            return Ok(agent.learn_from(batch, with_actor, noise));
-        }
         if let Some(graph) = &mut update.graph {
             graph.counts.iter_mut().for_each(|(count, added)| drop(count.g_add_scalar_(*added)));
             return graph.replay();
         }
         if update.warm_ups < WARM_UP {
             update.warm_ups += 1;
-            return on_side_stream(self.device, || agent.learn_from(batch, with_actor, noise));
+            let mut metrics = Metrics::default();
+            self.recorder.warm_up(&mut || metrics = agent.learn_from(batch, with_actor, noise))?;
+            return Ok(metrics);
         }
-        let (graph, metrics) = capture(self.device, agent, batch, with_actor, noise)?;
+        let (graph, metrics) = capture(&*self.recorder, agent, batch, with_actor, noise)?;
         update.graph = Some(graph);
         Ok(metrics)
     }
@@ -118,7 +122,7 @@ impl Graph {
 
 /// Captures an update and makes it, after a comparison with the same update without a graph.
 fn capture(
-    device: Device,
+    recorder: &dyn Recorder,
     agent: &mut dyn Agent,
     batch: &Batch,
     with_actor: bool,
@@ -127,14 +131,15 @@ fn capture(
     let state = agent.state();
     let copy = || -> Vec<Tensor> { state.iter().map(|(_, tensor)| tensor.copy()).collect() };
     let before = copy();
-    on_side_stream(device, || drop(agent.learn_from(batch, with_actor, noise)))?;
+    recorder.warm_up(&mut || drop(agent.learn_from(batch, with_actor, noise)))?;
     let expected = copy();
     for ((_, tensor), before) in state.iter().zip(&before) {
         tensor.shallow_clone().copy_(before);
     }
-    let (graph, (names, vector)) = CudaGraph::capture(device, || {
+    let (mut names, mut vector) = (Vec::new(), None);
+    let graph = recorder.record(&mut || {
         let metrics = agent.learn_from(batch, with_actor, noise);
-        (metrics.names().collect(), metrics.vector())
+        (names, vector) = (metrics.names().collect(), metrics.vector());
     })?;
     // The host's part of the update has been done by now, the device's only with the replay.
     let is_count = |tensor: &Tensor| tensor.device() == Device::Cpu && tensor.kind() == Kind::Int64;

@@ -1,10 +1,10 @@
-//! Whether an update could be captured as a CUDA graph and replayed, seen on the CPU in LibTorch's
-//! operations: updates with the same branches must be the same operations with the same numbers of the
-//! host, on the same tensors.
+//! Updates as CUDA graphs, on the CPU in LibTorch's operations: updates with the same branches must be the
+//! same operations with the same numbers of the host, on the same tensors, and recorded ones, repeated as a
+//! graph repeats them, the updates themselves.
 
 mod common;
 
-use agent::{Agent, Batch, stream};
+use agent::{Agent, AgentConfig, Batch, CapturedUpdates, stream};
 use networks::{Buffers, normal, uniform};
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
@@ -89,62 +89,109 @@ fn shared<'a>(tensors: &'a [&mut Tensor]) -> Vec<&'a Tensor> {
     tensors.iter().map(|tensor| &**tensor).collect()
 }
 
-/// The outcome for an algorithm, and the number of the host that it names.
-fn of(algo: &str, keys: &str) -> (Option<String>, Option<&'static str>) {
-    let keys = format!("{SMALL}\n{keys}");
-    let config = common::config_of(algo, &keys);
-    let mut agent = config.build(OBS, ACT, Device::Cpu, &mut stream(0, "networks"));
-    let mut found = None;
-    testing::in_libtorch(|| found = difference(agent.as_mut()));
-    (found, config.number_of_host())
+/// An algorithm with some keys, and what it starts from.
+struct Case {
+    name: String,
+    config: Box<dyn AgentConfig>,
 }
+
+impl Case {
+    fn of((algo, keys): &(&str, &str)) -> Self {
+        let config = common::config_of(algo, &format!("{SMALL}\n{keys}"));
+        Self { name: format!("{algo} {keys:?}"), config }
+    }
+
+    fn agent(&self) -> Box<dyn Agent> {
+        self.config.build(OBS, ACT, Device::Cpu, &mut stream(0, "networks"))
+    }
+}
+
+/// Algorithms, each with the branches that its settings open.
+const CASES: [(&str, &str); 20] = [
+    ("smfp", ""),
+    (
+        "smfp",
+        "\"entropy.mode\" = \"threshold\"\n\"entropy.latents\" = 0\n\"policy.squash\" = \"clip\"\n\
+         \"mirror.actions\" = \"replay\"",
+    ),
+    ("smfp", "\"mirror.actions\" = \"broad\"\n\"candidates.target\" = 3"),
+    ("crossq", ""),
+    ("sac", ""),
+    ("sac", LAYER_NORM),
+    ("td3", ""),
+    ("mdpo", ""),
+    ("mdpo", "\"mirror.kind\" = \"kl\"\n\"mirror.policy_interval\" = 2"),
+    ("meanflow", ""),
+    ("qvpo", "\"regression.entropy_final\" = 0.02\n\"regression.entropy\" = 0.02"),
+    ("dpmd", "\"temperature.update_every\" = 2"),
+    ("flowrl", ""),
+    ("flowrl", LAYER_NORM),
+    ("sac-flow-g", ""),
+    ("sac-flow-g", BATCH_NORM),
+    ("sac-flow-t", ""),
+    ("sac-flow-t", BATCH_NORM),
+    ("dime", ""),
+    ("dime", "\"distribution.on\" = true"),
+];
+const LAYER_NORM: &str = "\"critic.kind\" = \"layernorm\"";
+const BATCH_NORM: &str = "\"flow.batch_norm\" = true\n\"flow.renorm_warmup\" = 9";
+
+/// Those that say that a number of the host changes.
+const OF_HOST: [(&str, &str); 4] = [
+    ("smfp", "\"entropy.mode\" = \"fixed\"\n\"entropy.alpha_decay_updates\" = 100"),
+    ("smfp", "\"critic.kind\" = \"xqc\""),
+    ("sac", "\"critic.kind\" = \"xqc\""),
+    ("qvpo", ""),
+];
 
 #[test]
 fn updates_with_the_same_branches_are_the_same_operations_on_the_same_tensors() {
-    let kl = "\"mirror.kind\" = \"kl\"\n\"mirror.policy_interval\" = 2";
-    let clipped = "\"entropy.mode\" = \"threshold\"\n\"entropy.latents\" = 0\n\
-                   \"policy.squash\" = \"clip\"\n\"mirror.actions\" = \"replay\"";
-    let norm = "\"flow.batch_norm\" = true\n\"flow.renorm_warmup\" = 9";
-    let atoms = "\"distribution.on\" = true";
-    let layers = "\"critic.kind\" = \"layernorm\"";
-    let constant = "\"regression.entropy_final\" = 0.02\n\"regression.entropy\" = 0.02";
-    let mut failures = Vec::new();
-    for (algo, keys) in [
-        ("smfp", ""),
-        ("smfp", clipped),
-        ("smfp", "\"mirror.actions\" = \"broad\"\n\"candidates.target\" = 3"),
-        ("crossq", ""),
-        ("sac", ""),
-        ("sac", layers),
-        ("td3", ""),
-        ("mdpo", ""),
-        ("mdpo", kl),
-        ("meanflow", ""),
-        ("qvpo", constant),
-        ("dpmd", "\"temperature.update_every\" = 2"),
-        ("flowrl", ""),
-        ("flowrl", layers),
-        ("sac-flow-g", ""),
-        ("sac-flow-g", norm),
-        ("sac-flow-t", ""),
-        ("sac-flow-t", norm),
-        ("dime", ""),
-        ("dime", atoms),
-    ] {
-        let (difference, reason) = of(algo, keys);
-        if difference.is_some() || reason.is_some() {
-            failures.push(format!("{algo} with {keys}: {difference:?} {reason:?}"));
+    testing::in_libtorch(|| {
+        for case in CASES.iter().map(Case::of) {
+            assert_eq!(case.config.number_of_host(), None, "{}", case.name);
+            assert_eq!(difference(case.agent().as_mut()), None, "{}", case.name);
         }
-    }
-    assert!(failures.is_empty(), "{failures:#?}");
+        for case in OF_HOST.iter().map(Case::of) {
+            assert!(case.config.number_of_host().is_some(), "{}", case.name);
+            assert!(difference(case.agent().as_mut()).is_some(), "{}", case.name);
+        }
+    });
 }
 
+/// Every number that an update measures, and the state after some, with replays of recorded updates or
+/// without.
+fn trained(case: &Case, graphs: Option<&mut CapturedUpdates>) -> (Vec<Measured>, Vec<Tensor>) {
+    let (mut agent, mut rng, mut graphs) = (case.agent(), stream(1, "learning"), graphs);
+    let measured = (0..60).map(|update| {
+        let batch = batch(update);
+        let metrics = match &mut graphs {
+            Some(graphs) => graphs.update(agent.as_mut(), &batch, &mut rng).unwrap(),
+            None => agent.update(&batch, &mut rng),
+        };
+        agent.observe_returns(&[update as f64]);
+        metrics.read().unwrap()
+    });
+    let measured = measured.collect();
+    (measured, agent.state().into_iter().map(|(_, tensor)| tensor).collect())
+}
+
+type Measured = Vec<(&'static str, f64)>;
+
 #[test]
-fn what_says_that_a_number_of_the_host_changes_has_one() {
-    let schedule = "\"entropy.mode\" = \"fixed\"\n\"entropy.alpha_decay_updates\" = 100";
-    let xqc = "\"critic.kind\" = \"xqc\"";
-    for (algo, keys) in [("smfp", schedule), ("smfp", xqc), ("sac", xqc), ("qvpo", "")] {
-        let (difference, reason) = of(algo, keys);
-        assert!(reason.is_some() && difference.is_some(), "{algo} with {keys}: {reason:?}");
-    }
+fn replays_of_recorded_updates_equal_the_updates_to_the_bit() {
+    testing::in_libtorch(|| {
+        let compare = |case: &Case| {
+            let mut graphs =
+                CapturedUpdates::recorded_by(Box::new(testing::Rehearsal), Device::Cpu);
+            let equal = trained(case, None) == trained(case, Some(&mut graphs));
+            assert!(graphs.graphs() >= 2, "{}: {} graphs", case.name, graphs.graphs());
+            equal
+        };
+        for case in CASES.iter().map(Case::of) {
+            assert!(compare(&case), "{}", case.name);
+        }
+        for case in OF_HOST.iter().map(Case::of) {
+            assert!(!compare(&case), "{}", case.name);
+        }
+    });
 }

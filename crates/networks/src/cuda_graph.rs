@@ -36,21 +36,45 @@ unsafe extern "C" {
     fn networks_stream_leave(before: *const Current, error: *mut c_char, room: usize) -> bool;
 }
 
-/// A CUDA graph: the operations of some work with the tensors that they read and write.
-pub struct CudaGraph(NonNull<c_void>);
-
-impl CudaGraph {
-    /// Records `work` on a GPU without doing it, and returns the graph with the work's result: tensors that
-    /// hold numbers after a [`replay`](Self::replay). The work must not read a tensor's numbers, nor
-    /// copy from main memory, and should have been done on [another stream](on_side_stream) before, so
-    /// that what libraries set up at their first call is there.
+/// Records work of a device to repeat it.
+pub trait Recorder {
+    /// Does some work that is to be recorded later: what libraries set up at their first call is there
+    /// then.
     ///
     /// # Errors
-    /// The device is no GPU, or the work has an operation that can't be recorded: the first line of
-    /// LibTorch's message.
-    pub fn capture<T>(device: Device, work: impl FnOnce() -> T) -> Result<(Self, T), String> {
+    /// The device fails.
+    fn warm_up(&self, work: &mut dyn FnMut()) -> Result<(), String>;
+
+    /// Records the device's part of some work without doing it; the host's part is done. Tensors that the
+    /// work leaves behind hold numbers after a replay. The work must not read a tensor's numbers, nor
+    /// copy from main memory.
+    ///
+    /// # Errors
+    /// The work has an operation that can't be recorded: the first line of LibTorch's message.
+    fn record(&self, work: &mut dyn FnMut()) -> Result<Box<dyn Replay>, String>;
+}
+
+/// Recorded work.
+pub trait Replay {
+    /// Does the device's part of the work, after what it has to do already.
+    ///
+    /// # Errors
+    /// The device refuses: the first line of LibTorch's message.
+    fn replay(&mut self) -> Result<(), String>;
+}
+
+/// Records work of a GPU as CUDA graphs.
+pub struct CudaGraphs(pub Device);
+
+impl Recorder for CudaGraphs {
+    /// On a stream that is not the default one, on which nothing can be captured.
+    fn warm_up(&self, work: &mut dyn FnMut()) -> Result<(), String> {
+        on_side_stream(self.0, work)
+    }
+
+    fn record(&self, work: &mut dyn FnMut()) -> Result<Box<dyn Replay>, String> {
         let graph = make()?;
-        let captured = on_side_stream(device, || {
+        on_side_stream(self.0, || {
             // SAFETY: the graph lives until the end of this function.
             tried(|error, room| unsafe { networks_graph_begin(graph.0.as_ptr(), error, room) })?;
             // An operation's error is a panic; the stream must leave the capture all the same.
@@ -58,21 +82,22 @@ impl CudaGraph {
             // SAFETY: as above.
             let end =
                 tried(|error, room| unsafe { networks_graph_end(graph.0.as_ptr(), error, room) });
-            let result = result.map_err(|panic| {
+            result.map_err(|panic| {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
                 first_line(text.unwrap_or("an operation failed"))
             })?;
-            end.map(|()| result)
+            end
         })??;
-        Ok((graph, captured))
+        Ok(Box::new(graph))
     }
+}
 
-    /// Does the recorded work, after what the current stream has to do already.
-    ///
-    /// # Errors
-    /// The GPU refuses: the first line of LibTorch's message.
-    pub fn replay(&mut self) -> Result<(), String> {
+/// A CUDA graph: the operations of some work with the tensors that they read and write.
+struct CudaGraph(NonNull<c_void>);
+
+impl Replay for CudaGraph {
+    fn replay(&mut self) -> Result<(), String> {
         // SAFETY: made by `networks_graph_new`, and captured.
         tried(|error, room| unsafe { networks_graph_replay(self.0.as_ptr(), error, room) })
     }
@@ -95,11 +120,8 @@ fn make() -> Result<CudaGraph, String> {
     graph.map(CudaGraph).ok_or_else(|| "there is no CUDA graph".into())
 }
 
-/// Does some work of a GPU on a stream that is not the default one, on which nothing can be captured.
-///
-/// # Errors
-/// The device is no GPU, or fails.
-pub fn on_side_stream<T>(device: Device, work: impl FnOnce() -> T) -> Result<T, String> {
+/// Does some work of a GPU on a stream that is not the default one.
+fn on_side_stream<T>(device: Device, work: impl FnOnce() -> T) -> Result<T, String> {
     let Device::Cuda(index) = device else { return Err(format!("{device:?} is no GPU")) };
     let mut before = Current::default();
     // SAFETY: the pointer is of a struct of this layout.
@@ -134,13 +156,13 @@ mod tests {
 
     #[test]
     fn without_a_gpu_there_is_no_graph_but_one_line_that_says_so() {
-        let captured = |device| CudaGraph::capture(device, || ()).err();
+        let captured = |device| CudaGraphs(device).record(&mut || ()).err();
         if tch::Cuda::is_available() {
             assert_eq!(captured(Device::Cuda(0)), None);
         } else {
             let why = captured(Device::Cuda(0)).unwrap();
             assert!(why.starts_with("this LibTorch has no CUDA graphs"), "{why}");
-            assert!(on_side_stream(Device::Cuda(0), || ()).is_err());
+            assert!(CudaGraphs(Device::Cuda(0)).warm_up(&mut || ()).is_err());
         }
         assert!(captured(Device::Cpu).is_some());
     }

@@ -39,7 +39,7 @@ pub use categorical::{BinTarget, Bins, CrossEntropy};
 pub use counter::{Counter, Tally};
 pub use cpu::multiplications;
 pub use critic::{CriticKind, CriticPass, Critics, CriticsConfig};
-pub use cuda_graph::{CudaGraph, on_side_stream};
+pub use cuda_graph::{CudaGraphs, Recorder, Replay};
 pub use gaussian::{
     gaussian_log_density, squashed_action, squashed_gaussian, squashed_log_prob, tanh_log_slope,
 };

@@ -4,6 +4,7 @@
 
 mod operations;
 mod reads;
+mod rehearsal;
 
 use agent::{Agent, Batch, Metrics};
 use networks::Instructions;
@@ -17,6 +18,7 @@ use torch_sys as _; // says where LibTorch is, to build.rs
 
 pub use operations::operations;
 pub use reads::reads;
+pub use rehearsal::Rehearsal;
 
 /// The device that recorded updates are repeated on: `SMFP_TEST_DEVICE` (cpu, cuda or cuda:INDEX), the
 /// CPU by default.
