@@ -61,7 +61,7 @@ enum Label {
 impl Categorical {
     /// XQC's bins on a device, and no returns yet.
     pub fn new(device: Device) -> Self {
-        let label = Label::Smallest(ReturnScale::new());
+        let label = Label::Smallest(ReturnScale::new(device));
         Self { bins: Bins::new(BINS, HIGHEST, device), label }
     }
 
@@ -91,22 +91,31 @@ impl Categorical {
         }
     }
 
-    /// What rewards are divided by.
-    fn scale(&self) -> f64 {
+    /// From the units of the rewards, divided by the scale of returns, to these.
+    fn in_units_of_rewards(&self, scaled: Tensor) -> Tensor {
         match &self.label {
-            Label::Smallest(scale) => scale.get(),
-            Label::Average { .. } => 1.0,
+            Label::Smallest(scale) => scaled * scale.get(),
+            Label::Average { .. } => scaled,
+        }
+    }
+
+    /// And back.
+    fn scaled(&self, in_units_of_rewards: &Tensor) -> Tensor {
+        match &self.label {
+            Label::Smallest(scale) => in_units_of_rewards / scale.get(),
+            Label::Average { .. } => in_units_of_rewards.shallow_clone(),
         }
     }
 
     /// Q: logits (members, B, 101) to (members, B).
     pub fn values(&self, logits: &Tensor) -> Tensor {
-        self.bins.means(logits) * self.scale()
+        self.in_units_of_rewards(self.bins.means(logits))
     }
 
     /// From the gradient at the values, (members, B), to that at the logits.
     pub fn backward(&self, logits: &Tensor, d_values: &Tensor) -> Tensor {
-        self.bins.means_backward(logits, &(d_values * self.scale()))
+        // (As the values are multiplied, so is their gradient.)
+        self.bins.means_backward(logits, &self.in_units_of_rewards(d_values.shallow_clone()))
     }
 
     /// Cross-entropy to the distribution of y = r + gamma (1 - terminated) (Q'(s', a') + bonus),
@@ -121,10 +130,9 @@ impl Categorical {
         batch: &Batch,
         bonus: Option<&Tensor>,
     ) -> TdErrors {
-        let scale = self.scale();
-        let bonus = bonus.map(|bonus| bonus / scale);
+        let bonus = bonus.map(|bonus| self.scaled(bonus));
         let target = BinTarget {
-            reward: &(&batch.reward / scale),
+            reward: &self.scaled(&batch.reward),
             discount: &((1.0 - &batch.terminated) * gamma),
             bonus: bonus.as_ref(),
         };
@@ -134,6 +142,10 @@ impl Categorical {
                 self.bins.average_cross_entropy(logits, next, &target, entropy)
             }
         };
-        TdErrors { loss: errors.loss, d_outputs: errors.d_logits, q_mean: errors.mean * scale }
+        TdErrors {
+            loss: errors.loss,
+            d_outputs: errors.d_logits,
+            q_mean: self.in_units_of_rewards(errors.mean),
+        }
     }
 }

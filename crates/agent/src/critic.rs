@@ -84,15 +84,6 @@ impl CriticConfig {
         ])
     }
 
-    /// Why an update can't be captured as a CUDA graph, as
-    /// [`AgentConfig::number_of_host`](crate::AgentConfig::number_of_host).
-    pub fn number_of_host(&self) -> Option<&'static str> {
-        let xqc = self.kind == CriticKind::Xqc;
-        xqc.then_some(
-            "critics of the kind \"xqc\" divide rewards by the scale of the returns so far",
-        )
-    }
-
     /// Whether there are target networks that differ from the online ones.
     fn has_targets(&self) -> bool {
         match self.kind {

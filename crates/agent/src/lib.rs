@@ -171,7 +171,9 @@ pub trait AgentConfig {
 
     /// What changes in the host's memory from one update to the next and enters its operations, such as
     /// a schedule: no update can be captured as a CUDA graph then.
-    fn number_of_host(&self) -> Option<&'static str>;
+    fn number_of_host(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Draws the networks for a task's sizes. The configuration must be valid.
     fn build(&self, obs_dim: i64, act_dim: i64, device: Device, rng: &mut Random)

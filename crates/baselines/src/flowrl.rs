@@ -73,10 +73,6 @@ impl AgentConfig for FlowRlConfig {
         self.critic.idle()
     }
 
-    fn number_of_host(&self) -> Option<&'static str> {
-        self.critic.number_of_host()
-    }
-
     fn build(
         &self,
         obs_dim: i64,

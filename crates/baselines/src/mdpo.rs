@@ -87,10 +87,6 @@ impl AgentConfig for MdpoConfig {
         [critic.idle(), objective.idle(), temperature.idle(), own].into_iter().flatten().collect()
     }
 
-    fn number_of_host(&self) -> Option<&'static str> {
-        self.critic.number_of_host()
-    }
-
     fn build(
         &self,
         obs_dim: i64,

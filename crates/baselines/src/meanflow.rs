@@ -77,10 +77,6 @@ impl AgentConfig for MeanFlowConfig {
         [self.critic.idle(), self.objective.idle(), own].into_iter().flatten().collect()
     }
 
-    fn number_of_host(&self) -> Option<&'static str> {
-        self.critic.number_of_host()
-    }
-
     fn build(
         &self,
         obs_dim: i64,

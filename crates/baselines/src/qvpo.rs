@@ -76,8 +76,7 @@ impl AgentConfig for QvpoConfig {
     fn number_of_host(&self) -> Option<&'static str> {
         let RegressionConfig { uniform, entropy, entropy_final, .. } = self.regression;
         let moves = uniform > 0 && entropy != entropy_final;
-        let own = moves.then_some("the weight of uniform actions follows a schedule");
-        self.critic.number_of_host().or(own)
+        moves.then_some("the weight of uniform actions follows a schedule")
     }
 
     fn build(

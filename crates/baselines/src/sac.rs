@@ -37,10 +37,6 @@ impl AgentConfig for SacConfig {
         [self.critic.idle(), self.temperature.idle()].into_iter().flatten().collect()
     }
 
-    fn number_of_host(&self) -> Option<&'static str> {
-        self.critic.number_of_host()
-    }
-
     fn build(
         &self,
         obs_dim: i64,

@@ -81,10 +81,6 @@ impl AgentConfig for SacFlowTConfig {
         [self.critic.idle(), self.temperature.idle(), own].into_iter().flatten().collect()
     }
 
-    fn number_of_host(&self) -> Option<&'static str> {
-        self.critic.number_of_host()
-    }
-
     fn build(
         &self,
         obs_dim: i64,

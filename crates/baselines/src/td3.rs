@@ -53,10 +53,6 @@ impl AgentConfig for Td3Config {
         [self.critic.idle(), own].into_iter().flatten().collect()
     }
 
-    fn number_of_host(&self) -> Option<&'static str> {
-        self.critic.number_of_host()
-    }
-
     fn build(
         &self,
         obs_dim: i64,

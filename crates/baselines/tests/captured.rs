@@ -107,7 +107,7 @@ impl Case {
 }
 
 /// Algorithms, each with the branches that its settings open.
-const CASES: [(&str, &str); 20] = [
+const CASES: [(&str, &str); 23] = [
     ("smfp", ""),
     (
         "smfp",
@@ -115,9 +115,12 @@ const CASES: [(&str, &str); 20] = [
          \"mirror.actions\" = \"replay\"",
     ),
     ("smfp", "\"mirror.actions\" = \"broad\"\n\"candidates.target\" = 3"),
+    ("smfp", XQC),
     ("crossq", ""),
     ("sac", ""),
     ("sac", LAYER_NORM),
+    ("sac", XQC),
+    ("flowrl", XQC),
     ("td3", ""),
     ("mdpo", ""),
     ("mdpo", "\"mirror.kind\" = \"kl\"\n\"mirror.policy_interval\" = 2"),
@@ -133,16 +136,13 @@ const CASES: [(&str, &str); 20] = [
     ("dime", ""),
     ("dime", "\"distribution.on\" = true"),
 ];
+const XQC: &str = "\"critic.kind\" = \"xqc\"\n\"critic.tau\" = 0.1";
 const LAYER_NORM: &str = "\"critic.kind\" = \"layernorm\"";
 const BATCH_NORM: &str = "\"flow.batch_norm\" = true\n\"flow.renorm_warmup\" = 9";
 
 /// Those that say that a number of the host changes.
-const OF_HOST: [(&str, &str); 4] = [
-    ("smfp", "\"entropy.mode\" = \"fixed\"\n\"entropy.alpha_decay_updates\" = 100"),
-    ("smfp", "\"critic.kind\" = \"xqc\""),
-    ("sac", "\"critic.kind\" = \"xqc\""),
-    ("qvpo", ""),
-];
+const OF_HOST: [(&str, &str); 2] =
+    [("smfp", "\"entropy.mode\" = \"fixed\"\n\"entropy.alpha_decay_updates\" = 100"), ("qvpo", "")];
 
 #[test]
 fn updates_with_the_same_branches_are_the_same_operations_on_the_same_tensors() {

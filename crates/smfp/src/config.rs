@@ -273,8 +273,7 @@ impl AgentConfig for SmfpConfig {
     fn number_of_host(&self) -> Option<&'static str> {
         let EntropyConfig { mode, alpha_decay_updates, .. } = self.entropy;
         let moves = matches!(mode, EntropyMode::Threshold | EntropyMode::Fixed);
-        let own = (moves && alpha_decay_updates > 0).then_some("alpha follows a schedule");
-        self.critic.number_of_host().or(own)
+        (moves && alpha_decay_updates > 0).then_some("alpha follows a schedule")
     }
 
     fn build(

@@ -259,8 +259,8 @@ mod tests {
             assert_eq!(of(algo, &[], Device::Cpu), (false, None));
             let (captured, remark) = of(algo, &[off], Device::Cpu);
             assert!(!captured && remark.unwrap().contains("has no effect"));
-            let (captured, remark) = of(algo, &["critic.kind=xqc"], gpu);
-            assert!(!captured && remark.unwrap().contains("scale of the returns"));
         }
+        let (captured, remark) = of("qvpo", &[], gpu);
+        assert!(!captured && remark.unwrap().contains("follows a schedule"));
     }
 }
