@@ -339,7 +339,8 @@ fn a_run_that_leaves_the_finite_numbers_stops_with_the_step_and_the_quantity() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     let last = text.lines().last().unwrap();
     // Which number is the first depends on the algorithm's form.
-    let named = ["critic_loss is", "actor_loss is", "grad_norm is"].iter().any(|q| last.contains(q));
+    let named =
+        ["critic_loss is", "actor_loss is", "grad_norm is"].iter().any(|q| last.contains(q));
     assert!(last.contains("training diverged at step") && named, "{last}");
     let run = folder(out.path(), "Hopper-v4", 1);
     assert!(!run.join("DONE").exists());
