@@ -123,9 +123,9 @@ test: setup
     scripts/test_bundle.sh
     python3 scripts/check_export.py
 
-# Check on this machine's GPU that updates are right, runs learn and resume (five minutes; after setup-cuda)
+# Check on this machine's GPU that updates are right, also as CUDA graphs, that runs learn and resume (five minutes; after setup-cuda)
 test-gpu *ARGS: build
-    python3 scripts/gpu_proof.py --parts updates,resume,curves "$@"
+    python3 scripts/gpu_proof.py --parts updates,graph,resume,curves "$@"
 
 # Run a sweep under a real Slurm with a time limit and a preemption (installs Slurm; needs root)
 test-slurm: build

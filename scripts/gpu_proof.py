@@ -163,7 +163,8 @@ class Proof:
 
     def start(self):
         """The description of the device; ends the program if it can't be used."""
-        command = [self.runner, "bench", "update", "--algo", "sac", "--rounds", "1", "--json"]
+        # (Whether graphs work is for their part to say.)
+        command = [self.runner, "bench", "update", "--algo", "sac", "--rounds", "1", "--json", "--set", "train.cuda_graph=false"]
         done = subprocess.run([*command, "--device", self.device], capture_output=True, text=True)
         if done.returncode:
             fail(done.stderr.strip().replace("error: ", "", 1))
@@ -347,15 +348,19 @@ def speed(proof):
             rows.append({**row, "steps/s of the slowest": f"{min(rates):.0f}"})
     proof.write("speed", "Steps per second on HalfCheetah-v4, runs sharing the device", rows)
     rows = []
+    # With and without graphs, where there are any.
+    forms = [["train.cuda_graph=true"], ["train.cuda_graph=false"]] if proof.device != "cpu" and not proof.sets else [proof.sets]
     for algo in algos:
         for batch in [256] if proof.short else [256, 1024]:
             for width in [256] if proof.short else [256, 2048]:
-                sets = [f"train.batch_size={batch}", f"critic.width={width}", f"actor.width={width}"]
-                words = [word for setting in [*proof.sets, *sets] for word in ("--set", setting)]
-                report = proof.ask("bench", "update", "--algo", algo, "--device", proof.device, "--json", *words)
-                if report:
-                    [row] = json.loads(report)["rows"]
-                    rows.append({"update": algo, "batch": batch, "width": width, "us": f"{row['us_per_update']:.0f}"})
+                for form in forms:
+                    sets = [*form, f"train.batch_size={batch}", f"critic.width={width}", f"actor.width={width}"]
+                    words = [word for setting in sets for word in ("--set", setting)]
+                    report = proof.ask("bench", "update", "--algo", algo, "--device", proof.device, "--json", *words)
+                    if report:
+                        [row] = json.loads(report)["rows"]
+                        name = f"{algo}, as a CUDA graph" if form == ["train.cuda_graph=true"] else algo
+                        rows.append({"update": name, "batch": batch, "width": width, "us": f"{row['us_per_update']:.0f}"})
     # The update of `sac` in other programs, as far as they are installed.
     for program in ["torch-eager", "torch-compiled", "jax"]:
         for batch in [256] if proof.short else [256, 1024]:
