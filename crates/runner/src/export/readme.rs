@@ -20,6 +20,12 @@ pub fn readme(facts: &Value) -> String {
         let mode = row["mode"].as_str().unwrap_or_default();
         returns += &format!("| {mode} | {runtime} | {checkpoint} |\n");
     }
+    let modes = match returns.contains("deterministic") {
+        true => {
+            " (`mean`: no noise;\n`deterministic`: the algorithm's own noise, such as z, and no xi)"
+        }
+        false => " (`mean`: no noise)",
+    };
     let meaning = if facts["position_targets"].is_null() {
         "in the actuators' units; normalisation, squashing and scaling are inside."
     } else {
@@ -36,6 +42,7 @@ pub fn readme(facts: &Value) -> String {
         .replace("{period}", &text("control_period_s"))
         .replace("{meaning}", meaning)
         .replace("{noise}", &noise)
+        .replace("{modes}", modes)
         .replace("{returns}", &returns)
         .replace("{obs}", &obs.to_string())
         .replace("{act}", &act.to_string())
