@@ -179,8 +179,8 @@ pub fn graphs(settings: &Settings, device: Device) -> Option<CapturedUpdates> {
 /// What a user should know who expects updates to be captured, or not to be.
 fn remark_on_graphs(settings: &Settings, device: Device) -> Option<String> {
     match (settings.train.cuda_graph, device, settings.algorithm.number_of_host()) {
-        (false, Device::Cpu, _) => {
-            Some("train.cuda_graph = false has no effect: the networks are on a CPU".into())
+        (true, Device::Cpu, _) => {
+            Some("train.cuda_graph = true has no effect: the networks are on a CPU".into())
         }
         (true, Device::Cuda(_), Some(why)) => {
             Some(format!("train.cuda_graph = true has no effect: {why}"))
@@ -252,15 +252,15 @@ mod tests {
             let settings = resolve(&sources).unwrap();
             (graphs(&settings, device).is_some(), remark_on_graphs(&settings, device))
         };
-        let (gpu, off) = (Device::Cuda(0), "train.cuda_graph=false");
+        let (gpu, on) = (Device::Cuda(0), "train.cuda_graph=true");
         for algo in ["smfp", "crossq", "sac"] {
-            assert_eq!(of(algo, &[], gpu), (true, None));
-            assert_eq!(of(algo, &[off], gpu), (false, None));
+            assert_eq!(of(algo, &[on], gpu), (true, None));
+            assert_eq!(of(algo, &[], gpu), (false, None));
             assert_eq!(of(algo, &[], Device::Cpu), (false, None));
-            let (captured, remark) = of(algo, &[off], Device::Cpu);
+            let (captured, remark) = of(algo, &[on], Device::Cpu);
             assert!(!captured && remark.unwrap().contains("has no effect"));
         }
-        let (captured, remark) = of("qvpo", &[], gpu);
+        let (captured, remark) = of("qvpo", &[on], gpu);
         assert!(!captured && remark.unwrap().contains("follows a schedule"));
     }
 }
