@@ -31,7 +31,7 @@ pub use place::{Place, places};
 pub use problem::Problem;
 pub use run::{Origin, Point, Run, read_folders};
 pub use scatter::{Panel, Row, Scatter};
-pub use study::{ActionTime, Cell, CurvePoint, Options, Reaching, Replays, Study, Task};
+pub use study::{ActionTime, Cell, Cost, CurvePoint, Options, Reaching, Replays, Study, Task};
 pub use tables::{ScoreRow, scores};
 pub use tail::{News, Tail};
 pub use terms::{RunTerm, TERMS, Term, TermPoint};

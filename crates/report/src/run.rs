@@ -87,6 +87,13 @@ impl Run {
         }
     }
 
+    /// Seconds until its last evaluation times its threads: what it cost. `None` if either is unknown.
+    pub fn core_seconds(&self) -> Option<f64> {
+        let threads = self.settings.iter().find(|(key, _)| key == "run.threads")?;
+        let threads: f64 = threads.1.parse().ok()?;
+        Some(self.points.last()?.wall_s? * threads)
+    }
+
     /// The step of the last evaluation.
     pub fn last_step(&self) -> u64 {
         self.points.last().map_or(0, |point| point.step)

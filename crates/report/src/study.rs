@@ -38,6 +38,8 @@ pub struct Study {
     pub tasks: Vec<Task>,
     /// Aggregates over tasks, if there is anything to aggregate.
     pub aggregate: Option<Aggregate>,
+    /// What the runs of each algorithm cost, where their times are known.
+    pub costs: Vec<Cost>,
     /// All runs.
     pub runs: Vec<Run>,
     /// Times of actions, if a file was given.
@@ -91,6 +93,8 @@ impl Task {
 pub struct Cell {
     /// The algorithm.
     pub algorithm: String,
+    /// Whether it is a published mean, whose single runs are unknown.
+    pub published: bool,
     /// Indices of its runs in [`Study::runs`].
     pub runs: Vec<usize>,
     /// Scores of the runs that reach the horizon.
@@ -99,7 +103,7 @@ pub struct Cell {
     pub score: Option<Estimate>,
     /// The mean score, normalised: uniform actions 0, the reference 1.
     pub normalised: Option<Estimate>,
-    /// Learning curve: mean over the runs.
+    /// Learning curve: mean over the runs. A published mean's ends where the task's runs do.
     pub curve: Vec<CurvePoint>,
     /// The terms of the reward during training: means over the runs.
     pub terms: Vec<Term>,
@@ -109,6 +113,32 @@ pub struct Cell {
     pub wall_s: Option<f64>,
     /// Remarks for the reader: missing seeds, runs that ended early.
     pub remarks: Vec<String>,
+}
+
+/// The processor time that an algorithm's runs had to themselves: seconds until the last evaluation times
+/// threads.
+#[derive(Debug, Serialize)]
+pub struct Cost {
+    /// The algorithm.
+    pub algorithm: String,
+    /// Number of its runs with a known time.
+    pub runs: usize,
+    /// Their environment steps, to the last evaluation of each.
+    pub steps: u64,
+    /// Their core-hours.
+    pub core_hours: f64,
+}
+
+impl Cost {
+    /// Core-hours of a run: the mean.
+    pub fn per_run(&self) -> f64 {
+        self.core_hours / self.runs as f64
+    }
+
+    /// Core-hours of a million environment steps.
+    pub fn per_million_steps(&self) -> f64 {
+        self.core_hours / self.steps as f64 * 1e6
+    }
 }
 
 /// A point of a mean curve.
@@ -156,8 +186,12 @@ pub struct ActionTime {
 }
 
 impl Study {
-    /// Computes all scores, curves and aggregates from runs.
-    pub fn new(runs: Vec<Run>, options: Options, action_times: Vec<ActionTime>) -> Self {
+    /// Computes all scores, curves and aggregates from runs. A published mean counts where a task has
+    /// runs.
+    pub fn new(mut runs: Vec<Run>, options: Options, action_times: Vec<ActionTime>) -> Self {
+        let single = runs.iter().filter(|run| run.origin != Origin::PublishedMean);
+        let with_runs: BTreeSet<String> = single.map(|run| run.task.clone()).collect();
+        runs.retain(|run| with_runs.contains(&run.task));
         let mut algorithms: Vec<String> = Vec::new();
         for run in &runs {
             if !algorithms.contains(&run.algorithm) {
@@ -168,23 +202,48 @@ impl Study {
         let tasks: Vec<Task> =
             names.into_iter().map(|name| task(name, &algorithms, &runs, &options)).collect();
         let aggregate = aggregate(&tasks, &algorithms, &runs);
+        let costs = algorithms.iter().filter_map(|name| cost(name, &runs)).collect();
         let replays = Replays::default();
-        Self { options, algorithms, tasks, aggregate, runs, action_times, replays }
+        Self { options, algorithms, tasks, aggregate, costs, runs, action_times, replays }
     }
 
-    /// The remarks, one line per algorithm and task.
+    /// The remarks, one line per algorithm and task; one line for all tasks of an algorithm if they have
+    /// the same.
     pub fn remarks(&self) -> Vec<String> {
-        let cells =
-            self.tasks.iter().flat_map(|task| task.cells.iter().map(move |cell| (task, cell)));
-        let noted = cells.filter(|(_, cell)| !cell.remarks.is_empty());
-        let line = |(task, cell): (&Task, &Cell)| {
-            format!("{}, {}: {}", task.name, cell.algorithm, cell.remarks.join("; "))
+        let of = |algorithm: &String| -> Vec<String> {
+            let on_task = |task: &'_ Task| {
+                let cell = task.cells.iter().find(|cell| cell.algorithm == *algorithm)?;
+                Some((task.name.clone(), cell.remarks.join("; ")))
+            };
+            let found: Vec<(String, String)> = self.tasks.iter().filter_map(on_task).collect();
+            match found.as_slice() {
+                [(_, first), _, ..] if found.iter().all(|(_, text)| text == first) => {
+                    vec![("every task".to_string(), first.clone())]
+                }
+                _ => found,
+            }
+            .into_iter()
+            .filter(|(_, text)| !text.is_empty())
+            .map(|(task, text)| format!("{task}, {algorithm}: {text}"))
+            .collect()
         };
         let empty = self.tasks.iter().filter(|task| !task.has_curves());
         let empty =
             empty.map(|task| format!("{}: no evaluation yet, so it is not drawn", task.name));
-        noted.map(line).chain(empty).collect()
+        self.algorithms.iter().flat_map(of).chain(empty).collect()
     }
+}
+
+fn cost(algorithm: &str, runs: &[Run]) -> Option<Cost> {
+    let of = runs.iter().filter(|run| run.algorithm == algorithm);
+    let known: Vec<(u64, f64)> =
+        of.filter_map(|run| Some((run.last_step(), run.core_seconds()?))).collect();
+    (!known.is_empty()).then(|| Cost {
+        algorithm: algorithm.to_string(),
+        runs: known.len(),
+        steps: known.iter().map(|(steps, _)| steps).sum(),
+        core_hours: known.iter().map(|(_, seconds)| seconds).sum::<f64>() / 3600.0,
+    })
 }
 
 fn task(name: &str, algorithms: &[String], runs: &[Run], options: &Options) -> Task {
@@ -266,13 +325,21 @@ fn cell(algorithm: &str, places: Vec<usize>, all: &[Run], on_task: &[&Run], hori
     let runs: Vec<&Run> = places.iter().map(|i| &all[*i]).collect();
     let reported: Vec<f64> = runs.iter().filter_map(|run| score(run, horizon)).collect();
     let published = runs.iter().any(|run| run.origin == Origin::PublishedMean);
+    let end = on_task.iter().filter(|run| run.origin != Origin::PublishedMean);
+    let end = end.map(|run| run.last_step()).max().unwrap_or(0);
+    let mut curve = curve(&runs);
+    if published {
+        // Others' million steps would press short runs against the axis.
+        curve.retain(|point| point.step <= end);
+    }
     let score = (!reported.is_empty())
         .then(|| estimate(&vec![reported.clone()], REPETITIONS, mean_of_tasks));
     let walls: Vec<f64> =
         runs.iter().filter_map(|run| run.at(horizon)).filter_map(|point| point.wall_s).collect();
     Cell {
         algorithm: algorithm.to_string(),
-        curve: curve(&runs),
+        published,
+        curve,
         terms: mean_terms(&runs),
         remarks: remarks(&runs, on_task, horizon),
         runs: places,

@@ -2,7 +2,7 @@
 
 use crate::run::Run;
 use crate::statistics::{Estimate, Interval};
-use crate::study::{Cell, CurvePoint, Reaching, Study, score, thousands};
+use crate::study::{Cell, Cost, CurvePoint, Reaching, Study, score, thousands};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -63,6 +63,29 @@ impl<'a> RunRow<'a> {
             asked: run.asked,
             finished: run.finished,
             uniform: run.uniform,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct CostRow<'a> {
+    algorithm: &'a str,
+    runs: usize,
+    steps: u64,
+    core_hours: f64,
+    core_hours_per_run: f64,
+    core_hours_per_million_steps: f64,
+}
+
+impl<'a> From<&'a Cost> for CostRow<'a> {
+    fn from(cost: &'a Cost) -> Self {
+        Self {
+            algorithm: &cost.algorithm,
+            runs: cost.runs,
+            steps: cost.steps,
+            core_hours: cost.core_hours,
+            core_hours_per_run: cost.per_run(),
+            core_hours_per_million_steps: cost.per_million_steps(),
         }
     }
 }
@@ -141,6 +164,7 @@ pub fn csv_files(study: &Study) -> Vec<(&'static str, String)> {
         ("times.csv", text(times(study))),
         ("runs.csv", text(runs(study))),
         ("curves.csv", text(curves(study))),
+        ("costs.csv", text(study.costs.iter().map(CostRow::from))),
     ];
     if let Some(aggregate) = &study.aggregate {
         let over = |curve: &'_ [CurvePoint], algorithm| curve_rows("all", algorithm, curve);
@@ -282,6 +306,7 @@ pub fn markdown(study: &Study) -> String {
     grid(&mut page, study, study.tasks.iter().map(|task| task.name.clone()), |cell| {
         cell.wall_s.map(|seconds| thousands(seconds.round() as u64))
     });
+    costs(&mut page, study);
     over_tasks(&mut page, study);
     if !study.action_times.is_empty() {
         page.push_str("\n## Time of an action\n\n| policy | system | network calls | p50, µs | p99, µs |\n|---|---|--:|--:|--:|\n");
@@ -318,6 +343,28 @@ fn grid(
         });
         let cells: Vec<String> = cells.collect();
         let _ = writeln!(page, "| {} | {} |", escape(name), cells.join(" | "));
+    }
+}
+
+fn costs(page: &mut String, study: &Study) {
+    if study.costs.is_empty() {
+        return;
+    }
+    page.push_str(
+        "\n## Cost\n\nCore-hours: hours until the last evaluation times threads, on each run's machine.\n\n\
+         | algorithm | runs | steps | core-hours | per run | per million steps |\n|---|--:|--:|--:|--:|--:|\n",
+    );
+    for cost in &study.costs {
+        let _ = writeln!(
+            page,
+            "| {} | {} | {} | {:.2} | {:.2} | {:.2} |",
+            escape(&cost.algorithm),
+            cost.runs,
+            thousands(cost.steps),
+            cost.core_hours,
+            cost.per_run(),
+            cost.per_million_steps()
+        );
     }
 }
 

@@ -129,6 +129,51 @@ fn over_tasks_only_algorithms_with_a_score_on_every_task_are_compared() {
     assert!(all.improvements.iter().all(|pair| pair.probability.value == 0.5));
 }
 
+#[test]
+fn a_published_mean_is_drawn_as_others_as_far_as_our_runs_and_where_there_are_any() {
+    let published = |task: &str| Run {
+        origin: Origin::PublishedMean,
+        settings: Vec::new(),
+        ..run("SAC (reported)", task, 0, &[1.0, 2.0, 3.0, 4.0, 9.0])
+    };
+    let ours = |task: &str| run("sac", task, 0, &[1.0, 2.0, 3.0]);
+    let runs = vec![ours("Ant"), ours("Hopper")];
+    let others = ["Ant", "Hopper", "Swimmer"].map(published);
+    let study = study(runs.into_iter().chain(others).collect());
+    assert_eq!(study.tasks.len(), 2, "nothing of ours to compare with on Swimmer");
+    let cell = &study.tasks[0].cells[1];
+    assert_eq!(cell.curve.last().unwrap().step, 30);
+    assert_eq!(cell.score.unwrap().value, 2.0);
+    assert_eq!(
+        study.remarks()[1..],
+        ["every task, SAC (reported): a published mean without single runs: drawn, but in no \
+          statistic"]
+    );
+    let folder = tempfile::tempdir().unwrap();
+    Output::look(&folder.path().join("r")).unwrap().write(&study).unwrap();
+    let svg = fs::read_to_string(folder.path().join("r/curves-Ant.svg")).unwrap();
+    let hollow = svg.matches("fill=\"#FFFFFF\"").count();
+    assert_eq!(hollow, 1 + 1 + 3, "the ground, the legend and three marks");
+}
+
+#[test]
+fn a_run_costs_the_time_until_its_last_evaluation_times_its_threads() {
+    let with = |algorithm: &str, threads: &str, scores: &[f64]| {
+        let mut run = run(algorithm, "Ant", 0, scores);
+        run.settings.push(("run.threads".into(), threads.into()));
+        run
+    };
+    let runs = vec![
+        with("sac", "2", &[0.0; 30]),
+        with("sac", "1", &[0.0; 60]),
+        run("td3", "Ant", 0, &[0.0]),
+    ];
+    let study = study(runs);
+    let [cost] = study.costs.as_slice() else { panic!("the threads of td3 are unknown") };
+    assert_eq!((cost.runs, cost.steps, cost.core_hours), (2, 900, 2.0));
+    assert_eq!((cost.per_run(), cost.per_million_steps()), (1.0, 2.0 / 900.0 * 1e6));
+}
+
 /// Writes a table and a mapping of it, and reads them.
 fn mapped(table: &str, mapping: &str) -> Result<Vec<Run>, Problem> {
     let folder = tempfile::tempdir().unwrap();

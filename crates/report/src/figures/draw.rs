@@ -5,6 +5,7 @@ use super::palette::{PALETTE, SHAPES};
 use crate::statistics::{Estimate, Interval};
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
+use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -45,6 +46,19 @@ pub struct Line {
     pub points: Vec<(f64, Estimate)>,
     /// Number of leading points that include all runs; the rest is drawn thinly.
     pub whole: usize,
+    /// Whether it is others' published mean: drawn dashed, with hollow marks.
+    pub published: bool,
+}
+
+/// An algorithm in a legend.
+#[derive(Clone)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Its index, which determines its colour and shape.
+    pub place: usize,
+    /// As of [`Line`].
+    pub published: bool,
 }
 
 /// Values with intervals, one row each.
@@ -146,9 +160,15 @@ impl Lines {
         }
         let alike = self.lines.iter().any(|line| line.place >= PALETTE.len());
         for line in &self.lines {
-            chart.draw_series(line.strokes(scale))?;
+            if line.published {
+                let points = line.points.iter().map(|(x, y)| (*x, y.value));
+                chart.draw_series([dashes(points, line.place, scale)])?;
+            } else {
+                chart.draw_series(line.strokes(scale))?;
+            }
             for (x, y) in line.marked(alike) {
-                area.draw(&mark(pixel(area, &chart, (*x, y.value)), line.place, scale))?;
+                let at = pixel(area, &chart, (*x, y.value));
+                draw_mark(area, at, line.place, line.published, scale)?;
             }
         }
         Ok(())
@@ -195,8 +215,25 @@ impl Line {
     }
 }
 
-/// An algorithm's mark at a pixel: its colour and its shape.
-fn mark((x, y): (i32, i32), place: usize, scale: f64) -> Polygon<(i32, i32)> {
+/// A published mean's line.
+fn dashes<C, I>(points: I, place: usize, scale: f64) -> DashedPathElement<I::IntoIter, i32>
+where
+    I: IntoIterator<Item = C>,
+    I::IntoIter: Clone,
+{
+    let colour = PALETTE[place % PALETTE.len()].0;
+    let stroke = colour.stroke_width(pixels(1.4, scale).max(1) as u32);
+    DashedPathElement::new(points, pixels(4.0, scale), pixels(3.0, scale), stroke)
+}
+
+/// Draws an algorithm's mark at a pixel: its colour and its shape, hollow for a published mean.
+fn draw_mark<B: DrawingBackend>(
+    area: &Area<B>,
+    (x, y): (i32, i32),
+    place: usize,
+    hollow: bool,
+    scale: f64,
+) -> Drawn<B> {
     // (corners, angle of the first corner in turns from the right, size)
     let (corners, first, size) = match place % SHAPES {
         0 => (24, 0.0, 3.2),
@@ -210,8 +247,15 @@ fn mark((x, y): (i32, i32), place: usize, scale: f64) -> Polygon<(i32, i32)> {
         let along = |part: f64| (part * size * scale).round() as i32;
         (x + along(angle.cos()), y + along(angle.sin()))
     };
-    let corners: Vec<(i32, i32)> = (0..corners).map(corner).collect();
-    Polygon::new(corners, PALETTE[place % PALETTE.len()].0.filled())
+    let colour = PALETTE[place % PALETTE.len()].0;
+    let outline: Vec<(i32, i32)> = (0..corners).map(corner).collect();
+    if !hollow {
+        return area.draw(&Polygon::new(outline, colour.filled()));
+    }
+    area.draw(&Polygon::new(outline.clone(), WHITE.filled()))?;
+    let stroke = colour.stroke_width(pixels(1.2, scale).max(1) as u32);
+    let closed: Vec<(i32, i32)> = outline.iter().chain(outline.first()).copied().collect();
+    area.draw(&PathElement::new(closed, stroke))
 }
 
 /// Maps a point of a chart to pixels of its area.
@@ -227,21 +271,26 @@ fn pixel<B: DrawingBackend>(
 /// Draws names with their marks, in rows; returns their height in pixels.
 pub fn legend<B: DrawingBackend>(
     area: &Area<B>,
-    names: &[(String, usize)],
+    entries: &[Entry],
     scale: f64,
 ) -> Result<i32, DrawingAreaErrorKind<B::ErrorType>> {
     let style = text(12.0, scale).pos(Pos::new(HPos::Left, VPos::Center));
     let (line, row, gap) = (pixels(22.0, scale), pixels(20.0, scale), pixels(18.0, scale));
     let width = area.dim_in_pixel().0 as i32;
     let (mut x, mut y) = (gap, row / 2 + pixels(6.0, scale));
-    for (name, place) in names {
+    for Entry { name, place, published } in entries {
         let needed = line + pixels(6.0, scale) + area.estimate_text_size(name, &style)?.0 as i32;
         if x + needed > width && x > gap {
             (x, y) = (gap, y + row);
         }
         let stroke = PALETTE[place % PALETTE.len()].0.stroke_width(pixels(1.8, scale) as u32);
-        area.draw(&PathElement::new(vec![(x, y), (x + line, y)], stroke))?;
-        area.draw(&mark((x + line / 2, y), *place, scale))?;
+        let ends = vec![(x, y), (x + line, y)];
+        if *published {
+            area.draw(&dashes(ends, *place, scale))?;
+        } else {
+            area.draw(&PathElement::new(ends, stroke))?;
+        }
+        draw_mark(area, (x + line / 2, y), *place, *published, scale)?;
         area.draw(&Text::new(name.clone(), (x + line + pixels(6.0, scale), y), style.clone()))?;
         x += needed + gap;
     }
@@ -291,7 +340,7 @@ impl Dots {
                 chart.draw_series([PathElement::new(vec![(low, y), (high, y)], stroke)])?;
             }
             let at = pixel(area, &chart, (value.value, y));
-            area.draw(&mark(at, *place, scale))?;
+            draw_mark(area, at, *place, false, scale)?;
             let style = style.clone().pos(Pos::new(HPos::Left, VPos::Center));
             let beside = (pixels(10.0, scale), at.1 + pixels(2.0, scale));
             area.draw(&Text::new(name.clone(), beside, style))?;

@@ -5,7 +5,7 @@ pub mod palette;
 
 use crate::statistics::Estimate;
 use crate::study::{Cell, CurvePoint, Study, Task, thousands};
-use draw::{Area, Dots, Drawn, Line, Lines, Matrix, legend};
+use draw::{Area, Dots, Drawn, Entry, Line, Lines, Matrix, legend};
 use plotters::prelude::*;
 
 /// Size of a chart, and PNG pixels per SVG unit.
@@ -22,7 +22,7 @@ pub struct Figure {
 }
 
 enum Content {
-    Charts(Vec<Lines>, Vec<(String, usize)>),
+    Charts(Vec<Lines>, Vec<Entry>),
     Dots(Dots),
     Matrix(Matrix),
 }
@@ -30,8 +30,17 @@ enum Content {
 /// All figures of a study.
 pub fn figures(study: &Study) -> Vec<Figure> {
     let place = |name: &str| study.algorithms.iter().position(|known| known == name).unwrap_or(0);
-    let names = |names: Vec<&String>| -> Vec<(String, usize)> {
-        names.into_iter().map(|name| (name.clone(), place(name))).collect()
+    let published = |name: &String| {
+        let mut cells = study.tasks.iter().flat_map(|task| &task.cells);
+        cells.any(|cell| cell.algorithm == *name && cell.published)
+    };
+    let names = |names: Vec<&String>| -> Vec<Entry> {
+        let entry = |name: &String| Entry {
+            name: name.clone(),
+            place: place(name),
+            published: published(name),
+        };
+        names.into_iter().map(entry).collect()
     };
     let of_task = |task: &Task| names(task.cells.iter().map(|cell| &cell.algorithm).collect());
     let chart = |task: &Task| curves(task, &place);
@@ -73,7 +82,8 @@ pub fn figures(study: &Study) -> Vec<Figure> {
             (*x, Estimate { value: *y, interval: interval(i) })
         };
         let points: Vec<_> = points.map(estimate).collect();
-        Line { place: place(&member.algorithm), whole: points.len(), points }
+        let whole = points.len();
+        Line { place: place(&member.algorithm), whole, points, published: false }
     });
     let ([step, iqm], [tau, share]) =
         (["environment steps", "normalised IQM"], ["normalised score τ", "share of runs above τ"]);
@@ -111,14 +121,15 @@ fn curves(task: &Task, place: &dyn Fn(&str) -> usize) -> Lines {
 fn line_of(cell: &Cell) -> Line {
     let all = line(0, &cell.curve);
     let whole = cell.curve.iter().take_while(|point| point.runs == cell.curve[0].runs).count();
-    Line { whole, ..all }
+    Line { whole, published: cell.published, ..all }
 }
 
 fn line(place: usize, curve: &[CurvePoint]) -> Line {
     let point = |point: &CurvePoint| {
         (point.step as f64, Estimate { value: point.value, interval: point.interval })
     };
-    Line { place, points: curve.iter().map(point).collect(), whole: curve.len() }
+    let points = curve.iter().map(point).collect();
+    Line { place, points, whole: curve.len(), published: false }
 }
 
 /// A name that is valid on any file system.

@@ -57,11 +57,17 @@ function shape(place, x, y, r) {
   }
 }
 
+/** How a mark is filled: one of a published mean is hollow. */
+const paint = (place, hollow) =>
+  hollow
+    ? { fill: "var(--card)", stroke: colour(place), "stroke-width": 1.4 }
+    : { fill: colour(place) };
+
 function swatch(place) {
   return svg(
     "svg",
     { class: "swatch", viewBox: "0 0 14 14", "aria-hidden": true },
-    svg("path", { d: shape(place, 7, 7, 4.5), fill: colour(place) }),
+    svg("path", { d: shape(place, 7, 7, 4.5), ...paint(place, isPublished(data.algorithms[place])) }),
   );
 }
 
@@ -87,7 +93,7 @@ function drawn(host, draw) {
 
 /**
  * Lines with bands. `series`: {name, place, points: [{x, y, low, high, n}], whole, seeds, ends};
- * from point `whole` on, some runs have ended and the line is dashed.
+ * from point `whole` on, some runs have ended and the line is dashed. Marks of a published mean are hollow.
  */
 function lineChart({ label, series, xName, yName, xFormat = short, tipHead }) {
   return drawn(el("div"), (width) => {
@@ -157,7 +163,7 @@ function lineChart({ label, series, xName, yName, xFormat = short, tipHead }) {
         picture.append(svg("path", { d: `${outline}z`, fill: colour(place), "fill-opacity": 0.16 }));
       }
     }
-    for (const { place, points, whole, seeds, ends } of series) {
+    for (const { place, points, whole, published, seeds, ends } of series) {
       for (const seed of seeds)
         picture.append(
           svg("path", {
@@ -179,7 +185,7 @@ function lineChart({ label, series, xName, yName, xFormat = short, tipHead }) {
       const every = points.length <= 40 ? 1 : alike ? Math.ceil(points.length / 12) : 0;
       for (const [i, p] of points.entries())
         if (every && i % every === 0)
-          picture.append(svg("path", { d: shape(place, X(p.x), Y(p.y), 3.2), fill: colour(place) }));
+          picture.append(svg("path", { d: shape(place, X(p.x), Y(p.y), 3.2), ...paint(place, published) }));
       for (const end of ends) {
         const [x, y] = [X(end.x), Y(end.y)];
         picture.append(

@@ -44,7 +44,7 @@ function series(cell, x) {
   const first = cell.curve[0]?.runs;
   const whole = cell.curve.findIndex((p) => p.runs !== first);
   const mean = points(cell.curve, (p) => p.value);
-  if (runs.some((run) => run.origin === "published-mean")) mean.forEach((p) => (p.n = "published mean"));
+  if (cell.published) mean.forEach((p) => (p.n = "published mean"));
   const ends = runs
     .filter((run) => !run.finished && run.points.length)
     .map((run) => ({ run, p: run.points.at(-1) }));
@@ -52,7 +52,8 @@ function series(cell, x) {
     name: cell.algorithm,
     place: place(cell.algorithm),
     points: smooth(mean),
-    whole: whole < 0 ? mean.length : whole,
+    published: cell.published,
+    whole: cell.published ? 0 : whole < 0 ? mean.length : whole,
     seeds:
       state.seeds && runs.length > 1 ? runs.map((run) => smooth(points(run.points, (p) => p.score))) : [],
     ends: ends

@@ -12,6 +12,8 @@ const state = {
   smooth: 1,
   seeds: false,
 };
+const isPublished = (algorithm) =>
+  data.tasks.some((task) => task.cells.some((cell) => cell.algorithm === algorithm && cell.published));
 const cellsOf = (task) => task.cells.filter((cell) => state.algorithms.has(cell.algorithm));
 const tasksShown = () => data.tasks.filter((task) => state.tasks.has(task.name));
 const runName = (run) => (run.origin === "published-mean" ? "published mean" : `seed ${run.seed}`);

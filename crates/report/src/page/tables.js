@@ -29,7 +29,7 @@ function grid(label, head, show) {
   );
   const cell = (name, task) => {
     const cell = task.cells.find((cell) => cell.algorithm === name);
-    const [text, small] = (cell && show(cell, task)) ?? ["–"];
+    const [text, small] = (cell && show(cell, task)) || ["–"];
     return el("td", {}, text, small ? el("small", {}, small) : null);
   };
   return scroll(
@@ -48,10 +48,8 @@ function grid(label, head, show) {
   );
 }
 
-const published = (cell) => cell.runs.some((i) => data.runs[i].origin === "published-mean");
-
 function scoreTables() {
-  const seeds = (cell) => (published(cell) ? "published mean" : plural(cell.scores.length, "seed"));
+  const seeds = (cell) => (cell.published ? "published mean" : plural(cell.scores.length, "seed"));
   const interval = (estimate) => (estimate.interval ? `${range(estimate.interval).trim()} ` : "");
   const tables = [
     grid(
@@ -102,6 +100,27 @@ function timeTables() {
               `${time.wall_s == null ? "" : `${duration(time.wall_s)}, `}${count}`,
             ];
       }),
+    );
+  }
+  const costs = data.costs.filter((cost) => state.algorithms.has(cost.algorithm));
+  if (costs.length) {
+    const row = (cost) =>
+      el(
+        "tr",
+        {},
+        el("th", { scope: "row" }, swatch(place(cost.algorithm)), cost.algorithm),
+        el("td", {}, comma.format(cost.runs)),
+        el("td", {}, comma.format(cost.steps)),
+        el("td", {}, show(cost.core_hours)),
+        el("td", {}, show(cost.core_hours / cost.runs)),
+        el("td", {}, show((cost.core_hours / cost.steps) * 1e6)),
+      );
+    tables.push(
+      el("p", { class: "quiet" }, el("br"), "Core-hours: hours until a run's last evaluation times its threads."),
+      scroll(
+        "Core-hours",
+        columns(["algorithm", "runs", "steps", "core-hours", "per run", "per million steps"], costs.map(row)),
+      ),
     );
   }
   if (data.action_times.length) {
