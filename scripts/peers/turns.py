@@ -155,10 +155,21 @@ def warn_of_load():
     return load
 
 
+def generation():
+    """Family and model of the processor, which tell its generation where its name does not."""
+    with open("/proc/cpuinfo") as file:
+        first = file.read().split("\n\n")[0].splitlines()
+    pairs = (line.split(":", 1) for line in first if ":" in line)
+    known = {key.strip(): value.strip() for key, value in pairs}
+    if "cpu family" not in known:
+        return ""
+    return f" (family {known['cpu family']}, model {known['model']})"
+
+
 def describe(machine, load):
     """A description of the machine; `machine` is a report of the runner's bench update or bench act."""
     return "; ".join([
-        machine["processor"],
+        f"{machine['processor']}{generation()}, {machine['instructions']}",
         f"{len(os.sched_getaffinity(0))} logical processors",
         f"load {load:.2f} at the start",
         f"ours {machine['commit'][:12]} with LibTorch {machine['libtorch']}",
