@@ -25,7 +25,7 @@ import parity
 from peers import turns
 
 COLUMNS = ["algo", "threads", "rounds", "us_per_update", "us_min", "us_max"]
-COLUMNS += ["products_m", "of_product_limit", "of_sac", "parameters"]
+COLUMNS += ["products_m", "of_libtorch_products", "of_sac", "parameters"]
 
 
 def measure(args):
@@ -47,7 +47,7 @@ def summarise(found):
         times = [row["us_per_update"] for row in rows]
         sac = [row["us_per_update"] for row in found["sac", threads]]
         ratio = statistics.median(a / b for a, b in zip(times, sac, strict=True))
-        share = statistics.median(row["of_product_limit"] for row in rows)
+        share = statistics.median(row["of_libtorch_products"] for row in rows)
         yield dict(zip(COLUMNS, [
             algo, threads, len(rows), f"{statistics.median(times):.0f}",
             f"{min(times):.0f}", f"{max(times):.0f}", f"{rows[0]['products_m']:.1f}",
@@ -83,7 +83,7 @@ def main():
     print("| algorithm | threads | µs | min – max | million multiply-adds | share | / sac |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     for line in lines:
-        share = f"{float(line['of_product_limit']):.0%}"
+        share = f"{float(line['of_libtorch_products']):.0%}"
         cells = [line["algo"], line["threads"], line["us_per_update"]]
         cells += [f"{line['us_min']} – {line['us_max']}", line["products_m"], share, line["of_sac"]]
         print(f"| {' | '.join(map(str, cells))} |")

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// No task has this id.
-    #[error("unknown task '{name}': did you mean '{nearest}'? (a file's name ends in .toml; all: {})", crate::ids().collect::<Vec<_>>().join(", "))]
+    #[error("unknown task '{name}': {}(a file's name ends in .toml; all: {})", hint(name, *nearest), crate::ids().collect::<Vec<_>>().join(", "))]
     UnknownTask {
         /// The requested id.
         name: String,
-        /// The known id with the most similar spelling.
-        nearest: &'static str,
+        /// The known id with a similar spelling, if there is one.
+        nearest: Option<&'static str>,
     },
 
     /// The file of a task's own model is missing or cannot be read.
@@ -197,4 +197,12 @@ impl Error {
     pub(crate) fn of_environment(self, environment: usize) -> Self {
         Self::InBatch { environment, cause: Box::new(self) }
     }
+}
+
+/// What may have been meant by the name of an unknown task.
+fn hint(name: &str, nearest: Option<&str>) -> String {
+    if name.ends_with(".xml") {
+        return format!("that is a model; `runner task new {name}` writes a task for it ");
+    }
+    nearest.map(|near| format!("did you mean '{near}'? ")).unwrap_or_default()
 }

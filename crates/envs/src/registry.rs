@@ -14,6 +14,9 @@ use crate::tasks::{
     InvertedPendulum, ModelInfo, Pusher, Reacher, Swimmer, Version, Walker2d, actuators,
 };
 
+/// Ids that are less alike are not taken for a mistyped one.
+const LEAST_LIKENESS: f64 = 0.75;
+
 /// The ids of all known tasks, such as "Hopper-v4".
 pub fn ids() -> impl Iterator<Item = &'static str> {
     TASKS.iter().map(|entry| entry.id)
@@ -186,10 +189,8 @@ impl Entry {
     /// The task with this id.
     fn find(id: &str) -> Result<&'static Self, Error> {
         TASKS.iter().find(|entry| entry.id == id).ok_or_else(|| {
-            let likeness =
-                |other: &str| strsim::jaro_winkler(&id.to_lowercase(), &other.to_lowercase());
-            let nearest =
-                ids().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).expect("there are tasks");
+            let near = file::nearest(id, ids());
+            let nearest = near.filter(|near| file::likeness(id, near) > LEAST_LIKENESS);
             Error::UnknownTask { name: id.to_owned(), nearest }
         })
     }

@@ -44,7 +44,7 @@ fn an_unknown_task_is_refused_with_the_nearest_name() {
     ] {
         match Env::make(asked) {
             Err(Error::UnknownTask { name, nearest }) => {
-                assert_eq!((name.as_str(), nearest), (asked, expected));
+                assert_eq!((name.as_str(), nearest), (asked, Some(expected)));
             }
             other => panic!("{:?}", other.map(|_| ())),
         }

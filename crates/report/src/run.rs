@@ -1,12 +1,13 @@
 //! A run as used by a report, and reading it from its folder.
 
+use crate::differences::differences;
 use crate::place::folder_with;
 use crate::terms::{RunTerm, terms_of};
 use crate::{EvalRow, Place, Problem, Tail, TrainRow, places};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use toml_edit::{DocumentMut, Item};
+use toml_edit::{DocumentMut, Item, Value};
 
 /// An evaluation: one candidate and no head noise.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -101,8 +102,8 @@ impl Run {
 }
 
 /// All runs at or below some folders, `.../<algorithm>/<task>/seed-<n>/`, sorted by name and numerically
-/// by seed. Where two folders have a run of the same algorithm, task and seed, the algorithm's name begins
-/// with the folder of results that it is in: `old/sac` and `new/sac`.
+/// by seed. Where two folders of results have runs of the same algorithm and task with the same seed or with
+/// different settings, the algorithm's name begins with the folder: `old/sac` and `new/sac`.
 ///
 /// # Errors
 /// A file of a run is invalid, or there is no run.
@@ -125,34 +126,44 @@ pub fn read_folders(roots: &[PathBuf]) -> Result<Vec<Run>, Problem> {
         }
         found.extend(here);
     }
-    let mut places: Vec<Place> = found.into_iter().collect();
-    tell_apart(&mut places);
-    places.sort();
-    places.iter().map(read_run).collect()
+    let mut runs: Vec<(Place, Run)> = Vec::new();
+    for place in found {
+        let run = read_run(&place)?;
+        runs.push((place, run));
+    }
+    tell_apart(&mut runs);
+    runs.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(runs.into_iter().map(|(_, run)| run).collect())
 }
 
-/// Puts the folder of results before the name of an algorithm that several folders have with the same
-/// task and seed.
-fn tell_apart(places: &mut [Place]) {
+/// Puts the folder of results before the name of an algorithm whose runs in several folders are not those
+/// of one experiment: they share a seed, or their settings differ.
+fn tell_apart(runs: &mut [(Place, Run)]) {
     let results = |place: &Place| {
         let whole = place.folder.canonicalize().unwrap_or_else(|_| place.folder.clone());
         whole.ancestors().nth(3).map(Path::to_path_buf).unwrap_or_default()
     };
-    let mut seen = BTreeSet::new();
-    let twice: BTreeSet<String> = places
-        .iter()
-        .filter(|place| !seen.insert((&place.algorithm, &place.task, place.seed)))
-        .map(|place| place.algorithm.clone())
-        .collect();
-    let folders: Vec<PathBuf> = places.iter().map(results).collect();
+    let folders: Vec<PathBuf> = runs.iter().map(|(place, _)| results(place)).collect();
+    let mut alike: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
+    for (i, (place, _)) in runs.iter().enumerate() {
+        alike.entry((&place.algorithm, &place.task)).or_default().push(i);
+    }
+    let apart = |of: &Vec<usize>| {
+        let seeds: BTreeSet<u64> = of.iter().map(|i| runs[*i].0.seed).collect();
+        let several = of.iter().any(|i| folders[*i] != folders[of[0]]);
+        let all: Vec<&Run> = of.iter().map(|i| &runs[*i].1).collect();
+        several && (seeds.len() < of.len() || differences(&all).is_some())
+    };
+    let named: BTreeSet<String> =
+        alike.iter().filter(|(_, of)| apart(of)).map(|((name, _), _)| name.to_string()).collect();
     let common = folders.iter().skip(1).fold(folders.first().cloned(), |common, folder| {
         common?.ancestors().find(|above| folder.starts_with(above)).map(Path::to_path_buf)
     });
-    for (place, folder) in places.iter_mut().zip(&folders) {
-        if twice.contains(&place.algorithm) {
+    for ((place, run), folder) in runs.iter_mut().zip(&folders) {
+        if named.contains(&place.algorithm) {
             let within = common.as_deref().and_then(|common| folder.strip_prefix(common).ok());
-            let named = within.unwrap_or(folder).join(&place.algorithm);
-            place.algorithm = named.display().to_string();
+            place.algorithm = within.unwrap_or(folder).join(&place.algorithm).display().to_string();
+            run.algorithm.clone_from(&place.algorithm);
         }
     }
 }
@@ -169,6 +180,13 @@ fn read_run(place: &Place) -> Result<Run, Problem> {
         points.push(Point { step: row.step, score: row.return_mean, wall_s: Some(row.wall_s) });
     }
     check(&folder.join("eval.csv"), &points)?;
+    let mut remarks = Vec::new();
+    if let (true, Some(row)) = (points.is_empty(), eval.first()) {
+        remarks.push(format!(
+            "no deterministic evaluation, which a report compares; eval.csv has the mode {}",
+            row.mode
+        ));
+    }
     let last = points.last().map_or(0, |point: &Point| point.step);
     let reached = train.last().map_or(last, |row| row.step.max(last));
     let done = folder.join("DONE").is_file();
@@ -185,7 +203,7 @@ fn read_run(place: &Place) -> Result<Run, Problem> {
         finished: done || asked.is_some_and(|asked| reached >= asked),
         failed: failed.map(|reason| reason.trim().to_string()),
         updates: train.last().map(|row| row.updates),
-        remarks: Vec::new(),
+        remarks,
         folder: Some(folder.clone()),
         settings,
         terms: terms_of(&train),
@@ -255,8 +273,12 @@ fn flatten(path: &str, item: &Item, all: &mut Vec<(String, String)>) {
             table.iter().for_each(|(key, item)| flatten(&format!("{path}.{key}"), item, all))
         }
         None => {
-            let value = item.as_value().map(|value| value.clone().decorated("", "").to_string());
-            all.extend(value.map(|value| (path.to_string(), value)));
+            let text = |value: &Value| match value {
+                // So that 1e-3 and 0.001 are one value.
+                Value::Float(number) => format!("{:?}", number.value()),
+                other => other.clone().decorated("", "").to_string(),
+            };
+            all.extend(item.as_value().map(|value| (path.to_string(), text(value))));
         }
     }
 }
@@ -338,9 +360,12 @@ mod tests {
     fn settings_are_flat_keys_in_their_order_without_comments() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
-        std::fs::write(&path, "[run]\nalgo = \"sac\"\n[train]\n# Why.\nsteps = 300 # A comment.\n")
-            .unwrap();
-        let expected = [("run.algo", "\"sac\""), ("train.steps", "300")];
+        std::fs::write(
+            &path,
+            "[run]\nalgo = \"sac\"\n[train]\n# Why.\nsteps = 300 # A comment.\nrate = 1e-3\n",
+        )
+        .unwrap();
+        let expected = [("run.algo", "\"sac\""), ("train.steps", "300"), ("train.rate", "0.001")];
         let found = settings(&path).unwrap();
         assert!(found.iter().map(|(k, v)| (k.as_str(), v.as_str())).eq(expected), "{found:?}");
     }

@@ -414,7 +414,7 @@ fn remarks(runs: &[&Run], on_task: &[&Run], horizon: u64) -> Vec<String> {
         } else if run.at(horizon).is_none() && !run.points.is_empty() {
             all.push(format!("seed {seed}: ends at step {at}, as requested"));
         }
-        if run.points.is_empty() {
+        if run.points.is_empty() && run.remarks.is_empty() {
             all.push(format!("seed {seed}: no evaluation yet"));
         }
         if run.finished && run.updates == Some(0) {

@@ -149,16 +149,27 @@ fn a_recorded_configuration_repeats_its_run() {
     let sets = ["--set", "objective.lambda=0.7", "--set", "critic.kind=layernorm"];
     assert!(train(out[0].path(), "Hopper-v4", 1, &sets).status.success());
     let record = folder(out[0].path(), "Hopper-v4", 1).join("config.toml");
-    let output = runner()
-        .args(["train", "--env", "Hopper-v4", "--seed", "1", "--config"])
-        .arg(record)
-        .arg("--out")
-        .arg(out[1].path())
-        .output()
-        .unwrap();
+    let again = |more: &[&str]| {
+        let mut command = runner();
+        command.arg("--config").arg(&record).arg("--out").arg(out[1].path()).args(more);
+        command.output().unwrap()
+    };
+    refused(&again(&["--algo", "sac"]), 2, &["is of a run of 'smfp'", "--algo smfp"]);
+    let output = again(&[]);
     assert!(output.status.success(), "{}", stderr(&output));
     let [first, second] = out.each_ref().map(|out| repeatable(&folder(out.path(), "Hopper-v4", 1)));
     assert!(first == second, "the runs differ");
+
+    let settings = out[0].path().join("settings.toml");
+    fs::write(&settings, "[critic]\ngamma = 0.9\n").unwrap();
+    let config = settings.to_str().unwrap();
+    let alone = runner().args(["train", "--seed", "1", "--config", config]).output().unwrap();
+    refused(&alone, 2, &["--env", "no run's record"]);
+    let text = fs::read_to_string(&record).unwrap();
+    let old = text.replacen("commit = \"", "commit = \"0ld", 1).replacen("gamma", "discount", 1);
+    fs::write(&settings, old).unwrap();
+    let older = runner().args(["train", "--config", config]).output().unwrap();
+    refused(&older, 2, &["of commit 0ld", "'critic.discount'"]);
 }
 
 #[test]
@@ -174,6 +185,8 @@ fn a_finished_run_is_never_overwritten_and_restart_keeps_it_under_another_name()
     let again = train(out.path(), "Swimmer-v4", 5, &[]);
     assert!(!leftover.exists());
     assert!(again.status.success() && stderr(&again).contains("this run is finished"));
+    let late = stderr(&train(out.path(), "Swimmer-v4", 5, &["--show-every", "100"]));
+    assert!(late.contains("too late for train.show_every = 100"), "{late}");
     let other = train(out.path(), "Swimmer-v4", 5, &["--set", "critic.gamma=0.999"]);
     let words = ["holds a finished run", "critic.gamma = 0.99", "0.999", "--restart"];
     refused(&other, 2, &words);
@@ -200,6 +213,9 @@ fn wrong_input_is_one_line_that_names_the_nearest_name_and_touches_nothing() {
             &["--env", "Ant-v4", "--seed", "1", "--set", "actor.learning_rate=-0.1"],
             &["actor.learning_rate is -0.1", "expected a number from 0 to 1"],
         ),
+        (&["--env", "Hopper", "--seed", "1"], &["did you mean 'Hopper-v4'?"]),
+        (&["--env", "zebra", "--seed", "1"], &["unknown task 'zebra': (a file"]),
+        (&["--env", "my/robot.xml", "--seed", "1"], &["`runner task new my/robot.xml`"]),
         (&["--env", "Ant-v4", "--seed", "-3"], &["-3", "--seed"]),
         (&["--env", "Ant-v4", "--seed", "1", "--steps", "-3"], &["-3", "--steps"]),
         (&["--env", "Ant-v4", "--seed", "1", "--steps", "0"], &["train.steps is 0"]),

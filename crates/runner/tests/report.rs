@@ -228,6 +228,50 @@ fn several_folders_at_any_depth_make_one_report_and_equal_runs_keep_apart() {
 }
 
 #[test]
+fn runs_of_two_folders_are_one_algorithm_if_they_are_seeds_of_one_experiment() {
+    let folder = tempfile::tempdir().unwrap();
+    let (here, there) = (folder.path().join("a"), folder.path().join("b"));
+    copy("sac/Hopper-v4/seed-0", &here.join("sac/Hopper-v4/seed-0"));
+    let other = there.join("sac/Hopper-v4/seed-1");
+    copy("sac/Hopper-v4/seed-1", &other);
+    let names = || {
+        assert!(report(folder.path(), &[]).status.success());
+        data(&folder.path().join("report/index.html"))["algorithms"].clone()
+    };
+    // The same number, written in another way.
+    let config = other.join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let rewritten = text.replace("learning_rate = 3e-4", "learning_rate = 0.0003");
+    assert_ne!(text, rewritten);
+    fs::write(&config, &rewritten).unwrap();
+    assert_eq!(names(), serde_json::json!(["sac"]));
+    fs::write(&config, rewritten.replace("gamma = 0.99", "gamma = 0.9")).unwrap();
+    assert_eq!(names(), serde_json::json!(["a/sac", "b/sac"]));
+}
+
+#[test]
+fn a_reference_without_runs_is_refused_and_a_missing_default_remarked_on() {
+    let folder = tempfile::tempdir().unwrap();
+    copy("smfp/Hopper-v4/seed-0", &folder.path().join("smfp/Hopper-v4/seed-0"));
+    refused(&report(folder.path(), &["--reference", "smpf"]), &["'smpf'", "did you mean 'smfp'?"]);
+    let text = String::from_utf8(report(folder.path(), &[]).stderr).unwrap();
+    assert!(text.contains("no run of sac, so no score is normalised"), "{text}");
+}
+
+#[test]
+fn a_run_without_deterministic_evaluations_is_not_said_to_have_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("smfp/Hopper-v4/seed-0");
+    copy("smfp/Hopper-v4/seed-0", &run);
+    let rows = fs::read_to_string(run.join("eval.csv")).unwrap();
+    let others: Vec<&str> = rows.lines().filter(|row| !row.contains(",deterministic,")).collect();
+    fs::write(run.join("eval.csv"), others.join("\n") + "\n").unwrap();
+    let text = String::from_utf8(report(folder.path(), &[]).stderr).unwrap();
+    assert!(text.contains("no deterministic evaluation, which a report compares"), "{text}");
+    assert!(!text.contains("no evaluation yet;"), "{text}");
+}
+
+#[test]
 fn runs_that_lie_elsewhere_below_are_named() {
     let folder = tempfile::tempdir().unwrap();
     copy("sac/Hopper-v4/seed-0", &folder.path().join("sac/Hopper-v4/first"));

@@ -315,9 +315,10 @@ impl<'a> Section<'a> {
     fn only(&self, known: &[&str]) -> Result<(), Problem> {
         for (key, item) in self.table.iter() {
             if !known.contains(&key) {
-                let near = nearest(key, known.iter().copied()).unwrap_or_default();
+                let near = nearest(key, known.iter().copied());
+                let hint = near.map(|near| format!("did you mean '{near}'? ")).unwrap_or_default();
                 let message = format!(
-                    "unknown key '{}' in {}; did you mean '{near}'? (all: {})",
+                    "unknown key '{}' in {}; {hint}(all: {})",
                     shown(key),
                     self.name,
                     known.join(", ")

@@ -43,6 +43,7 @@ use crate::tasks::{Judgement, Task, actuators};
 
 pub(crate) use self::document::read;
 pub use self::document::{is_file, task_name};
+pub(crate) use self::problem::{likeness, nearest};
 pub(crate) use self::remove::load_without;
 pub use self::sketch::sketch;
 

@@ -42,11 +42,19 @@ impl Problem {
     }
 }
 
-/// The most similar of some names, if there is a name.
+/// How alike two names are (Jaro-Winkler), from 0 to 1.
+pub(crate) fn likeness(a: &str, b: &str) -> f64 {
+    let a: String = a.chars().take(100).collect::<String>().to_lowercase();
+    strsim::jaro_winkler(&a, &b.to_lowercase())
+}
+
+/// The most similar of some names, if there is a name; of several alike the first, which of a task's
+/// versions is the older.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let name: String = name.chars().take(100).collect::<String>().to_lowercase();
-    let likeness = |other: &str| strsim::jaro_winkler(&name, &other.to_lowercase());
-    known.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+    let all = known.into_iter().map(|other| (likeness(name, other), other));
+    let nearer =
+        |best: (f64, &'a str), next: (f64, &'a str)| if next.0 > best.0 { next } else { best };
+    all.reduce(nearer).map(|(_, other)| other)
 }
 
 /// A user's word, not too long and without control characters.

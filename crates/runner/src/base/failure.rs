@@ -68,6 +68,9 @@ impl From<report::Problem> for Failure {
     }
 }
 
+/// Names that are less alike (Jaro-Winkler, from 0 to 1) are not taken for a mistyped one.
+const LEAST_LIKENESS: f64 = 0.75;
+
 /// The known name that is most similar to `name`, if one is similar enough for a hint.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A key in the wrong section is as common a mistake as a misspelt one.
@@ -79,7 +82,7 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     known
         .into_iter()
         .map(|other| (similarity(other), other))
-        .filter(|(score, _)| *score > 0.6)
+        .filter(|(score, _)| *score > LEAST_LIKENESS)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, other)| other)
 }

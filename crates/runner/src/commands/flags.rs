@@ -1,7 +1,7 @@
 //! Flags and values that several commands share.
 
 use crate::base::failure::Outcome;
-use crate::train::run_model::Recorded;
+use crate::train::run_model::{Recorded, task_of};
 use crate::train::run_spec::RunSpec;
 use crate::train::settings::{Settings, Sources};
 use agent::ActMode;
@@ -52,7 +52,8 @@ pub struct RunFlags {
     /// match. (With --config RUN/config.toml: the model of that run, if it was not the task's.)
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
-    /// TOML file with settings that override the preset's (such as a run's config.toml).
+    /// TOML file with settings that override the preset's. A run's config.toml repeats that run: its
+    /// algorithm, task and seed too, where `train` is not given others.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Set one key, such as objective.lambda=0.3; may be repeated.
@@ -69,7 +70,37 @@ pub struct RunFlags {
     pub tensorboard: bool,
 }
 
+/// Which run `--config` is the record of; nothing where it is none.
+#[derive(Default)]
+pub struct Recording {
+    /// The algorithm.
+    pub algo: Option<String>,
+    /// The task: an id, or the path of the run's copy of its file.
+    pub env: Option<String>,
+    /// The seed.
+    pub seed: Option<u64>,
+}
+
 impl RunFlags {
+    /// Which run the file of `--config` is the record of.
+    ///
+    /// # Errors
+    /// The run's copy of its task is missing or altered.
+    pub fn recorded(&self) -> Outcome<Recording> {
+        let Some(config) = &self.config else { return Ok(Recording::default()) };
+        // That the file can't be read is found where its settings are.
+        let text = std::fs::read_to_string(config).unwrap_or_default();
+        let record: DocumentMut = text.parse().unwrap_or_default();
+        let item = |key: &str| record.get("run").and_then(|run| run.get(key));
+        let word = |key: &str| item(key).and_then(|item| item.as_str());
+        let folder = config.parent().unwrap_or(Path::new(""));
+        Ok(Recording {
+            algo: word("algo").map(String::from),
+            env: word("env").map(|env| task_of(&record, env, folder)).transpose()?,
+            seed: item("seed").and_then(|item| item.as_integer()?.try_into().ok()),
+        })
+    }
+
     /// Where the settings of a run of an algorithm on a task come from.
     pub fn sources<'a>(&'a self, algo: &'a str, env: &'a str) -> Sources<'a> {
         Sources {

@@ -3,12 +3,15 @@
 use super::show;
 use crate::base::console::{self, message};
 use crate::base::device;
-use crate::base::failure::{Failure, Outcome};
+use crate::base::failure::{Failure, Outcome, unknown};
 use crate::train::run_folder::check_is_folder;
 use clap::Args;
 use report::{Options, Output, Replays, Study};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+
+/// The reference where none is named.
+const DEFAULT_REFERENCE: &str = "sac";
 
 #[derive(Args)]
 pub struct ReportArgs {
@@ -21,9 +24,9 @@ pub struct ReportArgs {
     /// Step to compare at (default: the furthest that more than half of a task's algorithms reach).
     #[arg(long, value_name = "STEP", allow_negative_numbers = true)]
     at: Option<u64>,
-    /// Algorithm whose score is 1 on every task.
-    #[arg(long, value_name = "ALGO", default_value = "sac")]
-    reference: String,
+    /// Algorithm whose score is 1 on every task (default: sac).
+    #[arg(long, value_name = "ALGO")]
+    reference: Option<String>,
     /// Normalised score; the report gives the steps until it is first reached.
     #[arg(long, value_name = "SCORE", default_value_t = 1.0, allow_negative_numbers = true,
           value_parser = finite)]
@@ -82,8 +85,18 @@ pub fn report(args: &ReportArgs) -> Outcome<()> {
         Some(path) => report::read_action_times(path)?,
         None => Vec::new(),
     };
-    let options =
-        Options { at: args.at, reference: args.reference.clone(), threshold: args.threshold };
+    let algorithms: BTreeSet<&str> = runs.iter().map(|run| run.algorithm.as_str()).collect();
+    if let Some(name) = args.reference.as_deref().filter(|name| !algorithms.contains(name)) {
+        let algorithms: Vec<&str> = algorithms.into_iter().collect();
+        return Err(unknown("algorithm of --reference", name, &algorithms));
+    }
+    let reference = args.reference.clone().unwrap_or_else(|| DEFAULT_REFERENCE.into());
+    if !algorithms.contains(reference.as_str()) {
+        message(format!(
+            "no run of {reference}, so no score is normalised; --reference ALGO chooses another"
+        ));
+    }
+    let options = Options { at: args.at, reference, threshold: args.threshold };
     let mut study = Study::new(runs, options, times);
     study.replays = replays(args.replays, &study);
     let page = output.write(&study)?;

@@ -2,7 +2,7 @@
 
 use super::flags::RunFlags;
 use crate::base::console::message;
-use crate::base::failure::Outcome;
+use crate::base::failure::{Failure, Outcome};
 use crate::train::run_folder::StartMode;
 use crate::train::run_spec::{RunSpec, check_task};
 use crate::train::settings::{self, Sources};
@@ -14,15 +14,20 @@ use clap::Args;
 #[group(multiple = true, args = ["env", "seed", "envs", "model", "resume", "restart", "steps",
         "threads", "config", "set", "name", "tensorboard", "show_every"])]
 pub struct TrainArgs {
-    /// Task, such as Ant-v4 or path/to/task.toml.
-    #[arg(long, value_name = "ID")]
-    env: String,
-    /// Master seed of every random stream of the run.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    seed: u64,
-    /// Algorithm.
-    #[arg(long, default_value = "smfp")]
-    algo: String,
+    /// Task, such as Ant-v4 or path/to/task.toml (default: that of --config RUN/config.toml).
+    #[arg(long, value_name = "ID", required_unless_present = "config")]
+    env: Option<String>,
+    /// Master seed of every random stream of the run (default: that of --config RUN/config.toml).
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        required_unless_present = "config"
+    )]
+    seed: Option<u64>,
+    /// Algorithm (default: that of --config RUN/config.toml, or smfp).
+    #[arg(long)]
+    algo: Option<String>,
     #[command(flatten)]
     flags: RunFlags,
     /// Environments that step in parallel (short for --set train.envs=N).
@@ -51,20 +56,34 @@ pub fn train(args: &TrainArgs) -> Outcome<()> {
 
 impl TrainArgs {
     fn spec(&self) -> Outcome<RunSpec> {
+        let recorded = self.flags.recorded()?;
+        let algo = self.algo.clone().or(recorded.algo).unwrap_or_else(|| "smfp".into());
+        let missing = |flag: &str| {
+            Failure::Usage(format!(
+                "{flag} is missing, and the file of --config is no run's record"
+            ))
+        };
+        let env = self.env.clone().or(recorded.env).ok_or_else(|| missing("--env"))?;
+        let seed = self.seed.or(recorded.seed).ok_or_else(|| missing("--seed"))?;
         // The task comes first: which settings a preset has depends on it.
-        check_task(&self.env)?;
+        check_task(&env)?;
         let (envs, show_every) = (self.envs, self.show_every);
-        let sources = Sources { envs, show_every, ..self.flags.sources(&self.algo, &self.env) };
+        let sources = Sources { envs, show_every, ..self.flags.sources(&algo, &env) };
         let settings = settings::resolve(&sources)?;
         settings.idle.iter().for_each(|line| message(format!("warning: {line}")));
+        if !settings.train.eval_modes.iter().any(|mode| mode == "deterministic") {
+            message(
+                "warning: train.eval_modes has no \"deterministic\", the mode that a report compares",
+            );
+        }
         let spec = RunSpec {
-            model: self.flags.model(&self.env)?,
+            model: self.flags.model(&env)?,
             start: match (self.resume, self.restart) {
                 (true, _) => StartMode::Resume,
                 (_, true) => StartMode::Restart,
                 _ => StartMode::BeginOrResume,
             },
-            ..self.flags.spec(&self.algo, &self.env, self.seed, settings)
+            ..self.flags.spec(&algo, &env, seed, settings)
         };
         spec.checked()
     }

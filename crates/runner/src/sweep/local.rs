@@ -16,7 +16,7 @@ use crate::train::run_status::{self, RunStatus, State};
 use indicatif::ProgressBar;
 use signal_hook::iterator::Signals;
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, absolute};
 use std::time::{Duration, Instant};
 
 /// Time between two checks of children and signals.
@@ -63,7 +63,11 @@ impl<'a> SweepPlan<'a> {
     /// A line about the states of the runs.
     pub fn summary(&self) -> String {
         let states = self.chosen.iter().map(|(_, state)| *state);
-        format!("{}; {} at once", run_status::count(states), self.jobs)
+        // A manifest's folders are seen from the current one.
+        let out =
+            self.runs.first().map(|run| absolute(&run.out).unwrap_or_else(|_| run.out.clone()));
+        let out = out.map(|out| format!("; results in {}", out.display())).unwrap_or_default();
+        format!("{}; {} at once{out}", run_status::count(states), self.jobs)
     }
 
     /// A line for each run: its state, and the command that would train it.

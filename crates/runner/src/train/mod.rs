@@ -39,6 +39,17 @@ use std::path::Path;
 use tch::Device;
 use toml_edit::{DocumentMut, InlineTable, Item, Table, value};
 
+/// A key that a finished run did not have on, and that is asked for now.
+fn too_late(key: &str, recorded: &DocumentMut, wanted: &DocumentMut) -> Option<String> {
+    let (section, name) = key.split_once('.')?;
+    let of = |document: &DocumentMut| -> Option<String> {
+        Some(document.get(section)?.get(name)?.to_string().trim().to_string())
+    };
+    let (before, now) = (of(recorded)?, of(wanted)?);
+    let asked = now != before && !["false", "0"].contains(&now.as_str());
+    asked.then(|| format!("{key} = {now}"))
+}
+
 /// An agent of an algorithm for a task, with freshly initialised networks.
 pub fn make_agent(
     config: &dyn AgentConfig,
@@ -102,9 +113,15 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
     }
     let (folder, existing) = RunFolder::open(spec.folder(), &record, spec.start)?;
     if existing == Existing::Finished {
-        message(format!("{}: this run is finished", folder.path().display()));
         // The process may have died after marking it as done, before the clean-up.
         let recorded = folder.record()?;
+        let late: Vec<String> =
+            settings::EXTRAS.iter().filter_map(|key| too_late(key, &recorded, &record)).collect();
+        let late = match late.as_slice() {
+            [] => String::new(),
+            late => format!("; too late for {}: --restart trains it again", late.join(" and ")),
+        };
+        message(format!("{}: this run is finished{late}", folder.path().display()));
         let kept = recorded.get("train").and_then(|train| train.get("keep_replay")?.as_bool());
         return Checkpoints::open(folder.path())?.finish(kept == Some(true));
     }

@@ -173,8 +173,16 @@ pub fn resolve(sources: &Sources) -> Outcome<Settings> {
             let message = error.to_string().replace('\n', " ");
             Failure::Usage(format!("--config {}: {message}", path.display()))
         })?;
+        let origin = written_by(&format!("--config {}", path.display()), &file);
+        let algo = file.get("run").and_then(|run| run.get("algo")?.as_str());
+        if let Some(other) = algo.filter(|algo| *algo != sources.algo) {
+            return Err(Failure::Usage(format!(
+                "{origin}: is of a run of '{other}', and this one is of '{}'; give --algo {other}",
+                sources.algo
+            )));
+        }
         for (section, item) in file.iter().filter(|(name, _)| !RECORD_SECTIONS.contains(name)) {
-            overlay(&mut document, section, item, &format!("--config {}", path.display()))?;
+            overlay(&mut document, section, item, &origin)?;
         }
     }
     for assignment in sources.set {
@@ -204,6 +212,18 @@ pub fn resolve(sources: &Sources) -> Outcome<Settings> {
     Ok(Settings { idle: idle::of(&settings, &preset), ..settings })
 }
 
+/// The name of a file with settings, with the commit that wrote it if it is another one's record: keys may
+/// have changed since.
+fn written_by(name: &str, record: &DocumentMut) -> String {
+    let commit = record.get("run").and_then(|run| run.get("commit")?.as_str());
+    match commit.filter(|commit| *commit != env!("SMFP_COMMIT")) {
+        Some(commit) => {
+            format!("{name} (of commit {})", commit.chars().take(12).collect::<String>())
+        }
+        None => name.to_string(),
+    }
+}
+
 /// Reads the settings of a run from its `config.toml`, or of a line of a manifest.
 ///
 /// # Errors
@@ -211,8 +231,9 @@ pub fn resolve(sources: &Sources) -> Outcome<Settings> {
 pub fn of_run(algo: &str, record: &DocumentMut, origin: &str) -> Outcome<Settings> {
     let algorithm = Algorithm::find(algo)?;
     let mut document = base(algorithm);
+    let origin = written_by(origin, record);
     for (section, item) in record.iter().filter(|(name, _)| !RECORD_SECTIONS.contains(name)) {
-        overlay(&mut document, section, item, origin)?;
+        overlay(&mut document, section, item, &origin)?;
     }
     validate(algorithm, document)
 }

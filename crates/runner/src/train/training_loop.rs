@@ -248,19 +248,22 @@ impl<'a> Run<'a> {
 
     /// Prints the time of the run, of its checkpoints, and its memory.
     fn summarise(&self) {
-        let text = |count: Option<u64>| count.map_or("unknown".into(), bytes);
         let (count, time) = self.clock.saving;
         let seconds = time.as_secs_f64();
+        // Without an update there is no memory after the first.
+        let settled = self
+            .settled_memory
+            .map(|count| format!(" was {} after the first updates and", bytes(count)));
         self.progress.note(
             self.counters.step,
             &format!(
                 "done in {:.1} min; {count} checkpoints took {:.2} s each, {:.2} % of the time; memory \
-                 without the replay was {} after the first updates and is {}",
+                 without the replay{} is {}",
                 self.clock.wall_s() / 60.0,
                 seconds / f64::from(count),
                 100.0 * seconds / self.clock.begun.elapsed().as_secs_f64(),
-                text(self.settled_memory),
-                text(memory::resident()),
+                settled.unwrap_or_default(),
+                memory::resident().map_or("unknown".into(), bytes),
             ),
         );
     }

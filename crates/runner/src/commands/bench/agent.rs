@@ -80,7 +80,7 @@ struct UpdateRow {
     products_m: f64,
     /// Time that these alone would take, over the time of an update: LibTorch's
     /// 256 x 256 products on all threads, measured between the updates.
-    of_product_limit: f64,
+    of_libtorch_products: f64,
 }
 
 /// Cost of an action at batch size 1, by LibTorch, and of one candidate of the exported policy by
@@ -118,7 +118,7 @@ pub fn update(args: &BenchAgentArgs) -> Outcome<()> {
         let batch = random_batch(rows_in_batch, obs_dim, act_dim, device, &mut rng);
         let mut graphs = train::graphs(&settings, device);
         let mut measure = || -> Outcome<[f64; 3]> {
-            let limit = product_limit(args.threads.into(), device);
+            let speed = speed_of_products(args.threads.into(), device);
             let (begun, before) = (Instant::now(), multiplications());
             for _ in 0..UPDATES {
                 let metrics = match &mut graphs {
@@ -135,7 +135,7 @@ pub fn update(args: &BenchAgentArgs) -> Outcome<()> {
             synchronise(device);
             let seconds = begun.elapsed().as_secs_f64() / f64::from(UPDATES);
             let products = (multiplications() - before) as f64 / f64::from(UPDATES);
-            Ok([seconds * 1e6, products / 1e6, products / limit / seconds])
+            Ok([seconds * 1e6, products / 1e6, products / speed / seconds])
         };
         measure()?;
         let rounds = (0..args.rounds).map(|_| measure()).collect::<Outcome<Vec<_>>>()?;
@@ -149,12 +149,15 @@ pub fn update(args: &BenchAgentArgs) -> Outcome<()> {
             calls_per_action: agent.calls_per_action(),
             parameters: parameters(agent.as_ref()),
             products_m: of(1),
-            of_product_limit: of(2),
+            of_libtorch_products: of(2),
         });
     }
     print(args, rows, |row| {
         format!("{:>10.0} us/update {:>8.1} updates/s", row.us_per_update, row.updates_per_s)
-            + &format!(" {:>6.1} % of the product limit", 100.0 * row.of_product_limit)
+            + &format!(
+                " {:>6.1} % of the speed of LibTorch's products",
+                100.0 * row.of_libtorch_products
+            )
             + &network(row.calls_per_action, row.parameters, &row.algo)
     })
 }
@@ -272,7 +275,7 @@ fn parameters(agent: &dyn Agent) -> i64 {
 
 /// Multiplications per second of LibTorch's matrix products, 256 x 256 by
 /// 256 x 256, on `threads` threads in parallel.
-fn product_limit(threads: usize, device: Device) -> f64 {
+fn speed_of_products(threads: usize, device: Device) -> f64 {
     const SIZE: i64 = 256;
     const PRODUCTS: usize = 60;
     let matrix = || Tensor::ones([SIZE, SIZE], (Kind::Float, device));
