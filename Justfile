@@ -131,6 +131,20 @@ test-gpu *ARGS: build
 test-slurm: build
     scripts/test_slurm.sh
 
+# The report over the campaign, in results/campaign/report: seven tasks, ablations, rivals
+report-campaign: setup
+    #!/usr/bin/env bash
+    set -euo pipefail
+    campaign=results/campaign
+    make() {
+        local out=$campaign/report/$1
+        shift
+        cargo run -p runner -- report "$@" --out "$out" --curves $campaign/published.toml --replays 0
+    }
+    make tasks $campaign/a --reference crossq
+    [ ! -d $campaign/e ] || make ablations $campaign/{a,e}/*/{Hopper,Walker2d,HalfCheetah}-v4 --reference crossq
+    [ ! -d $campaign/rivals ] || make rivals $campaign/{a,rivals}/*/{Hopper,Walker2d,HalfCheetah}-v4 --reference crossq --at 50000
+
 # For maintainers: update the README's pictures from results/reference (needs Chromium)
 pictures: setup
     cargo run -p runner -- report results/reference --out target/report --act-times results/bench/act.csv

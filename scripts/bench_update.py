@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measures the time of an update, and compares it with that of its matrix products alone.
 
-An update has batch 256 and the sizes of HalfCheetah-v4, and runs on one core and on two. The limit is the
-time that the update's multiplications would take at the speed of LibTorch's 256 x 256 matrix products on
+An update has batch 256 and the sizes of HalfCheetah-v4, and runs on one core and on two. Its speed is that of
+its multiplications, whatever else it does, as a share of the speed of LibTorch's 256 x 256 matrix products on
 the same number of threads, measured between the updates by `runner bench update`. An actor that is
 updated every third time counts as a third.
 
@@ -80,7 +80,7 @@ def main():
     lines = list(summarise(found))
     description = turns.describe(machine, load)
     print(f"{description}\n\nAn update at batch 256, medians of {args.rounds} rounds.\n")
-    print("| algorithm | threads | µs | min – max | million multiply-adds | share | / sac |")
+    print("| algorithm | threads | µs | min – max | million multiply-adds | of LibTorch's products | / sac |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     for line in lines:
         share = f"{float(line['of_libtorch_products']):.0%}"

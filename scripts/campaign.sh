@@ -5,11 +5,11 @@
 #     cargo run -p runner -- sweep results/campaign/a.jsonl
 #     cargo run -p runner -- report results/campaign
 #
-# All runs of a part are of one commit: the tag in results/campaign/README.md.
+# All runs of a part are of one commit, which results/campaign/README.md names.
 #
 #   a       smfp and crossq on the seven tasks, seeds 0 to 2, 100,000 steps
 #   b       those of seeds 0 and 1, carried on to 300,000 steps
-#   c       the other algorithms on the seven tasks, seeds 0 and 1; the slow ones on three tasks, seed 0
+#   c       the other algorithms on the seven tasks, seeds 0 and 1; the slow ones on three tasks, seed 1
 #   d       smfp and crossq on HalfCheetah and Walker2d, seed 0, carried on to 1,000,000 steps
 #   e       parts of smfp taken away or replaced, on three tasks, seeds 0 to 2, 100,000 steps
 #   rivals  the flow and diffusion policies that smfp is compared with, on three tasks, 50,000 steps
@@ -40,7 +40,8 @@ case ${1:?which part, such as a?} in
     b) for seed in 0 1; do long 300000 --algos smfp,crossq --envs $seven --seeds $seed; done ;;
     c)
         plan c 100000 --algos sac,td3,mdpo,meanflow,sac-flow-g --envs $seven --seeds 0-1
-        plan c 100000 --algos qvpo,dpmd,dime,flowrl --envs $three --seeds 0
+        # DPMD's preset was changed after runs with seed 0.
+        plan c 100000 --algos qvpo,dpmd,dime,flowrl --envs $three --seeds 1
         ;;
     d) for algo in smfp crossq; do long 1000000 --algos $algo --envs HalfCheetah-v4,Walker2d-v4 --seeds 0; done ;;
     e)
@@ -48,7 +49,10 @@ case ${1:?which part, such as a?} in
         ablation no-entropy entropy.mode=none entropy.latents=0
         ablation conditional entropy.latents=0
         ablation latents-3 entropy.latents=3
-        plan e 100000 --algos mdpo --envs $three --seeds 0-2
+        # A Gaussian policy: with SMFP's objective, and with SAC's (preset control: SMFP's critics, network and
+        # optimisers).
+        plan e 100000 --algos mdpo --envs $three --seeds 0-2 --set mirror.batch_share=0.125
+        plan e 100000 --algos sac --preset control --name control --envs $three --seeds 0-2
         ;;
     rivals) plan rivals 50000 --algos sac-flow-g,sac-flow-t,dime,flowrl --envs $three --seeds 0-2 ;;
     suite) plan suite 100000 --algos smfp --envs $suite --seeds 0 ;;

@@ -90,3 +90,28 @@ pub enum BenchCommand {
     /// the runtime of exported policies.
     Act(BenchActArgs),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_protocol_lists_every_command_with_every_flag() {
+        let page = include_str!("../../../../docs/protocol.md");
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            let begins = [format!("| `runner {name}"), format!("| `runner [{name}]")];
+            let row = page.lines().find(|row| begins.iter().any(|begin| row.starts_with(begin)));
+            let row = row.unwrap_or_else(|| panic!("docs/protocol.md has no `runner {name}`"));
+            // Commands with subcommands have too many.
+            let flags = command.get_arguments().filter(|_| !row.contains("[...]"));
+            for flag in flags.filter_map(|flag| flag.get_long()) {
+                assert!(
+                    row.contains(&format!("--{flag}")),
+                    "{name}: no --{flag} in docs/protocol.md"
+                );
+            }
+        }
+    }
+}
