@@ -378,22 +378,36 @@ pub fn mode(name: &str) -> Result<ActMode, String> {
     }
 }
 
-/// The part of `train --help` that lists every key, its default and meaning.
+/// The settings, for `--help`: those of the algorithm, preset and task that the command line names beside it.
 pub fn help() -> String {
-    let mut text = String::from(
-        "Settings (--set SECTION.KEY=VALUE, or a TOML file for --config). Defaults are those of \
-         preset 'default'.\n",
+    help_for(&std::env::args().collect::<Vec<_>>())
+}
+
+fn help_for(words: &[String]) -> String {
+    let given = |flag: &str| {
+        let apart = words.windows(2).find(|pair| pair[0] == flag).map(|pair| pair[1].as_str());
+        apart.or_else(|| words.iter().find_map(|word| word.strip_prefix(flag)?.strip_prefix('=')))
+    };
+    let (algo, preset) =
+        (given("--algo").unwrap_or("smfp"), given("--preset").unwrap_or("default"));
+    let env = given("--env").unwrap_or_default();
+    let sources = |algo, preset| Sources { algo, env, preset, ..Sources::default() };
+    // What is wrong with a name is said when it is used.
+    let (algo, preset, settings) = match resolve(&sources(algo, preset)) {
+        Ok(settings) => (algo, preset, settings),
+        Err(_) => ("smfp", "default", resolve(&sources("smfp", "default")).expect("it is valid")),
+    };
+    let algorithm = Algorithm::find(algo).expect("its settings were found");
+    let on = if env.is_empty() { String::new() } else { format!(" --env {env}") };
+    let names: Vec<&str> = ALGORITHMS.iter().map(|algorithm| algorithm.name).collect();
+    let mut text = format!(
+        "Settings of --algo {algo} --preset {preset}{on} (--set SECTION.KEY=VALUE, or a TOML file for \
+         --config). Its presets: {}. With --algo, --preset or --env before it, --help shows those of \
+         another; algorithms: {}.\n\n",
+        algorithm.preset_names().join(", "),
+        names.join(", ")
     );
-    let train: DocumentMut = TRAIN_DEFAULTS.parse().expect("defaults.toml is valid TOML");
-    text.push_str("\nThe training loop:\n");
-    list_keys(&train, &mut text);
-    for algorithm in &ALGORITHMS {
-        let presets = algorithm.preset_names().join(", ");
-        text.push_str(&format!("\n--algo {}, with --preset {presets}:\n", algorithm.name));
-        let mut document = base(algorithm);
-        document.remove("train");
-        list_keys(&document, &mut text);
-    }
+    list_keys(&settings.document, &mut text);
     text
 }
 
@@ -423,6 +437,17 @@ fn comment(table: &Table, key: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn help_shows_the_settings_of_the_algorithm_preset_and_task_that_are_named() {
+        let help = |line: &str| help_for(&line.split(' ').map(String::from).collect::<Vec<_>>());
+        let has = |line: &str, what: &str| help(line).lines().any(|row| row.trim() == what);
+        assert!(has("runner --help", "objective.lambda = 0.1"));
+        assert!(has("runner --preset paper --env Walker2d-v5 --help", "objective.lambda = 10.0"));
+        assert!(has("runner --algo=sac --preset=control --help", "actor.normalise = true"));
+        assert!(!help("runner --algo sac --help").contains("objective.lambda"));
+        assert_eq!(help("runner --algo smpf --help"), help("runner --help"));
+    }
 
     fn with<'a>(env: &'a str, preset: &'a str, set: &'a [String]) -> Sources<'a> {
         Sources { algo: "smfp", env, preset, set, ..Default::default() }
