@@ -161,7 +161,7 @@ fn check_keys(args: &PlanArgs, grids: &[Vec<Choice>]) -> Outcome<()> {
         if lacking.len() == args.algos.len() {
             let near = nearest(key, known.iter().flatten().map(String::as_str));
             let hint = near.map(|near| format!("did you mean '{near}'?"));
-            let hint = hint.unwrap_or("`runner train --help` lists all keys".into());
+            let hint = hint.unwrap_or("`runner --algo ALGO --help` lists all keys".into());
             return Err(Failure::Usage(format!("{flag} {key}: unknown key '{key}': {hint}")));
         } else if !lacking.is_empty() {
             return Err(Failure::Usage(format!(

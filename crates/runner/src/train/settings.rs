@@ -267,7 +267,7 @@ fn place(document: &mut DocumentMut, path: &str, value: &Value, origin: &str) ->
     let Some(slot) = slot else {
         let hint = nearest(path, known.iter().map(String::as_str))
             .map(|near| format!("did you mean '{near}'?"))
-            .unwrap_or_else(|| "`runner train --help` lists all keys".into());
+            .unwrap_or_else(|| "`runner --algo ALGO --help` lists all keys".into());
         return Err(Failure::Usage(format!("{origin}: unknown key '{path}': {hint}")));
     };
     // 1 is fine for a float, and 1.0 for an integer; a word for a number is a mistake.
