@@ -25,7 +25,7 @@ suite=models/dm_control/cheetah-run.toml,models/dm_control/walker-walk.toml,mode
 plan() {
     local out=$1 steps=$2
     shift 2
-    "$runner" plan --steps "$steps" --threads 1 --out "results/campaign/$out" "$@" 2> /dev/null
+    "$runner" plan --steps "$steps" --threads 1 --out "results/campaign/$out" "$@"
 }
 # Runs that other parts carry on keep their replay.
 long() { plan a "$1" --set train.keep_replay=true "${@:2}"; }

@@ -17,7 +17,7 @@ for seed in 10 11; do
     plan() {
         "$runner" plan --envs Hopper-v4,Walker2d-v4,HalfCheetah-v4 --seeds "$seed" --steps 30000 \
             --threads 1 --out results/screening/stage-1 --set train.eval_interval=2500 \
-            --set 'train.eval_modes=["deterministic"]' "$@" 2> /dev/null
+            --set 'train.eval_modes=["deterministic"]' "$@"
     }
     soft() {
         local name=$1

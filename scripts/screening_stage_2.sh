@@ -29,7 +29,7 @@ for seed in 20 21; do
             "$runner" plan --algos "$algo" --preset "$preset" --seeds "$seed" --steps 60000 --threads 1 \
                 --envs Hopper-v4,Walker2d-v4,HalfCheetah-v4,Ant-v4 ${name:+--name "${name#-}"} \
                 --out results/screening/stage-2 --set train.eval_interval=5000 \
-                --set 'train.eval_modes=["deterministic"]' "${kind[@]/#/--set=}" "${@/#/--set=}" 2> /dev/null
+                --set 'train.eval_modes=["deterministic"]' "${kind[@]/#/--set=}" "${@/#/--set=}"
         }
         crossq() { plan crossq default "$@"; }
         soft() { plan smfp soft "$@" entropy.alpha=$alpha; }

@@ -16,7 +16,7 @@ runner=${RUNNER:-target/debug/runner}
 plan() {
     "$runner" plan --steps 60000 --threads 1 --envs Hopper-v4,Walker2d-v4,HalfCheetah-v4,Ant-v4 --seeds "$seed" \
         --out results/screening/stage-3 --set train.eval_interval=5000 \
-        --set 'train.eval_modes=["deterministic"]' "$@" 2> /dev/null
+        --set 'train.eval_modes=["deterministic"]' "$@"
 }
 for seed in 20 21; do
     plan --algos smfp

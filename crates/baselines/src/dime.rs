@@ -95,7 +95,7 @@ impl AgentConfig for DimeConfig {
         temperature.validate()?;
         in_range("diffusion.steps", diffusion.steps as f64, 1.0, 1000.0)?;
         in_range("diffusion.prior_std", diffusion.prior_std, 1e-3, 1e3)?;
-        in_range("diffusion.step_size", diffusion.step_size, 1e-6, 1e3)?;
+        in_range("diffusion.step_size", diffusion.step_size, 1e-6, 1e2)?;
         in_range("diffusion.batch_share", diffusion.batch_share, 1e-3, 1.0)?;
         in_range("diffusion.gradient_clip", diffusion.gradient_clip, 1e-9, 1e9)?;
         if distribution.on && critic.kind == CriticKind::Xqc {

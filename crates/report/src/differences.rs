@@ -9,7 +9,7 @@ const SECTIONS_LEFT_OUT: [&str; 2] = ["run", "versions"];
 const ALSO: [&str; 3] = ["run.model_sha256", "run.device", "versions.mujoco"];
 /// Keys that say how long a run is, what is watched, noted and saved meanwhile, or where and how the same updates
 /// are computed.
-const WATCHING: [&str; 11] = [
+const WATCHING: [&str; 12] = [
     "train.steps",
     "train.eval_interval",
     "train.eval_episodes",
@@ -19,6 +19,7 @@ const WATCHING: [&str; 11] = [
     "train.checkpoint_minutes",
     "train.tensorboard",
     "train.keep_replay",
+    "train.show_every",
     "train.replay_on_device",
     "train.cuda_graph",
 ];

@@ -235,7 +235,7 @@ pub fn check(path: &Path, points: &[Point]) -> Result<(), Problem> {
 fn uniform(train: &[TrainRow]) -> Option<f64> {
     let (mut total, mut before) = (0.0, 0);
     for row in train.iter().take_while(|row| row.updates == 0) {
-        total += row.return_mean.unwrap_or(0.0) * (row.episodes - before) as f64;
+        total += row.return_mean.unwrap_or(0.0) * row.episodes.saturating_sub(before) as f64;
         before = row.episodes;
     }
     (before > 0).then(|| total / before as f64)

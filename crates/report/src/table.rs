@@ -160,7 +160,8 @@ impl Table {
     pub fn column(&self, path: &Path, name: &str) -> Result<usize, Problem> {
         self.names.iter().position(|known| known == name).ok_or_else(|| {
             let all = self.names.join(", ").escape_debug().to_string();
-            let hint = if name.parse::<usize>().is_ok() && self.names[0] != "0" {
+            let first = self.names.first().map_or("", String::as_str);
+            let hint = if name.parse::<usize>().is_ok() && !["", "0"].contains(&first) {
                 "; columns have numbers with `header = false`"
             } else if self.names.len() == 1 && self.names[0].contains(['\t', ';', ' ', ',']) {
                 "; set `separator`"

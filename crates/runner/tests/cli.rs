@@ -175,8 +175,12 @@ fn a_recorded_configuration_repeats_its_run() {
 #[test]
 fn a_finished_run_is_never_overwritten_and_restart_keeps_it_under_another_name() {
     let out = tempfile::tempdir().unwrap();
-    assert!(train(out.path(), "Swimmer-v4", 5, &[]).status.success());
     let run = folder(out.path(), "Swimmer-v4", 5);
+    // Of an attempt that failed before it began.
+    fs::create_dir_all(&run).unwrap();
+    fs::write(run.join("FAILED"), "no space left\n").unwrap();
+    assert!(train(out.path(), "Swimmer-v4", 5, &[]).status.success());
+    assert!(!run.join("FAILED").exists(), "the reason of an attempt that is over");
     let before = fs::read(run.join("train.csv")).unwrap();
     // As if it had died between its mark and the last of its tidying up.
     let leftover = run.join("checkpoint/replay.bin");

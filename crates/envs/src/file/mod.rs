@@ -25,7 +25,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use mujoco_rs::mujoco_c::mjtDisableBit;
-use mujoco_rs::wrappers::mj_model::{MjModel, MjtJoint, MjtObjBase, MjtTrn};
+use mujoco_rs::wrappers::mj_model::{
+    MjModel, MjtBias, MjtDyn, MjtGain, MjtJoint, MjtObjBase, MjtTrn,
+};
 
 use self::compile::{Compiler, Kept, Role};
 use self::document::{Moment, Order, PositionKeys, Random, TaskFile};
@@ -359,10 +361,19 @@ fn targets_of(keys: &PositionKeys, at: usize, model: &MjModel) -> Result<Targets
         let simple = kind == MjtTrn::mjTRN_JOINT
             && matches!(model.jnt_type()[joint], MjtJoint::mjJNT_HINGE | MjtJoint::mjJNT_SLIDE);
         let gear = model.actuator_gear()[i][0];
+        let refused =
+            |why: &str| Err(Problem::new(at, format!("kind = \"position\": actuator {i} {why}")));
         if !simple || gear == 0.0 {
-            let message =
-                format!("kind = \"position\": actuator {i} does not move a hinge or slide joint");
-            return Err(Problem::new(at, message));
+            return refused("does not move a hinge or slide joint");
+        }
+        let motor = model.actuator_gaintype()[i] == MjtGain::mjGAIN_FIXED
+            && model.actuator_gainprm()[i][0] == 1.0
+            && model.actuator_biastype()[i] == MjtBias::mjBIAS_NONE
+            && model.actuator_dyntype()[i] == MjtDyn::mjDYN_NONE;
+        if !motor {
+            return refused(
+                "is no <motor>, whose control is the force; kp and kd of the file replace its servo",
+            );
         }
         let position = model.jnt_qposadr()[joint] as usize;
         let velocity = model.jnt_dofadr()[joint] as usize;
@@ -391,9 +402,10 @@ impl FileTask {
         run(&self.judge, &mut Inputs { physics, action, random: None }, notes);
     }
 
-    /// Keeps what the next step compares with.
+    /// Keeps what the next step compares with. An expression comes before those around it, so in reverse:
+    /// `previous(previous(x))` takes the inner value before that is replaced.
     fn keep(&self, notes: &mut [f64]) {
-        for kept in &self.keep {
+        for kept in self.keep.iter().rev() {
             notes.copy_within(kept.from..kept.from + kept.len, kept.to);
         }
     }
@@ -425,8 +437,11 @@ impl Task for FileTask {
     fn start(&self, random: &mut Stream, world: &mut World, notes: &mut [f64]) {
         notes[..self.act_dim].fill(0.0);
         self.start.run(random, world, notes);
-        self.evaluate(world.physics(), &NO_ACTION, notes);
-        self.keep(notes);
+        // As often as expressions can be nested, so that nothing is left of the episode before.
+        for _ in 0..self.keep.len().max(1) {
+            self.evaluate(world.physics(), &NO_ACTION, notes);
+            self.keep(notes);
+        }
     }
 
     fn advance(&self, world: &mut World, frame_skip: u32, action: &[f32], notes: &mut [f64]) {

@@ -202,6 +202,64 @@ fn task(folder: &std::path::Path, rules: &str) -> Result<Env, Error> {
 }
 
 #[test]
+fn what_was_two_steps_ago_is_compared_with_and_nothing_of_the_episode_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rewards = Vec::new();
+    for reward in ["previous(previous(qpos[0]))", "rate(previous(qpos[0]))", "rate(rate(qpos[0]))"]
+    {
+        let rules = format!(
+            "model = \"robot.xml\"\nreward = \"{reward}\"\n[start]\nkeyframe = \"home\"\n\
+             [observation]\nall = \"qpos\"\n"
+        );
+        let mut env = task(folder.path(), &rules).unwrap();
+        let dt = env.spec().dt;
+        for episode in 0..2 {
+            let mut observation = [0.0; 2];
+            env.reset(Some(episode), &mut observation);
+            // Before the first step everything stood still.
+            let mut x = vec![observation[0]; 2];
+            for step in 0..6 {
+                let found = env.step(&[1.0 - 0.3 * step as f32], &mut observation).unwrap().reward;
+                x.push(observation[0]);
+                let [before, last, now] = x[x.len() - 3..] else { unreachable!() };
+                let expected = match reward {
+                    "previous(previous(qpos[0]))" => before,
+                    "rate(previous(qpos[0]))" => (last - before) / dt,
+                    _ => ((now - last) / dt - (last - before) / dt) / dt,
+                };
+                assert!(
+                    (found - expected).abs() < 1e-9,
+                    "{reward} at step {step} of episode {episode}"
+                );
+                rewards.push(found);
+            }
+        }
+    }
+    assert!(rewards.iter().filter(|reward| **reward != 0.0).count() > 24, "something moves");
+}
+
+#[test]
+fn targets_of_positions_need_motors() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = "model = \"robot.xml\"\nreward = \"1\"\n[action]\nkind = \"position\"\nkp = 1\nkd = 0\n\
+                 [observation]\nall = \"qpos\"\n";
+    assert!(task(folder.path(), rules).is_ok());
+    let file = folder.path().join("robot.xml");
+    let model = fs::read_to_string(&file).unwrap();
+    for other in [
+        "position kp='35'",
+        "velocity kv='2'",
+        "general gainprm='2'",
+        "general dyntype='integrator'",
+    ] {
+        fs::write(&file, model.replace("motor", other)).unwrap();
+        let path = folder.path().join("task.toml");
+        let error = Env::make(path.to_str().unwrap()).err().unwrap_or_else(|| panic!("{other}"));
+        assert!(error.to_string().contains("actuator 0 is no <motor>"), "{other}: {error}");
+    }
+}
+
+#[test]
 fn a_mistake_in_a_file_is_one_line_with_line_and_column() {
     let folder = tempfile::tempdir().unwrap();
     let good = "model = \"robot.xml\"\nreward = \"rate(qpos[0])\"\n[observation]\nall = \"qpos\"\n";

@@ -97,7 +97,7 @@ impl RunFlags {
         Ok(Recording {
             algo: word("algo").map(String::from),
             env: word("env").map(|env| task_of(&record, env, folder)).transpose()?,
-            seed: item("seed").and_then(|item| item.as_integer()?.try_into().ok()),
+            seed: item("seed").and_then(|item| item.as_integer()).map(|seed| seed as u64),
         })
     }
 

@@ -27,7 +27,6 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs) -> Outcome<()> {
     let mut spec = manifest::read_one(&args.manifest, args.index)?;
     spec.threads = args.threads.or(spec.threads);
-    run_status::forget_failure(&spec)?;
     let outcome = train::run(&spec);
     match &outcome {
         Ok(()) | Err(Failure::Stopped(_)) => {}

@@ -90,7 +90,7 @@ impl Worker {
             Some(0) => Ended::Done,
             Some(75) => Ended::Stopped,
             // Ended by a signal, or, with a shell's exit code, by a second one.
-            None | Some(130 | 143) if asked => Ended::Stopped,
+            None | Some(129 | 130 | 143) if asked => Ended::Stopped,
             Some(2) if is_running(&run.folder()) => Ended::Elsewhere,
             _ => Ended::Failed(self.reason(run, status)),
         })

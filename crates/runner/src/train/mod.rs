@@ -125,6 +125,7 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
         let kept = recorded.get("train").and_then(|train| train.get("keep_replay")?.as_bool());
         return Checkpoints::open(folder.path())?.finish(kept == Some(true));
     }
+    run_status::forget_failure(spec)?;
     // A run of an earlier version has no copy of its model, and its record no such checksum.
     let recorded = folder.record()?;
     let known = Recorded::of(&recorded).sha256 == Some(model_sum.as_str());
