@@ -380,7 +380,8 @@ pub fn mode(name: &str) -> Result<ActMode, String> {
 
 /// The settings, for `--help`: those of the algorithm, preset and task that the command line names beside it.
 pub fn help() -> String {
-    help_for(&std::env::args().collect::<Vec<_>>())
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    help_for(&words.collect::<Vec<_>>())
 }
 
 fn help_for(words: &[String]) -> String {
