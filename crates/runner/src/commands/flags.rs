@@ -82,11 +82,12 @@ pub struct Recording {
 }
 
 impl RunFlags {
-    /// Which run the file of `--config` is the record of.
+    /// Which run the file of `--config` is the record of; its task only where it is needed, as a copy of
+    /// a record alone lacks the task's file.
     ///
     /// # Errors
     /// The run's copy of its task is missing or altered.
-    pub fn recorded(&self) -> Outcome<Recording> {
+    pub fn recorded(&self, with_task: bool) -> Outcome<Recording> {
         let Some(config) = &self.config else { return Ok(Recording::default()) };
         // That the file can't be read is found where its settings are.
         let text = std::fs::read_to_string(config).unwrap_or_default();
@@ -96,7 +97,10 @@ impl RunFlags {
         let folder = config.parent().unwrap_or(Path::new(""));
         Ok(Recording {
             algo: word("algo").map(String::from),
-            env: word("env").map(|env| task_of(&record, env, folder)).transpose()?,
+            env: word("env")
+                .filter(|_| with_task)
+                .map(|env| task_of(&record, env, folder))
+                .transpose()?,
             seed: item("seed").and_then(|item| item.as_integer()).map(|seed| seed as u64),
         })
     }

@@ -56,7 +56,7 @@ pub fn train(args: &TrainArgs) -> Outcome<()> {
 
 impl TrainArgs {
     fn spec(&self) -> Outcome<RunSpec> {
-        let recorded = self.flags.recorded()?;
+        let recorded = self.flags.recorded(self.env.is_none())?;
         let algo = self.algo.clone().or(recorded.algo).unwrap_or_else(|| "smfp".into());
         let missing = |flag: &str| {
             Failure::Usage(format!(
