@@ -309,7 +309,7 @@ fn frequency(k: i64) -> f64 {
     low + (high - low) * k as f64 / (FREQUENCIES - 1) as f64
 }
 
-/// c(n), from nearly 1 at the first step down to 1 / 1,000.
+/// c(n), falling from nearly 1 at n = 0 to 1 / 1,000 at n = `steps`, which no step has.
 fn schedule(n: i64, steps: i64) -> f64 {
     let t = (steps - n) as f64 / steps as f64;
     let cos = (FRAC_PI_2 * (1.0 + COSINE_OFFSET - t) / (1.0 + COSINE_OFFSET)).cos();

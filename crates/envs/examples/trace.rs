@@ -2,6 +2,7 @@
 //!
 //! `cargo run -p envs --example trace -- trace --env ID --seed N --actions A.npy --out T.npz`
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -30,5 +31,6 @@ fn run(arguments: &[String]) -> Result<(), String> {
         trace::read_npy(Path::new(value("--actions")?)).map_err(|cause| cause.to_string())?;
     let replayed =
         trace::replay(&mut env, seed, actions.view()).map_err(|cause| cause.to_string())?;
-    trace::write_npz(Path::new(value("--out")?), &replayed).map_err(|cause| cause.to_string())
+    let file = File::create(value("--out")?).map_err(|cause| cause.to_string())?;
+    trace::write_npz(file, &replayed).map_err(|cause| cause.to_string())
 }

@@ -14,8 +14,6 @@ pub struct Interface {
     pub spec: Spec,
     /// The parts of an observation, in order; their lengths add up to `obs_dim`.
     pub observation: Vec<Term>,
-    /// The actuators' names, or the joints' that they drive, in the order of an action.
-    pub actuators: Vec<String>,
 }
 
 /// A part of an observation.
@@ -39,9 +37,8 @@ pub struct Term {
 pub fn interface(id: &str, model: Option<&Path>) -> Result<Interface, Error> {
     let (rules, model) = open(id, model)?;
     let spec = rules.spec;
-    let actuators = (0..spec.act_dim).map(|i| actuator(&model, i)).collect();
     if !spec.observation.is_empty() {
-        return Ok(Interface { observation: spec.observation.clone(), spec, actuators });
+        return Ok(Interface { observation: spec.observation.clone(), spec });
     }
     let (qpos, qvel) = coordinates(&model);
     let (robot, version) = spec.id.split_once('-').unwrap_or((&spec.id, ""));
@@ -106,7 +103,7 @@ pub fn interface(id: &str, model: Option<&Path>) -> Result<Interface, Error> {
         Term { name: name.to_owned(), start: start - length, length, entries }
     };
     let observation = terms.into_iter().map(&mut term).collect();
-    Ok(Interface { spec, observation, actuators })
+    Ok(Interface { spec, observation })
 }
 
 /// Where a term's entries come from.
@@ -135,14 +132,21 @@ pub(crate) fn coordinates(model: &MjModel) -> (Vec<String>, Vec<String>) {
     (qpos, qvel)
 }
 
-/// An actuator's name; the name of the joint that it drives if it has none.
-fn actuator(model: &MjModel, index: usize) -> String {
-    let own = model.id_to_name(MjtObjBase::mjOBJ_ACTUATOR, index);
-    if own.is_none_or(str::is_empty) && model.actuator_trntype()[index] == MjtTrn::mjTRN_JOINT {
-        let [joint, _] = model.actuator_trnid()[index];
-        return name(model, MjtObjBase::mjOBJ_JOINT, joint as usize, "joint");
-    }
-    name(model, MjtObjBase::mjOBJ_ACTUATOR, index, "actuator")
+/// The actuators' names; the name of the joint that it drives for one without.
+pub(crate) fn actuators(model: &MjModel) -> Vec<String> {
+    let name = |index: usize| {
+        let own = model.id_to_name(MjtObjBase::mjOBJ_ACTUATOR, index);
+        let drives_joint = matches!(
+            model.actuator_trntype()[index],
+            MjtTrn::mjTRN_JOINT | MjtTrn::mjTRN_JOINTINPARENT
+        );
+        if own.is_none_or(str::is_empty) && drives_joint {
+            let [joint, _] = model.actuator_trnid()[index];
+            return name(model, MjtObjBase::mjOBJ_JOINT, joint as usize, "joint");
+        }
+        name(model, MjtObjBase::mjOBJ_ACTUATOR, index, "actuator")
+    };
+    (0..model.nu() as usize).map(name).collect()
 }
 
 /// An object's name; its kind and index if it has none.
@@ -163,7 +167,7 @@ mod tests {
             let found = interface(id, None).unwrap();
             let total: usize = found.observation.iter().map(|term| term.length).sum();
             assert_eq!(total, found.spec.obs_dim, "{id}");
-            assert_eq!(found.actuators.len(), found.spec.act_dim, "{id}");
+            assert_eq!(found.spec.actuators.len(), found.spec.act_dim, "{id}");
 
             let mut env = Env::make(id).unwrap();
             let mut obs = vec![0.0; found.spec.obs_dim];
@@ -208,7 +212,7 @@ mod tests {
         let found = interface(crawler, None).unwrap();
         let joints = found.observation.iter().find(|term| term.name == "joints").unwrap();
         // All hips, then all knees: another order than that of the actuators.
-        assert_eq!(found.actuators[..2], ["front_left_hip", "front_left_knee"]);
+        assert_eq!(found.spec.actuators[..2], ["front_left_hip", "front_left_knee"]);
         assert_eq!(joints.entries[..2], ["front_left_hip", "front_right_hip"]);
         assert_eq!(joints.entries[4], "front_left_knee");
         let velocities = found.observation.iter().find(|term| term.name == "joint_velocities");
@@ -223,8 +227,8 @@ mod tests {
         assert_eq!(positions.entries, joints);
         assert_eq!((velocities.start, &velocities.entries[0][..]), (5, "rootx"));
         // The model has no names for them.
-        assert_eq!(found.actuators, ["thigh_joint", "leg_joint", "foot_joint"]);
-        assert_eq!(interface("Humanoid-v4", None).unwrap().actuators[0], "abdomen_y");
+        assert_eq!(found.spec.actuators, ["thigh_joint", "leg_joint", "foot_joint"]);
+        assert_eq!(interface("Humanoid-v4", None).unwrap().spec.actuators[0], "abdomen_y");
         let ant = interface("Ant-v4", None).unwrap();
         assert_eq!(ant.observation[0].entries[..2], ["root.z", "root.qw"]);
     }

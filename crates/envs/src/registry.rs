@@ -7,11 +7,11 @@ use mujoco_rs::wrappers::mj_model::MjModel;
 use crate::episode::Rules;
 use crate::error::Error;
 use crate::file;
-use crate::interface::Term;
+use crate::interface::{Term, actuators};
 use crate::models::{check_if_pinned, check_model, load};
 use crate::tasks::{
     Ant, Gymnasium, HalfCheetah, Hopper, Humanoid, HumanoidStandup, InvertedDoublePendulum,
-    InvertedPendulum, ModelInfo, Pusher, Reacher, Swimmer, Version, Walker2d, actuators,
+    InvertedPendulum, ModelInfo, Pusher, Reacher, Swimmer, Version, Walker2d,
 };
 
 /// Ids that are less alike are not taken for a mistyped one.

@@ -1,8 +1,7 @@
 //! What a model looks like: the shapes of its bodies, for a renderer.
 
-use mujoco_rs::wrappers::mj_model::{
-    MjModel, MjtGeomBase as Kind, MjtObjBase, MjtTrn as Transmission,
-};
+use crate::interface::actuators;
+use mujoco_rs::wrappers::mj_model::{MjModel, MjtGeomBase as Kind, MjtObjBase};
 
 /// The geoms of a model that a renderer shows, and its bodies.
 ///
@@ -101,7 +100,7 @@ impl Scene {
         Self {
             bodies: count(model.nbody()).map(|i| name(MjtObjBase::mjOBJ_BODY, "body", i)).collect(),
             roots: model.body_rootid().iter().map(|root| *root as usize).collect(),
-            actuators: count(model.nu()).map(|i| actuator(model, i)).collect(),
+            actuators: actuators(model),
             geoms: count(model.ngeom()).filter_map(|i| geom(model, i)).collect(),
             meshes: count(model.nmesh())
                 .map(|i| mesh(model, i, name(MjtObjBase::mjOBJ_MESH, "mesh", i)))
@@ -109,18 +108,6 @@ impl Scene {
             height_fields: count(model.nhfield()).map(|i| height_field(model, i)).collect(),
         }
     }
-}
-
-fn actuator(model: &MjModel, i: usize) -> String {
-    let joint = match model.actuator_trntype()[i] {
-        Transmission::mjTRN_JOINT | Transmission::mjTRN_JOINTINPARENT => {
-            usize::try_from(model.actuator_trnid()[i][0]).ok()
-        }
-        _ => None,
-    };
-    let own = model.id_to_name(MjtObjBase::mjOBJ_ACTUATOR, i);
-    let name = own.or_else(|| model.id_to_name(MjtObjBase::mjOBJ_JOINT, joint?));
-    name.map_or_else(|| format!("actuator {i}"), str::to_owned)
 }
 
 /// Geom `i`, if it is to be seen.

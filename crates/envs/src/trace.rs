@@ -1,6 +1,6 @@
 //! Replaying a list of actions, for comparison with Gymnasium (`scripts/parity.py`).
 
-use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::path::Path;
 
 use ndarray::{Array1, Array2, ArrayView2};
@@ -85,11 +85,9 @@ pub fn read_npy(file: &Path) -> Result<Array2<f32>, Error> {
 /// Writes a trace as `.npz`, with the names of [`Trace`]'s fields; a term is `term_NAME`.
 ///
 /// # Errors
-/// [`Error::TraceFile`] when the file cannot be written.
-pub fn write_npz(file: &Path, trace: &Trace) -> Result<(), Error> {
-    let fail = |cause: String| Error::TraceFile { file: file.to_owned(), reason: cause };
-    let writer = File::create(file).map_err(|cause| fail(cause.to_string()))?;
-    let mut npz = NpzWriter::new(writer);
+/// `to` can't be written.
+pub fn write_npz(to: impl Write + Seek, trace: &Trace) -> io::Result<()> {
+    let mut npz = NpzWriter::new(to);
     let write = || {
         npz.add_array("obs", &trace.obs)?;
         npz.add_array("reset_obs", &trace.reset_obs)?;
@@ -101,7 +99,7 @@ pub fn write_npz(file: &Path, trace: &Trace) -> Result<(), Error> {
         }
         npz.finish()
     };
-    write().map(drop).map_err(|cause: ndarray_npy::WriteNpzError| fail(cause.to_string()))
+    write().map(drop).map_err(|cause: ndarray_npy::WriteNpzError| io::Error::other(cause))
 }
 
 #[cfg(test)]

@@ -178,15 +178,32 @@ fn with_actions_of_zero_the_robots_of_the_examples_stand_until_the_time_limit() 
 }
 
 #[test]
-fn a_state_of_another_kind_of_stream_is_refused() {
-    let file = models_dir().join("dm_control/cheetah-run.toml");
-    let mut env = Env::make(file.to_str().unwrap()).unwrap();
-    let mut obs = vec![0.0; env.spec().obs_dim];
-    env.reset(Some(3), &mut obs);
-    let state = env.save_state();
-    assert!(env.load_state(&state).is_ok());
-    for end in [0, 5, 50, 1000, state.len() - 1] {
-        assert!(matches!(env.load_state(&state[..end]), Err(Error::State { .. })));
+fn a_state_that_is_cut_or_of_another_kind_of_stream_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = "<mujoco><worldbody><body><joint name='x' type='slide'/><geom size='1'/></body>\
+                 </worldbody><actuator><motor joint='x' ctrlrange='-1 1'/></actuator></mujoco>";
+    let env_of = |random: &str| {
+        let folder = folder.path().join(random);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("slider.xml"), model).unwrap();
+        let text = format!(
+            "model = \"slider.xml\"\nrandom = \"{random}\"\nreward = \"1\"\n\
+             [observation]\nall = \"qpos\"\n"
+        );
+        let file = folder.join("slider.toml");
+        std::fs::write(&file, text).unwrap();
+        let mut env = Env::make(file.to_str().unwrap()).unwrap();
+        env.reset(Some(3), &mut [0.0]);
+        env
+    };
+    let mut envs = ["pcg64", "mt19937"].map(env_of);
+    let states = [envs[0].save_state(), envs[1].save_state()];
+    for (i, env) in envs.iter_mut().enumerate() {
+        assert!(env.load_state(&states[i]).is_ok());
+        assert!(matches!(env.load_state(&states[1 - i]), Err(Error::State { .. })));
+        for end in [0, 5, states[i].len() / 2, states[i].len() - 1] {
+            assert!(matches!(env.load_state(&states[i][..end]), Err(Error::State { .. })));
+        }
     }
 }
 

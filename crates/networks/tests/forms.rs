@@ -32,7 +32,7 @@ fn five_steps(activation: Activation) -> Tensor {
 }
 
 #[test]
-fn avx512_has_the_bytes_of_avx2_and_portable_code_rounds_differently() {
+fn avx512_has_the_bytes_of_avx2_and_portable_code_their_numbers_up_to_rounding() {
     use Activation::{Elu, Gelu, Mish, Relu, Swish};
     for activation in [Relu, Mish, Swish, Gelu, Elu] {
         let run = |form: Instructions| {

@@ -24,7 +24,7 @@ fn code(error: Error) -> c_int {
         Error::NotAPolicy => NOT_A_POLICY,
         Error::Version(_) => VERSION,
         Error::Damaged => DAMAGED,
-        Error::Operation(_) | Error::Empty | Error::Length { .. } => INVALID,
+        Error::Operation(_) | Error::Empty | Error::Inputs | Error::Length { .. } => INVALID,
     }
 }
 

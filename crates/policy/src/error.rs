@@ -16,6 +16,8 @@ pub enum Error {
     Operation(usize),
     /// The graph has no operation, hence no action.
     Empty,
+    /// The inputs have too many numbers together.
+    Inputs,
     /// An argument of `act` has another length than the policy's.
     Length {
         /// `obs`, `z`, `xi` or `actions`.
@@ -37,6 +39,7 @@ impl fmt::Display for Error {
             Self::Damaged => write!(f, "the file is cut or damaged: export the policy again"),
             Self::Operation(index) => write!(f, "operation {index} of the file is invalid"),
             Self::Empty => write!(f, "the file has no operation"),
+            Self::Inputs => write!(f, "the file's inputs are too large"),
             Self::Length { name, expected, found } => {
                 write!(f, "{name} has {found} numbers: expected {expected}")
             }

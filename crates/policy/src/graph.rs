@@ -68,15 +68,18 @@ impl Graph {
     /// Lengths of all values, inputs first.
     ///
     /// # Errors
-    /// The first operation that is invalid, or that there is none.
+    /// The first operation that is invalid, that there is none, or that the inputs are too large.
     pub fn lengths(&self) -> Result<Vec<usize>, Error> {
         let mut lengths: Vec<usize> = self.inputs.iter().map(|&n| n as usize).collect();
         let mut total = 0_usize;
         for &n in &lengths {
             total = total.saturating_add(n);
         }
-        if self.ops.is_empty() || total > MAX_FLOATS {
+        if self.ops.is_empty() {
             return Err(Error::Empty);
+        }
+        if total > MAX_FLOATS {
+            return Err(Error::Inputs);
         }
         for (index, op) in self.ops.iter().enumerate() {
             let length = self.length(op, &lengths).ok_or(Error::Operation(index))?;

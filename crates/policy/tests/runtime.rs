@@ -198,7 +198,7 @@ fn cut_damaged_and_later_files_are_refused() {
 }
 
 #[test]
-fn operands_of_different_lengths_are_refused() {
+fn operands_of_different_lengths_and_inputs_that_are_too_large_are_refused() {
     let tensors = vec![vec![0.0; 6], vec![0.0; 2]];
     let wrong = [
         Op::Add(0, 1),
@@ -212,6 +212,8 @@ fn operands_of_different_lengths_are_refused() {
         let graph = Graph { inputs: [3, 1, 0], tensors: tensors.clone(), ops: vec![op] };
         assert_eq!(graph.lengths(), Err(Error::Operation(0)), "{op:?}");
     }
+    let too_large = Graph { inputs: [1 << 31, 0, 0], tensors, ops: vec![Op::Relu(0)] };
+    assert_eq!(too_large.lengths(), Err(Error::Inputs));
 }
 
 proptest! {

@@ -209,16 +209,21 @@ fn free_name(path: &Path) -> PathBuf {
 /// older file is replaced completely or not at all.
 ///
 /// # Errors
-/// It can't be written; an older file is then unchanged.
+/// It can't be written; an older file is then unchanged, and the temporary one is deleted.
 pub fn whole(
     path: &Path,
     write: impl FnOnce(&mut File) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
     let temporary = unfinished(path);
-    let mut file = File::create(&temporary)?;
-    write(&mut file)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)
+    let written = File::create(&temporary).and_then(|mut file| {
+        write(&mut file)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    });
+    written.inspect_err(|_| {
+        // It only takes space, and the disk may be full.
+        let _ = std::fs::remove_file(&temporary);
+    })
 }
 
 /// The temporary name of a file until it is complete: `<name>.unfinished`.
@@ -327,6 +332,20 @@ mod tests {
         );
         std::fs::remove_dir_all(folder.path()).unwrap();
         assert!(log.restore().is_err(), "without its folder it can't be written");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_whole_leaves_the_old_one_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("scores.csv");
+        whole(&path, |file| file.write_all(b"old")).unwrap();
+        let full = |file: &mut File| {
+            file.write_all(b"half of the n")?;
+            Err(ErrorKind::StorageFull.into())
+        };
+        assert_eq!(whole(&path, full).unwrap_err().kind(), ErrorKind::StorageFull);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

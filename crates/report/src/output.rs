@@ -40,8 +40,10 @@ impl Output {
             }
             Err(error) => return Err(Problem::system(&list, "read", error)),
         }
+        // A first report that was killed may have left the beginning of its list.
+        let begun = crate::unfinished(&list);
         let entries = match std::fs::read_dir(folder) {
-            Ok(entries) => entries.count(),
+            Ok(entries) => entries.flatten().filter(|entry| entry.path() != begun).count(),
             Err(error) if error.kind() == ErrorKind::NotFound => 0,
             Err(error) => return Err(Problem::system(folder, "read this folder", error)),
         };

@@ -270,6 +270,15 @@ fn a_report_replaces_an_earlier_report_and_no_other_file() {
 }
 
 #[test]
+fn a_report_that_was_killed_at_its_first_file_does_not_keep_the_next_one_away() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("FILES.unfinished"), "# Files of").unwrap();
+    let study = study(vec![run("sac", "Ant", 0, &[1.0])]);
+    Output::look(folder.path()).unwrap().write(&study).unwrap();
+    assert!(!names(folder.path()).contains(&"FILES.unfinished".into()));
+}
+
+#[test]
 fn a_list_of_files_cannot_name_files_outside_its_folder() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("report");

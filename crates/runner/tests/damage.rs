@@ -311,9 +311,13 @@ fn a_disk_that_fills_up_stops_the_run_and_it_goes_on_when_there_is_room() {
 #[test]
 fn a_run_that_does_not_fit_or_must_not_write_is_refused_at_once() {
     let script = "\"$0\" \"${@/#900/1000000}\"; echo \"code $?\"
+        \"$0\" --restart \"${@/#900/1000000}\" 2>/dev/null; echo \"code $?\"
+        ls /mnt/smfp/Hopper-v4
         mount -o remount,ro /mnt; \"$0\" \"$@\"; echo \"code $?\"";
     let Some(output) = on_a_small_disk(script) else { return };
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "code 1\ncode 1\n", "{}", stderr(&output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    // What is there is not moved for a run that does not fit.
+    assert_eq!(text, "code 1\ncode 1\nseed-1\ncode 1\n", "{}", stderr(&output));
     let text = stderr(&output);
     let [too_big, read_only] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
     assert!(too_big.contains("the replay needs") && too_big.contains("of disk"), "{too_big}");
@@ -335,12 +339,16 @@ fn a_run_that_is_killed_as_it_ends_is_done_at_the_next_start() {
         copy.ends_the_same(&format!("blow {blow}"));
         assert!(copy.run.join("DONE").exists() && !copy.run.join("checkpoint/replay.bin").exists());
     }
-    // After `DONE`, before the replay's.
+    // After `DONE`, before the end of the replay and of the last but one checkpoint.
     let copy = Copy::new();
     assert!(copy.go_on().status.success());
     let replay = copy.run.join("checkpoint/replay.bin");
+    let [last, before] =
+        [900, 800].map(|step| copy.run.join(format!("checkpoint/step-{step:012}")));
     fs::write(&replay, "left over").unwrap();
-    assert!(copy.go_on().status.success() && !replay.exists());
+    fs::create_dir(&before).unwrap();
+    assert!(copy.go_on().status.success() && last.exists());
+    assert!(!replay.exists() && !before.exists());
 }
 
 /// The time of day as a run sees it in the test below: at every call another day.

@@ -113,7 +113,9 @@ impl SmfpActor {
 
         let gradient = self.params.gradient(&loss);
         self.adam.step(&mut self.params, &gradient);
-        self.lagged.polyak(&self.params, self.config.mirror.policy_tau);
+        if self.config.uses_mirror() {
+            self.lagged.polyak(&self.params, self.config.mirror.policy_tau);
+        }
         let entropy = self.measured_entropy(&draw);
         if let Some(temperature) = &mut self.temperature {
             let wanted = target(self.config.entropy.sigma_target, self.policy.act_dim());

@@ -263,8 +263,25 @@ impl AgentConfig for SmfpConfig {
             ),
             (
                 !self.uses_mirror(),
-                &["mirror.batch_share", "mirror.temperature", "mirror.target_clip"],
+                &[
+                    "mirror.actions",
+                    "mirror.candidates",
+                    "mirror.policy_tau",
+                    "mirror.temperature",
+                    "mirror.batch_share",
+                    "mirror.target_clip",
+                ],
                 "objective.lambda = 0",
+            ),
+            (
+                !self.uses_mirror() && mirror.actions == MirrorActions::Replay,
+                &["mirror.weight_max"],
+                "objective.lambda = 0",
+            ),
+            (
+                entropy.mode == EntropyMode::None,
+                &["entropy.alpha", "policy.std_init"],
+                "entropy.mode = \"none\"",
             ),
         ]);
         [self.critic.idle(), self.objective.idle(), own].into_iter().flatten().collect()

@@ -172,9 +172,3 @@ impl Tolerance {
         }
     }
 }
-
-/// Multiplies a vector (3) by a rotation matrix (3 x 3, by rows) from the right: a direction of
-/// the world becomes one of the matrix's frame.
-pub(super) fn into_frame(v: &[f64], matrix: &[f64]) -> [f64; 3] {
-    std::array::from_fn(|i| v[0] * matrix[i] + v[1] * matrix[3 + i] + v[2] * matrix[6 + i])
-}

@@ -37,11 +37,11 @@ use self::program::{Inputs, Operation, run};
 use self::start::{Assignment, Part, Raise, Start, random_joints};
 use crate::episode::Rules;
 use crate::error::Error;
-use crate::interface::{Term, coordinates};
+use crate::interface::{Term, actuators, coordinates};
 use crate::numpy::Stream;
 use crate::physics::{Physics, World};
 use crate::registry::{PositionTargets, Spec};
-use crate::tasks::{Judgement, Task, actuators};
+use crate::tasks::{Judgement, Task};
 
 pub(crate) use self::document::read;
 pub use self::document::{is_file, task_name};

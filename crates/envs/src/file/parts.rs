@@ -15,10 +15,14 @@ impl Compiler<'_> {
     ) -> Result<Value, Problem> {
         let Shape { rows, columns, scalar } = of.shape;
         let bound = |i: i64| if i < 0 { i + rows as i64 } else { i };
+        let written = |i: Option<i64>| i.map_or(String::new(), |i| i.to_string());
+        let range = match one {
+            true => format!("[{}]", written(first)),
+            false => format!("[{}:{}]", written(first), written(last)),
+        };
         let first = first.map_or(0, bound);
         let last = if one { first + 1 } else { last.map_or(rows as i64, bound) };
         if scalar || first < 0 || last > rows as i64 || first >= last {
-            let range = if one { format!("[{first}]") } else { format!("[{first}:{last}]") };
             let of = if scalar { "a scalar".into() } else { format!("{rows} rows") };
             return Err(Problem::new(at, format!("{range} of {of}")));
         }

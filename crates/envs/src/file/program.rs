@@ -4,8 +4,8 @@
 //! results, each of which has a place of its own behind those that it is made of. So an
 //! evaluation takes a time that is known, allocates nothing and can't fail.
 
-use super::functions::{Tolerance, into_frame};
-use crate::numpy::{Stream, squared, sum_of_squares};
+use super::functions::Tolerance;
+use crate::numpy::{Stream, squared, sum_of_squares, vector_times_matrix};
 use crate::physics::Physics;
 
 /// Numbers in the notes: `step` is 0 for a scalar that meets every number of a vector.
@@ -157,7 +157,7 @@ impl Operation {
             Kind::Inner { f, x, y, of } => to[0] = f(&before[*x..][..*of], &before[*y..][..*of]),
             Kind::IntoFrame { v, matrix } => {
                 for (to, v) in to.chunks_exact_mut(3).zip(before[*v..].chunks_exact(3)) {
-                    to.copy_from_slice(&into_frame(v, &before[*matrix..][..9]));
+                    to.copy_from_slice(&vector_times_matrix(v, &before[*matrix..][..9]));
                 }
             }
             Kind::Tolerance { tolerance, x, bounds, scalar } => {

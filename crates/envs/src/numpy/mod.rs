@@ -16,7 +16,7 @@ mod ziggurat;
 
 pub use generator::Generator;
 pub use random_state::RandomState;
-pub use scalar::{norm, squared};
+pub use scalar::{norm, squared, vector_times_matrix};
 pub use seed_sequence::SeedSequence;
 pub use stream::Stream;
 pub use sum::{Float, sum_of, sum_of_squares};

@@ -11,17 +11,22 @@ pub fn squared(x: f64) -> f64 {
 }
 
 /// `numpy.linalg.norm(x)` of a short vector.
-///
-/// NumPy uses OpenBLAS for the dot product, whose routine for processors with AVX-512 adds
-/// products without rounding them first (FMA); the others (AVX2 and older) round them. Which
-/// routine runs is OpenBLAS's choice: the one that `OPENBLAS_CORETYPE` names, else the processor's.
 pub fn norm(x: &[f64]) -> f64 {
-    static FUSED: LazyLock<bool> =
-        LazyLock::new(|| fused(std::env::var("OPENBLAS_CORETYPE").ok().as_deref()));
     norm_by(x, *FUSED)
 }
 
-/// Whether OpenBLAS's dot product is fused under a value of `OPENBLAS_CORETYPE`.
+/// `v.dot(matrix)` of a vector (3) and a matrix (3 x 3, by rows).
+pub fn vector_times_matrix(v: &[f64], matrix: &[f64]) -> [f64; 3] {
+    product_by(v, matrix, *FUSED)
+}
+
+/// Whether OpenBLAS, which NumPy uses for products of vectors and matrices, adds products without
+/// rounding them first (FMA), as its routines for processors with AVX-512 do; the others (AVX2
+/// and older) round them. Which routine runs is OpenBLAS's choice: the one that
+/// `OPENBLAS_CORETYPE` names, else the processor's.
+static FUSED: LazyLock<bool> =
+    LazyLock::new(|| fused(std::env::var("OPENBLAS_CORETYPE").ok().as_deref()));
+
 fn fused(core_type: Option<&str>) -> bool {
     const AVX2_OR_OLDER: [&str; 5] = ["haswell", "zen", "sandybridge", "nehalem", "prescott"];
     match core_type.map(str::to_lowercase).as_deref() {
@@ -38,9 +43,20 @@ fn has_avx512() -> bool {
     return false;
 }
 
+/// `sum + x * y`.
+fn add_product(sum: f64, x: f64, y: f64, fused: bool) -> f64 {
+    if fused { x.mul_add(y, sum) } else { sum + x * y }
+}
+
 fn norm_by(x: &[f64], fused: bool) -> f64 {
-    let add = |sum: f64, x: &f64| if fused { x.mul_add(*x, sum) } else { sum + x * x };
-    x.iter().fold(0.0, add).sqrt()
+    x.iter().fold(0.0, |sum, x| add_product(sum, *x, *x, fused)).sqrt()
+}
+
+fn product_by(v: &[f64], matrix: &[f64], fused: bool) -> [f64; 3] {
+    std::array::from_fn(|i| {
+        let sum = add_product(v[0] * matrix[i], v[1], matrix[3 + i], fused);
+        add_product(sum, v[2], matrix[6 + i], fused)
+    })
 }
 
 #[cfg(test)]
@@ -75,6 +91,37 @@ mod tests {
         for (x, haswell, skylake_x) in recorded {
             assert_eq!(norm_by(&x, false), haswell, "{x:?}");
             assert_eq!(norm_by(&x, true), skylake_x, "{x:?}");
+        }
+    }
+
+    /// Recorded as the norms; the last number of the result differs.
+    #[test]
+    fn products_with_a_matrix_are_those_of_both_openblas_routines() {
+        let recorded = [
+            (
+                [0.0012301533574825742, 0.2987455375084699, -0.2741378553622176],
+                [
+                    [-0.8905918387572742, -0.45467078517172255, -0.9916465549964624],
+                    [0.060143602597438485, 1.3402152455545335, -0.49220651855132963],
+                    [-0.6204748998199404, 0.4898420501851982, 0.35688700816006075],
+                ],
+                [0.18696772668779899, 0.2655397600133048],
+                [-0.24610061731249183, -0.24610061731249186],
+            ),
+            (
+                [0.15675108662422516, -0.18693094462995438, -2.516759710820513],
+                [
+                    [-0.5386928958466366, -0.048500945401071985, 0.11330898600330756],
+                    [-1.5301357655053935, -0.47775327603393064, -0.9785190780566395],
+                    [-0.8088372394255993, 1.0608986233860787, -0.8075346753318965],
+                ],
+                [2.237238004074924, -2.58832261730787],
+                [2.2330475382457085, 2.233047538245708],
+            ),
+        ];
+        for (v, matrix, [x, y], [haswell, skylake_x]) in recorded {
+            assert_eq!(product_by(&v, matrix.as_flattened(), false), [x, y, haswell]);
+            assert_eq!(product_by(&v, matrix.as_flattened(), true), [x, y, skylake_x]);
         }
     }
 

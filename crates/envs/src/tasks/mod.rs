@@ -20,7 +20,7 @@ mod walker2d;
 use std::ops::Range;
 use std::path::Path;
 
-use mujoco_rs::wrappers::mj_model::{MjModel, MjtObjBase, MjtTrn};
+use mujoco_rs::wrappers::mj_model::{MjModel, MjtObjBase};
 
 pub(crate) use ant::Ant;
 pub(crate) use half_cheetah::HalfCheetah;
@@ -216,21 +216,6 @@ impl ModelInfo<'_> {
             expected: expected.to_owned(),
         }
     }
-}
-
-/// What the components of an action drive: actuators by name, or else their joints.
-pub(crate) fn actuators(model: &MjModel) -> Vec<String> {
-    let name = |i: usize| {
-        let joint = model.actuator_trnid()[i][0];
-        let is_joint = model.actuator_trntype()[i] == MjtTrn::mjTRN_JOINT && joint >= 0;
-        let joint = || {
-            let joint = is_joint.then_some(joint as usize)?;
-            Some(format!("joint {}", model.id_to_name(MjtObjBase::mjOBJ_JOINT, joint)?))
-        };
-        let own = model.id_to_name(MjtObjBase::mjOBJ_ACTUATOR, i).map(str::to_owned);
-        own.or_else(joint).unwrap_or_else(|| format!("actuator {i}"))
-    };
-    (0..model.nu() as usize).map(name).collect()
 }
 
 /// Adds uniform noise in [-scale, scale) to every number of `x`.

@@ -30,7 +30,7 @@ pub fn digests<const N: usize>(text: &'static str) -> Vec<[&'static str; N]> {
     lines.map(|line| line.split_whitespace().collect::<Vec<_>>().try_into().unwrap()).collect()
 }
 
-/// Whether norms are those of OpenBLAS's routine for AVX-512, whose last bit differs here.
+/// Whether products are those of OpenBLAS's routines for AVX-512: the last bit of this norm differs.
 fn has_fused_norm() -> bool {
     let x = [-0.1830535891600027, -0.9094496121951097, -0.9024845785456639];
     envs::numpy::norm(&x) == 1.294250991167841

@@ -1,7 +1,8 @@
 //! `runner trace`: replays actions from a file and writes what the task returns.
 
-use crate::base::failure::Outcome;
+use crate::base::failure::{Failure, Outcome};
 use clap::Args;
+use std::fs;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -33,7 +34,13 @@ pub fn trace(args: &TraceArgs) -> Outcome<()> {
         None => envs::Env::make(&args.env)?,
     };
     let actions = envs::trace::read_npy(&args.actions)?;
+    if fs::canonicalize(&args.out).ok() == fs::canonicalize(&args.actions).ok() {
+        return Err(Failure::Usage(format!(
+            "--out {}: is the file of the actions; name another",
+            args.out.display()
+        )));
+    }
     let trace = envs::trace::replay(&mut env, args.seed, actions.view())?;
-    envs::trace::write_npz(&args.out, &trace)?;
-    Ok(())
+    report::whole(&args.out, |file| envs::trace::write_npz(file, &trace))
+        .map_err(|error| Failure::file(&args.out, "write", error))
 }

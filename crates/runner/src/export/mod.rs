@@ -17,6 +17,7 @@ use networks::normal;
 use policy::{Graph, Op, Policy};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use tch::Device;
 
@@ -114,10 +115,8 @@ impl Export {
         fs::create_dir_all(out).map_err(|error| Failure::file(out, "create", error))?;
         let put = |name: &str, bytes: &[u8]| {
             let path = out.join(name);
-            // Renamed when it is whole: a full disk leaves the old file.
-            let part = out.join(format!("{name}.part"));
-            let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, &path));
-            written.map_err(|error| Failure::file(&path, "write", error))
+            report::whole(&path, |file| file.write_all(bytes))
+                .map_err(|error| Failure::file(&path, "write", error))
         };
         let mean = mean::without_noise(&self.graph);
         let metadata = metadata(&self.facts);
@@ -198,7 +197,7 @@ fn facts(
     graph: &Graph,
     measured: &[Measured],
 ) -> Outcome<Value> {
-    let Interface { spec, observation, actuators } = interface;
+    let Interface { spec, observation } = interface;
     let checkpoint = run.folder.join(format!("checkpoint/step-{step:012}/agent.safetensors"));
     let sum = fs::File::open(&checkpoint).and_then(sha256);
     let sum = sum.map_err(|error| Failure::file(&checkpoint, "read", error))?;
@@ -236,7 +235,7 @@ fn facts(
         "simulation_steps_per_action": spec.frame_skip,
         "inputs": {"obs": obs, "z": z, "xi": xi},
         "observation": observation.iter().map(term).collect::<Vec<_>>(),
-        "actions": actuators.iter().zip(ranges).map(actuator).collect::<Vec<_>>(),
+        "actions": spec.actuators.iter().zip(ranges).map(actuator).collect::<Vec<_>>(),
         "position_targets": targets,
         "returns": measured.iter().map(row).collect::<Vec<_>>(),
     }))

@@ -278,7 +278,8 @@ impl Checkpoints {
     /// # Errors
     /// A file can't be deleted.
     pub fn finish(&self, keep_replay: bool) -> Outcome<()> {
-        if let Some(last) = self.kept.last() {
+        // A run ends with a checkpoint: the newest. (`kept` is empty if another process wrote it.)
+        if let Some(last) = steps(&self.folder)?.first() {
             self.delete_all_but(&[*last])?;
         }
         let replay = self.replay();

@@ -6,7 +6,8 @@
 use super::checkpoint::AGENT;
 use crate::base::failure::{Failure, Outcome};
 use agent::Agent;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
@@ -27,15 +28,11 @@ pub fn due(run: &Path, step: u64, every: u64, stride: u64) -> bool {
 /// # Errors
 /// A file can't be written.
 pub fn keep(run: &Path, step: u64, checkpoint: &Path) -> Outcome<()> {
-    let (kept, part) = (file(run, step), run.join(FOLDER).join("unfinished"));
+    let kept = file(run, step);
+    let copy = |to: &mut File| io::copy(&mut File::open(checkpoint.join(AGENT))?, to).map(drop);
     fs::create_dir_all(run.join(FOLDER))
-        .and_then(|()| fs::copy(checkpoint.join(AGENT), &part))
-        .and_then(|_| fs::rename(&part, &kept))
-        .map_err(|error| {
-            // A half-written file only takes space, and the disk may be full.
-            let _ = fs::remove_file(&part);
-            Failure::file(&kept, "write", error)
-        })
+        .and_then(|()| report::whole(&kept, copy))
+        .map_err(|error| Failure::file(&kept, "write", error))
 }
 
 /// The steps of the kept agents of a run, the first one first.

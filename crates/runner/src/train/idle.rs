@@ -74,12 +74,14 @@ mod tests {
             Value::Boolean(it) => (!it.value()).to_string(),
             Value::Integer(it) => (it.value() + 2).to_string(),
             Value::Float(it) => (it.value() * 0.5 + 0.011).to_string(),
+            Value::String(it) if it.value() == "policy" => "\"broad\"".into(),
+            Value::String(it) if it.value() == "replay" => "\"policy\"".into(),
             other => panic!("{other}"),
         }
     }
 
     /// Choices under which keys are idle, with those of the default presets.
-    const CHOICES: [&[&str]; 16] = [
+    const CHOICES: [&[&str]; 18] = [
         &[],
         &["critic.kind=mlp"],
         &["critic.kind=layernorm"],
@@ -95,6 +97,8 @@ mod tests {
         &["entropy.mode=threshold", "entropy.latents=0", "policy.squash=clip"],
         &["entropy.mode=fixed", "entropy.alpha_decay_updates=100"],
         &["objective.lambda=0"],
+        &["objective.lambda=0", "mirror.actions=replay"],
+        &["entropy.mode=none", "entropy.latents=0"],
         &["regression.uniform=0"],
     ];
 

@@ -22,12 +22,12 @@ use self::checkpoint::{Checkpoints, Identity};
 use self::evaluator::{Evaluator, make_envs};
 use self::registry::metric_names;
 use self::rollout::Rollout;
-use self::run_folder::{Existing, RunFolder};
+use self::run_folder::{Existing, RunFolder, StartMode};
 use self::run_model::{MODEL, Recorded};
 use self::run_spec::RunSpec;
 use self::settings::Settings;
 pub use self::training_loop::without_graphs;
-use self::training_loop::{Parts, Run};
+use self::training_loop::{Parts, Run, replay_shape};
 use crate::base::console::message;
 use crate::base::failure::{Failure, Outcome};
 use crate::base::stop::Stop;
@@ -110,6 +110,10 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
             "{env}: the task's file changed since the run was planned; plan it again, or bring the \
              file back"
         )));
+    }
+    if spec.start == StartMode::Restart && spec.folder().exists() {
+        // Before the old run is moved.
+        memory::check(&spec.folder(), &replay_shape(&settings.train, envs.spec()))?;
     }
     let (folder, existing) = RunFolder::open(spec.folder(), &record, spec.start)?;
     if existing == Existing::Finished {

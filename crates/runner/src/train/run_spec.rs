@@ -10,7 +10,7 @@ use toml_edit::{DocumentMut, Item, Table, value};
 
 /// Everything that a run depends on.
 pub struct RunSpec {
-    /// Algorithm, a name of [`crate::train::settings::ALGORITHMS`].
+    /// Algorithm, a name of [`crate::train::registry::ALGORITHMS`].
     pub algo: String,
     /// Task, an id of [`envs::ids`] or the path of a file.
     pub env: String,

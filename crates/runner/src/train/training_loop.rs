@@ -99,7 +99,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// Too little disk or memory, or a file that can't be written.
     pub fn begin(parts: Parts<'a>) -> Outcome<Self> {
-        let shape = shape(parts.config, parts.rollout.spec());
+        let shape = replay_shape(parts.config, parts.rollout.spec());
         let checkpoints = Checkpoints::open(parts.folder)?;
         let room = memory::check(parts.folder, &shape)?;
         let path = checkpoints.replay();
@@ -135,7 +135,8 @@ impl<'a> Run<'a> {
             }
             return Self::begin(parts);
         }
-        let (path, shape) = (checkpoints.replay(), shape(parts.config, parts.rollout.spec()));
+        let (path, shape) =
+            (checkpoints.replay(), replay_shape(parts.config, parts.rollout.spec()));
         if fs::metadata(&path).is_ok_and(|file| file.len() < shape.bytes()) {
             memory::check(parts.folder, &shape)?; // the run was shorter: its replay will grow
         }
@@ -495,7 +496,7 @@ fn load(
     parts.agent.load(&tensors).map_err(|error| at(&error))?;
     parts.rollout.load(&state.environments).map_err(|error| at(&error))?;
     let cursors: Vec<_> = state.environments.iter().map(EnvironmentState::cursor).collect();
-    let (path, shape) = (checkpoints.replay(), shape(parts.config, parts.rollout.spec()));
+    let (path, shape) = (checkpoints.replay(), replay_shape(parts.config, parts.rollout.spec()));
     let damaged = |error| format!("{}: damaged: {error}", path.display());
     // A run that has become longer may need longer rings than it had. (If the process died
     // after they had grown, they have the length that they need.)
@@ -520,7 +521,7 @@ pub fn without_graphs(why: String) -> Failure {
 
 /// The sizes of the replay. A run with fewer steps than the capacity needs room for its
 /// own steps only: two slots each, as a step that ends an episode takes a second one.
-fn shape(config: &TrainConfig, spec: &envs::Spec) -> Shape {
+pub fn replay_shape(config: &TrainConfig, spec: &envs::Spec) -> Shape {
     let envs = config.envs;
     let slots = |steps: u64| steps.div_ceil(envs as u64).saturating_add(1).saturating_mul(2);
     let ever = usize::try_from(slots(config.steps)).unwrap_or(usize::MAX / 2);

@@ -102,9 +102,8 @@ impl Output {
             Format::Frames => self.write_folder(pictures),
         }
         .map_err(|error| {
-            // What is there only takes space, and the disk may be full.
-            let part = report::unfinished(&self.path);
-            let _ = if part.is_dir() { fs::remove_dir_all(part) } else { fs::remove_file(part) };
+            // What is there of a folder only takes space, and the disk may be full.
+            let _ = fs::remove_dir_all(report::unfinished(&self.path));
             Failure::file(&self.path, "write", error)
         })
     }
