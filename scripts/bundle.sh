@@ -82,7 +82,7 @@ else
 fi
 
 if [ -n "$tests" ]; then
-    mkdir -p "$stage/scripts/peers" "$stage/results/reference"
+    mkdir -p "$stage/scripts/peers"
     cp scripts/gpu_proof.py "$stage/scripts/"
     cp scripts/peers/update_sac.py "$stage/scripts/peers/"
     programs=$(python3 scripts/gpu_proof.py --list-tests)
@@ -91,7 +91,7 @@ if [ -n "$tests" ]; then
         mkdir -p "$stage/crates/$crate/tests"
         cp -R "crates/$crate/tests/fixtures" "$stage/crates/$crate/tests/"
     done <<< "$programs"
-    (cd results/reference && cp --parents {smfp,crossq}/*/seed-*/eval.csv "$stage/results/reference/")
+    cp --parents results/campaign/a/{smfp,crossq}/{HalfCheetah,Hopper}-v4/seed-*/eval.csv "$stage/"
 fi
 
 tar -C "$stage" --owner=0 --group=0 --sort=name -c . | xz -T0 |

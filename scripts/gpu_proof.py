@@ -17,7 +17,7 @@ Parts, all of them by default (--parts):
               this passes, the parts below train with graphs. On a CPU, which has no graphs, its operations
               are recorded and repeated as a graph would do it, and must agree to the bit.
     curves    SMFP and CrossQ on HalfCheetah and Hopper for 20,000 steps, beside the CPU's curves in
-              results/reference. A final return below half of the lowest of the CPU's seeds is a failure.
+              results/campaign/a. A final return below half of the lowest of the CPU's seeds is a failure.
     resume    a run that is killed (SIGKILL) after a checkpoint and resumed ends like one that is not. On
               the CPU the two are equal; a GPU adds in another order each time, so there the difference is
               shown beside that of two undisturbed runs.
@@ -251,7 +251,7 @@ def curves(proof):
     rows = []
     for algo, env in tasks:
         found = deterministic(folder / algo / env / "seed-0")
-        reference = ROOT / "results" / "reference" / algo / env
+        reference = ROOT / "results" / "campaign" / "a" / algo / env
         cpu = [deterministic(path) for path in sorted(reference.glob("seed-*"))]
         for step, value in found.items():
             of_cpu = [curve[step] for curve in cpu if step in curve]
