@@ -141,15 +141,14 @@ report-campaign: setup
         shift
         cargo run -p runner -- report "$@" --out "$out" --curves $campaign/published.toml --replays 0
     }
-    make tasks $campaign/a --reference crossq
+    make tasks $campaign/a --reference crossq --act-times results/bench/act.csv
     [ ! -d $campaign/e ] || make ablations $campaign/{a,e}/*/{Hopper,Walker2d,HalfCheetah}-v4 --reference crossq
     [ ! -d $campaign/rivals ] || make rivals $campaign/{a,rivals}/*/{Hopper,Walker2d,HalfCheetah}-v4 --reference crossq --at 50000
 
-# For maintainers: update the README's pictures from results/reference (needs Chromium)
-pictures: setup
-    cargo run -p runner -- report results/reference --out target/report --act-times results/bench/act.csv
-    python3 scripts/screenshot_report.py target/report/index.html --out target/pictures
-    cp target/report/curves.png target/pictures/desktop-light-hover.png docs/pictures/
+# For maintainers: the campaign's report and the README's picture of its page (needs Chromium)
+pictures: report-campaign
+    python3 scripts/screenshot_report.py results/campaign/report/tasks/index.html --out target/pictures
+    cp target/pictures/desktop-light-hover.png docs/pictures/
 
 # For maintainers: update the README's picture of a robot (trains for some minutes; needs Chromium)
 picture-of-a-robot: setup

@@ -207,6 +207,11 @@ impl Study {
         Self { options, algorithms, tasks, aggregate, costs, runs, action_times, replays }
     }
 
+    /// Whether some curves are published means.
+    pub fn has_published(&self) -> bool {
+        self.runs.iter().any(|run| run.origin == Origin::PublishedMean)
+    }
+
     /// The remarks, one line per algorithm and task; one line for all tasks of an algorithm if they have
     /// the same.
     pub fn remarks(&self) -> Vec<String> {
@@ -281,7 +286,7 @@ fn task(name: &str, algorithms: &[String], runs: &[Run], options: &Options) -> T
                     .map(|ends| Interval { low: scale(ends.low), high: scale(ends.high) }),
             });
             let runs: Vec<&Run> = cell.runs.iter().map(|i| &runs[*i]).collect();
-            cell.to_threshold = Some(reaching(&runs, least));
+            cell.to_threshold = (!cell.published).then(|| reaching(&runs, least));
         }
     }
     Task { name: name.to_string(), horizon, random, reference, threshold, cells }
@@ -398,10 +403,7 @@ fn reaching(runs: &[&Run], least: f64) -> Reaching {
 /// Remarks on missing or incomplete runs.
 fn remarks(runs: &[&Run], on_task: &[&Run], horizon: u64) -> Vec<String> {
     if runs.iter().any(|run| run.origin == Origin::PublishedMean) {
-        let mut all =
-            vec!["a published mean without single runs: drawn, but in no statistic".into()];
-        all.extend(runs.iter().flat_map(|run| run.remarks.iter().cloned()));
-        return all;
+        return runs.iter().flat_map(|run| run.remarks.iter().cloned()).collect();
     }
     let mut all = Vec::new();
     for run in runs {

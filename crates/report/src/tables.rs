@@ -2,7 +2,7 @@
 
 use crate::run::Run;
 use crate::statistics::{Estimate, Interval};
-use crate::study::{Cell, Cost, CurvePoint, Reaching, Study, score, thousands};
+use crate::study::{Cell, Cost, CurvePoint, Reaching, Study, Task, score, thousands};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -264,6 +264,9 @@ fn curve_rows<'a>(task: &'a str, algorithm: &'a str, curve: &[CurvePoint]) -> Ve
     curve.iter().map(row).collect()
 }
 
+const PUBLISHED: &str =
+    " A published mean is others', without single runs: it is drawn, and in no statistic.";
+
 /// The study as a page of Markdown.
 pub fn markdown(study: &Study) -> String {
     let mut page = String::from("# Report\n\n");
@@ -272,7 +275,8 @@ pub fn markdown(study: &Study) -> String {
         page,
         "A run's score is the mean of its last three deterministic evaluations up to the step at \
          which its task is compared. Brackets hold a 95 % percentile bootstrap interval over \
-         seeds; a number of one seed has none.\n\n## Scores\n\n"
+         seeds; a number of one seed has none.{}\n\n## Scores\n\n",
+        if study.has_published() { PUBLISHED } else { "" }
     );
     let heads =
         study.tasks.iter().map(|task| format!("{} at {}", task.name, thousands(task.horizon)));
@@ -337,12 +341,18 @@ fn grid(
     let _ = writeln!(page, "| algorithm | {} |", heads.join(" | "));
     let _ = writeln!(page, "|---|{}", "---|".repeat(heads.len()));
     for name in &study.algorithms {
-        let cells = study.tasks.iter().map(|task| {
-            let cell = task.cells.iter().find(|cell| cell.algorithm == *name);
-            cell.and_then(&show).unwrap_or_else(|| "–".into())
-        });
-        let cells: Vec<String> = cells.collect();
-        let _ = writeln!(page, "| {} | {} |", escape(name), cells.join(" | "));
+        let of = |task: &'_ Task| task.cells.iter().position(|cell| cell.algorithm == *name);
+        let cells: Vec<_> =
+            study.tasks.iter().map(|task| of(task).map(|i| &task.cells[i])).collect();
+        let shown: Vec<Option<String>> = cells.iter().map(|cell| cell.and_then(&show)).collect();
+        // A published mean has no times.
+        let published = cells.iter().flatten().all(|cell| cell.published);
+        if published && shown.iter().all(Option::is_none) {
+            continue;
+        }
+        let shown: Vec<String> =
+            shown.into_iter().map(|text| text.unwrap_or_else(|| "–".into())).collect();
+        let _ = writeln!(page, "| {} | {} |", escape(name), shown.join(" | "));
     }
 }
 

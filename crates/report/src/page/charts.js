@@ -98,7 +98,7 @@ function drawn(host, draw) {
 function lineChart({ label, series, xName, yName, xFormat = short, tipHead }) {
   return drawn(el("div"), (width) => {
     const height = Math.round(Math.min(300, Math.max(220, width * 0.62)));
-    const box = { left: 52, right: width - 12, top: 10, bottom: height - 40 };
+    const box = { left: 52, right: width - 18, top: 10, bottom: height - 40 };
     const all = series.flatMap((line) => line.points);
     const extra = series.flatMap((line) => [...line.seeds.flat(), ...line.ends]);
     const xs = [...all, ...extra].map((point) => point.x);

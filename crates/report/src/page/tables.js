@@ -23,9 +23,12 @@ const columns = (names, rows) =>
 /** One column per task, one row per algorithm; `show` returns a cell's texts, the second small. */
 function grid(label, head, show) {
   const tasks = tasksShown();
+  // A published mean has no times.
+  const told = (cell, task) => !cell.published || show(cell, task);
   const rows = data.algorithms.filter(
     (name) =>
-      state.algorithms.has(name) && tasks.some((task) => task.cells.some((cell) => cell.algorithm === name)),
+      state.algorithms.has(name) &&
+      tasks.some((task) => task.cells.some((cell) => cell.algorithm === name && told(cell, task))),
   );
   const cell = (name, task) => {
     const cell = task.cells.find((cell) => cell.algorithm === name);
