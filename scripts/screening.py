@@ -13,8 +13,8 @@ policy (0) and the reference algorithm of the same task and seed (1):
 `uniform` is the mean return of a task's episodes with uniform actions (the warm-up of every run
 there). A variant's score is the mean over its tasks of the mean over seeds. The column +- is the
 standard error over the task-and-seed pairs: with two seeds per task it is a rough guide, and a
-difference is a lead, not a result. Only pairs that every listed variant has are counted; runs that
-are not finished are listed below the table.
+difference is a lead, not a result. A variant counts with the pairs that it shares with the reference
+(the column `pairs`); runs that are not finished are listed below the table.
 
 Standard library only. Exit code 2 if there is nothing to compare.
 """

@@ -30,7 +30,7 @@ pub struct CriticConfig {
     pub learning_rate: f64,
     /// Adam's beta1.
     pub beta1: f64,
-    /// Polyak rate of the target networks (not used by `crossq`; at 1, `xqc` has none).
+    /// Polyak rate of the target networks (not used by `crossq`; at 1, with `target_interval` 1, `xqc` has none).
     pub tau: f64,
     /// Updates between two steps of the target networks.
     pub target_interval: i64,

@@ -43,7 +43,7 @@ pub struct DpmdConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MirrorActions {
-    /// The policy's own: the best of `candidates.train` proposals.
+    /// The policy's own: the best of `mirror.candidates` proposals.
     Policy,
     /// The replay's.
     Replay,

@@ -11,7 +11,7 @@ use crate::registry::{Spec, open};
 /// Initial states that [`Env::ends_at_once`] tries.
 const FIRST_STATES: u64 = 10;
 
-/// One of Gymnasium's MuJoCo tasks.
+/// One of Gymnasium's MuJoCo tasks, or a task that is a file.
 ///
 /// [`reset`](Self::reset) and [`step`](Self::step) write into the caller's buffers and do not
 /// allocate memory. An environment can be moved to another thread between calls.
@@ -22,11 +22,14 @@ pub struct Env {
 }
 
 impl Env {
-    /// Makes the task with its pinned model, found in [`models_dir`](crate::models_dir).
+    /// Makes a task of [`ids`](crate::ids) with its pinned model, found in
+    /// [`models_dir`](crate::models_dir), or that of a file, whose path ends in `.toml`, with the model
+    /// that it names.
     ///
     /// # Errors
     /// [`Error::UnknownTask`], [`Error::MissingModel`], [`Error::AlteredModel`],
-    /// [`Error::MujocoVersion`].
+    /// [`Error::MujocoVersion`]; of a file [`Error::UnreadableTask`], [`Error::TaskFile`],
+    /// [`Error::UnreadableModel`], [`Error::Model`].
     pub fn make(id: &str) -> Result<Self, Error> {
         Self::build(id, None)
     }

@@ -1,6 +1,7 @@
-//! Gymnasium's MuJoCo tasks, simulated natively with bit-identical results.
+//! Gymnasium's MuJoCo tasks, simulated natively with bit-identical results, and tasks that are files
+//! (`docs/tasks.md`).
 //!
-//! For a seed and a sequence of `f32` actions an [`Env`] returns the same observations, rewards
+//! For a seed and a sequence of `f32` actions an [`Env`] of Gymnasium's returns the same observations, rewards
 //! and ends of episodes as `gymnasium.make(ID)` of Gymnasium 1.4.0 with MuJoCo 3.17.0 on the same
 //! machine; `scripts/parity.py` checks this.
 //!

@@ -33,9 +33,10 @@ pub struct Spec {
     pub act_dim: usize,
     /// What each component of an action drives: the actuator's name, or its joint's.
     pub actuators: Vec<String>,
-    /// Lower bound of each component of an action, from its actuator's `ctrlrange`.
+    /// Lower bound of each component of an action, from its actuator's `ctrlrange`, or from the
+    /// `[action]` of a task's file (-1 for position targets).
     pub act_low: Vec<f32>,
-    /// Upper bound of each component of an action, from its actuator's `ctrlrange`.
+    /// Upper bound of each component of an action, likewise.
     pub act_high: Vec<f32>,
     /// Steps after which an episode is truncated.
     pub max_episode_steps: u32,

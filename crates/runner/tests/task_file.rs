@@ -145,6 +145,16 @@ fn a_new_file_is_checked_and_trains_and_is_not_overwritten() {
         }
         let output = train(out.path(), &task, 3, &["--restart"]);
         assert!(output.status.success(), "{model}: {}", stderr(&output));
+        // Its suggestions can be taken as they are.
+        let text = fs::read_to_string(&task).unwrap();
+        let taken: String = text
+            .lines()
+            .map(|line| if line.contains("sensordata") { &line[2..] } else { line })
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        fs::write(&task, taken).unwrap();
+        let check = runner().args(["task", "check", &task]).output().unwrap();
+        assert!(check.status.success(), "{model}: {}", stderr(&check));
         refused(&new(), 2, &["robot.toml exists", "--out"]);
     }
 }

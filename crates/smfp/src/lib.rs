@@ -1,4 +1,4 @@
-//! Stochastic MeanFlow Policies (arXiv 2605.21282), in the order of the paper:
+//! Stochastic MeanFlow Policies (arXiv 2605.21282), in the order of `docs/algorithm.md`:
 //!
 //! 1. [`Policy`]: one network call from noise to action, equation (1);
 //! 2. [`entropy`]: the tractable surrogate, equation (2);
@@ -7,7 +7,7 @@
 //!    [`Smfp`]: with the critics of (6);
 //! 5. [`PRESETS`]: every setting, per task.
 //!
-//! Equation numbers are those of `docs/algorithm.md`.
+//! Equation numbers are those of that document.
 
 mod actor;
 mod config;

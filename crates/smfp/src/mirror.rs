@@ -70,7 +70,7 @@ pub struct MeanFlowTarget {
 /// ```
 ///
 /// with the total derivative at fixed r along x' = v, t' = 1 (Geng et al.
-/// 2025, equation 6); for r = 0 this is equation (5). Half of the rows have r = t,
+/// 2025, equation 6): equation (5). Half of the rows have r = t,
 /// a quarter r = 0, a quarter r = t U(0, 1). Rows with r = t need no
 /// derivative, so the pass with tangents runs on the others only.
 pub fn mean_flow_target(

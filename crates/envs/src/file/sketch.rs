@@ -86,7 +86,14 @@ fn write(model: &MjModel, named: &str) -> Result<String, std::fmt::Error> {
         .filter_map(|i| model.id_to_name(MjtObjBase::mjOBJ_SENSOR, i))
         .filter(|name| usable(name));
     for sensor in sensors.take(3) {
-        writeln!(o, "# {} = \"sensordata('{sensor}')\"", word(sensor))?;
+        // The names above are taken.
+        let key = match word(sensor) {
+            key if ["position", "velocity", "activation"].contains(&&*key) => {
+                format!("{key}_sensor")
+            }
+            key => key,
+        };
+        writeln!(o, "# {key} = \"sensordata('{sensor}')\"")?;
     }
     writeln!(o, "\n[terms]")?;
     match body {
