@@ -158,7 +158,7 @@ class Proof:
     def report(self):
         """Writes the README: all tables so far, and what differs."""
         lines = self.failures or ["Everything is as expected."]
-        report = ["# Proof on " + self.about, "", *self.text, "## Differences\n", *[f"- {x}" for x in lines]]
+        report = [HEAD + self.about, "", *self.text, "## Differences\n", *[f"- {x}" for x in lines]]
         (self.out / "README.md").write_text("\n".join(report) + "\n")
 
     def start(self):
@@ -370,6 +370,7 @@ def speed(proof):
     proof.write("update", "Time of an update, medians of five rounds of 60", rows)
 
 
+HEAD = "# Proof on "
 PARTS = {part.__name__: part for part in [updates, graph, resume, curves, speed]}
 
 
@@ -392,6 +393,9 @@ def main():
         fail(f"--parts {wrong[0]}: expected some of {', '.join(PARTS)}")
     if not os.access(args.runner, os.X_OK):
         fail(f"{args.runner} is not a program; build it with `cargo build -p runner`")
+    readme = args.out / "README.md"
+    if readme.exists() and not readme.read_text(errors="replace").startswith(HEAD):
+        fail(f"{readme} is not a proof's; name another folder with --out")
     args.out.mkdir(parents=True, exist_ok=True)
     proof = Proof(args)
     try:

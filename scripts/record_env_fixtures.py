@@ -133,7 +133,7 @@ def fingerprint():
         x = k * 0.00078539
         y = x / 16.0
         values += [math.sin(x), math.cos(x), math.tan(x), math.exp(x), math.log(x), math.log1p(x)]
-        values += [math.asin(y), math.acos(y), math.atan2(x, 3.0), math.pow(x, y)]
+        values += [math.asin(y), math.acos(y), math.atan2(x, 3.0), math.pow(x, y), math.tanh(x)]
     return hashlib.sha256(np.array(values).tobytes()).hexdigest()
 
 

@@ -743,6 +743,8 @@ def cache_folder():
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):  # ignored, as the XDG specification requires
         base = os.path.expanduser("~/.cache")
+        if not os.path.isabs(base):
+            raise SetupError("there is no home folder for the cache: set HOME or XDG_CACHE_HOME")
     return os.path.join(base, "smfp")
 
 

@@ -18,7 +18,10 @@ if [ ! -x "$runner" ]; then
     echo "test_slurm: $runner is missing; run \`scripts/just build\` first" >&2
     exit 2
 fi
-if ! command -v slurmctld slurmd munged sbatch > /dev/null; then
+for program in slurmctld slurmd munged sbatch; do
+    command -v "$program" > /dev/null || missing=$program
+done
+if [ -n "${missing-}" ]; then
     apt-get update -q > /dev/null
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q slurm-wlm munge > /dev/null
 fi

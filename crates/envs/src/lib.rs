@@ -21,6 +21,9 @@
 
 #![deny(unsafe_code)] // except in `ffi`, `physics` and `batch`
 
+#[cfg(test)]
+extern crate self as envs; // for what tests of both kinds share
+
 mod batch;
 mod env;
 mod episode;

@@ -1,5 +1,8 @@
 //! Compares streams and sums with recordings of NumPy (`scripts/record_env_fixtures.py numpy`).
 
+mod edition;
+
+use edition::edition;
 use std::fs::File;
 
 use envs::numpy::{Generator, SeedSequence, sum_of_squares};
@@ -99,10 +102,12 @@ fn a_generator_continues_from_its_words() {
     assert_eq!(random.next_u64(), copy.next_u64());
 }
 
-/// Written by `scripts/record_dm_control.py random_state`.
+/// Written by `scripts/record_dm_control.py random_state`, where the C library's logarithm, which
+/// normal numbers need, uses FMA.
 #[test]
 fn the_legacy_stream_is_numpys() {
     use sha2::{Digest, Sha256};
+    let exact = edition().is_some_and(|name| name != "no-fma");
     for line in include_str!("fixtures/random_state.txt").lines().skip(1) {
         let (seed, words) = line.split_once(": ").unwrap();
         let (numbers, digest) = words.rsplit_once(' ').unwrap();
@@ -110,8 +115,18 @@ fn the_legacy_stream_is_numpys() {
         let mut found: Vec<f64> = (0..6).map(|_| random.uniform(-2.0, 3.0)).collect();
         found.extend((0..7).map(|_| random.standard_normal()));
         found.extend((0..4).map(|_| random.next_f64()));
-        let hex: Vec<String> = found.iter().map(|x| format!("{:016x}", x.to_bits())).collect();
-        assert_eq!(hex.join(" "), numbers, "seed {seed}");
+        let numbers: Vec<f64> = numbers
+            .split(' ')
+            .map(|word| f64::from_bits(u64::from_str_radix(word, 16).unwrap()))
+            .collect();
+        assert_eq!(found.len(), numbers.len());
+        for (i, (found, expected)) in found.iter().zip(&numbers).enumerate() {
+            let margin = if exact || !(6..13).contains(&i) { 0.0 } else { 1e-14 };
+            assert!((found - expected).abs() <= margin, "seed {seed}, number {i}: {found}");
+        }
+        if !exact {
+            continue;
+        }
 
         let mut hash = Sha256::new();
         for i in 0..3000 {

@@ -87,6 +87,10 @@ fn yes() -> bool {
 /// Seconds above this are the time of day, not of a run: three years.
 const LONGEST_RUN: f64 = 1e8;
 
+/// Larger numbers are mistakes, and would leave the range of the arithmetic here.
+const MOST_STEPS: f64 = 1e15;
+const MOST_RETURN: f64 = 1e100;
+
 /// Reads the runs that a mapping file names.
 ///
 /// # Errors
@@ -193,7 +197,15 @@ fn read_table(path: &Path, entry: &Entry) -> Result<Vec<Run>, Problem> {
                 *left_out.entry(key).or_default() += 1;
                 continue;
             }
-            let point = Point { step: (at * entry.step_scale).round() as u64, score, wall_s };
+            let at = (at * entry.step_scale).round();
+            if at > MOST_STEPS || score.abs() > MOST_RETURN {
+                let what = format!(
+                    "row {}: step {at}, return {score}: expected at most {MOST_STEPS:e} and {MOST_RETURN:e}",
+                    table.line(row)
+                );
+                return Err(Problem::input(path, what));
+            }
+            let point = Point { step: at as u64, score, wall_s };
             let same = |run: &&mut Run| [&run.algorithm, &run.task, &run.seed] == key.each_ref();
             match runs.iter_mut().find(same) {
                 Some(run) => run.points.push(point),

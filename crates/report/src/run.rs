@@ -88,11 +88,22 @@ impl Run {
         }
     }
 
-    /// Seconds until its last evaluation times its threads: what it cost. `None` if either is unknown.
+    /// Seconds until its last evaluation times its threads: what it cost. `None` if either is unknown,
+    /// or if it was resumed with another number of threads.
     pub fn core_seconds(&self) -> Option<f64> {
-        let threads = self.settings.iter().find(|(key, _)| key == "run.threads")?;
-        let threads: f64 = threads.1.parse().ok()?;
-        Some(self.points.last()?.wall_s? * threads)
+        let setting = |name: &str| self.settings.iter().find(|(key, _)| key == name);
+        let (_, threads) = setting("run.threads")?;
+        if let Some((_, resumed)) = setting("run.resumed") {
+            let document: toml_edit::DocumentMut = format!("resumed = {resumed}").parse().ok()?;
+            let resumed = document["resumed"].as_array()?;
+            let of =
+                |one: &'_ toml_edit::Value| one.as_inline_table()?.get("threads")?.as_integer();
+            let other = |one| of(one).is_some_and(|found| found.to_string() != *threads);
+            if resumed.iter().any(other) {
+                return None;
+            }
+        }
+        Some(self.points.last()?.wall_s? * threads.parse::<f64>().ok()?)
     }
 
     /// The step of the last evaluation.
@@ -109,6 +120,8 @@ impl Run {
 /// A file of a run is invalid, or there is no run.
 pub fn read_folders(roots: &[PathBuf]) -> Result<Vec<Run>, Problem> {
     let mut found = BTreeSet::new();
+    // A folder may be named twice, and be reached by a link too.
+    let mut seen = BTreeSet::new();
     for root in roots {
         let holds = |place: &Place, name: &str| place.folder.join(name).is_file();
         let mut here = places(root)?;
@@ -124,6 +137,7 @@ pub fn read_folders(roots: &[PathBuf]) -> Result<Vec<Run>, Problem> {
                 elsewhere.unwrap_or_default()
             )));
         }
+        here.retain(|place| place.folder.canonicalize().map_or(true, |whole| seen.insert(whole)));
         found.extend(here);
     }
     let mut runs: Vec<(Place, Run)> = Vec::new();

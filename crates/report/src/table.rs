@@ -1,12 +1,14 @@
 //! Tables of numbers from other programs: delimited text, NumPy's `.npy` and `.npz`.
 
 use crate::Problem;
-use ndarray::{ArrayD, Axis};
-use ndarray_npy::{NpzReader, ReadNpyError, ReadNpyExt, ReadNpzError, ReadableElement};
+use ndarray::{ArrayD, ArrayViewD, Axis};
+use ndarray_npy::{
+    NpzReader, ReadNpyError, ReadNpzError, ReadableElement, ViewElement, ViewNpyError, ViewNpyExt,
+};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::Read;
 use std::path::Path;
 
 /// How a table's text is read; `.npy` and `.npz` need nothing of it.
@@ -113,6 +115,7 @@ impl Table {
     /// Rows and columns of a matrix; a vector is one column.
     fn of_array(array: ArrayD<f64>) -> Result<Self, String> {
         let columns = match array.shape() {
+            [0, ..] => return Err("no rows".into()),
             [_] => 1,
             [_, columns] => *columns,
             shape => return Err(format!("shape {shape:?}, expected rows and columns")),
@@ -214,10 +217,11 @@ fn widened<T: Copy + Into<f64>>(array: &ArrayD<T>) -> ArrayD<f64> {
 }
 
 fn npy(bytes: &[u8]) -> Result<ArrayD<f64>, String> {
-    fn of<T: ReadableElement>(bytes: &[u8]) -> Result<Option<ArrayD<T>>, String> {
-        match ArrayD::<T>::read_npy(Cursor::new(bytes)) {
-            Ok(array) => Ok(Some(array)),
-            Err(ReadNpyError::WrongDescriptor(_)) => Ok(None),
+    // A view, whose shape is checked against the length of the file before anything is allocated.
+    fn of<T: ViewElement + Clone>(bytes: &[u8]) -> Result<Option<ArrayD<T>>, String> {
+        match ArrayViewD::<T>::view_npy(bytes) {
+            Ok(array) => Ok(Some(array.to_owned())),
+            Err(ViewNpyError::WrongDescriptor(_)) => Ok(None),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -113,6 +113,15 @@ fn times_of_the_clock_are_counted_from_the_first_row() {
 }
 
 #[test]
+fn numbers_beyond_all_reason_are_refused_with_their_row() {
+    for row in ["1e30,2", "1,1e200", "1,-inf"] {
+        let lines = "step = \"s\"\nreturn = \"r\"";
+        let problem = text(&format!("s,r\n{row}\n"), lines).unwrap_err().to_string();
+        assert!(problem.contains("row 2: step") && !problem.contains('\n'), "{problem}");
+    }
+}
+
+#[test]
 fn wrong_layouts_are_named() {
     for (lines, words) in [
         (

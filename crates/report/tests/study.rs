@@ -158,19 +158,38 @@ fn a_published_mean_is_drawn_as_others_as_far_as_our_runs_and_where_there_are_an
 }
 
 #[test]
+fn a_run_that_is_reached_by_two_paths_counts_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("2026/sac/Ant-v4/seed-0");
+    fs::create_dir_all(&run).unwrap();
+    let head = "step,mode,episodes,return_mean,return_std,return_min,return_max,length_mean,wall_s";
+    fs::write(run.join("eval.csv"), format!("{head}\n10,deterministic,1,5,0,5,5,9,1\n")).unwrap();
+    std::os::unix::fs::symlink("2026", folder.path().join("latest")).unwrap();
+    let roots = [folder.path().to_path_buf(), folder.path().join("2026")];
+    assert_eq!(report::read_folders(&roots).unwrap().len(), 1);
+}
+
+#[test]
 fn a_run_costs_the_time_until_its_last_evaluation_times_its_threads() {
     let with = |algorithm: &str, threads: &str, scores: &[f64]| {
         let mut run = run(algorithm, "Ant", 0, scores);
         run.settings.push(("run.threads".into(), threads.into()));
         run
     };
-    let runs = vec![
-        with("sac", "2", &[0.0; 30]),
-        with("sac", "1", &[0.0; 60]),
-        run("td3", "Ant", 0, &[0.0]),
-    ];
+    let resumed = |threads: &str| {
+        let mut run = with("sac", "1", &[0.0; 60]);
+        let text = format!("[{{ step = 3, threads = {threads} }}]");
+        run.settings.push(("run.resumed".into(), text));
+        run
+    };
+    let mut changed = resumed("8");
+    changed.algorithm = "crossq".into();
+    let runs =
+        vec![with("sac", "2", &[0.0; 30]), resumed("1"), changed, run("td3", "Ant", 0, &[0.0])];
     let study = study(runs);
-    let [cost] = study.costs.as_slice() else { panic!("the threads of td3 are unknown") };
+    let [cost] = study.costs.as_slice() else {
+        panic!("the threads of td3 are unknown, and those of crossq changed")
+    };
     assert_eq!((cost.runs, cost.steps, cost.core_hours), (2, 900, 2.0));
     assert_eq!((cost.per_run(), cost.per_million_steps()), (1.0, 2.0 / 900.0 * 1e6));
 }

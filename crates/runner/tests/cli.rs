@@ -481,7 +481,7 @@ fn trace_replays_actions_into_an_archive_of_the_documented_shapes() {
     let mut command = runner();
     command.args(["trace", "--env", "Hopper-v4", "--seed", "7", "--actions"]).arg(&actions);
     let output = command.arg("--out").arg(out.path().join("./actions.npy")).output().unwrap();
-    refused(&output, 2, &["--out", "is the file of the actions"]);
+    refused(&output, 2, &["--out", "exists and is no .npz file"]);
     assert!(ndarray_npy::read_npy::<_, Array2<f32>>(&actions).is_ok(), "the actions are gone");
 }
 

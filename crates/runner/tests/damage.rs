@@ -250,6 +250,19 @@ fn a_record_that_is_damaged_missing_or_of_other_settings_is_refused() {
 }
 
 #[test]
+fn a_replay_that_is_to_be_kept_since_a_run_was_resumed_stays_when_the_command_is_repeated() {
+    let copy = Copy::new();
+    for _ in 0..2 {
+        let mut command = command(copy.out.path());
+        let output = command.args(["--set", "train.keep_replay=true"]).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(copy.run.join("checkpoint/replay.bin").exists());
+    }
+    let record = fs::read_to_string(copy.run.join("config.toml")).unwrap();
+    assert!(record.contains("keep_replay = true"), "{record}");
+}
+
+#[test]
 fn resume_refuses_to_begin_and_restart_keeps_the_stopped_run_under_another_name() {
     let out = tempfile::tempdir().unwrap();
     let output = command(out.path()).arg("--resume").output().unwrap();

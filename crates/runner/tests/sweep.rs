@@ -209,6 +209,9 @@ fn a_line_trains_the_run_that_train_does_with_its_settings_and_a_finished_run_is
         stderr(&output)
     );
     assert!(!run.join("log.txt").exists() && !run.join("FAILED").exists());
+    fs::remove_file(run.join("DONE")).unwrap();
+    refused(&place.index(0), 2, &["holds a run with critic.width = 24"]);
+    assert!(!run.join("FAILED").exists(), "the run that is there did not fail");
 }
 
 #[test]
@@ -427,8 +430,8 @@ fn the_script_for_slurm_asks_for_what_the_runs_need_and_shell_reads_it() {
         assert!(text.contains(&format!("--indices {indices} --jobs 4")), "{text}");
     }
     refused(&slurm(&[]), 2, &["10 runs are planned with --device cuda", "--gpus-per-run"]);
-    for wrong in ["0", "1.5", "-1", "nan"] {
-        refused(&slurm(&["--gpus-per-run", wrong]), 2, &["--gpus-per-run", "up to 1"]);
+    for wrong in ["0", "1.5", "-1", "nan", "1e-300"] {
+        refused(&slurm(&["--gpus-per-run", wrong]), 2, &["--gpus-per-run", "0.001 to 1"]);
     }
     let gpu = ["--gpus-per-run", "1"];
     for wrong in ["3", "0G", "G", "3GB", "-3G"] {
@@ -436,6 +439,10 @@ fn the_script_for_slurm_asks_for_what_the_runs_need_and_shell_reads_it() {
         refused(&slurm(&[&gpu[..], &[&mem]].concat()), 2, &["--mem", "a whole number"]);
     }
     refused(&slurm(&[&gpu[..], &["--time", "1\n#SBATCH"]].concat()), 2, &["--time"]);
+    for short in ["3", "2:59", "0:03:00", "0-0:3"] {
+        refused(&slurm(&[&gpu[..], &["--time", short]].concat()), 2, &["--time", "--stop-before"]);
+    }
+    assert!(slurm(&[&gpu[..], &["--time", "0-1"]].concat()).status.success());
     assert!(!place.path("results").exists() && !place.path("sweep.slurm").exists());
 
     let mut command = place.command(&["slurm", "sweep.jsonl", "--gpus-per-run", "1"]);

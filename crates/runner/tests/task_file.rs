@@ -6,6 +6,7 @@ use common::{SMALL, folder, refused, repeatable, runner, stderr, train};
 use report::{EvalRow, TrainRow};
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 /// Gymnasium's Hopper as a file, in a folder of its own with its model.
 fn hopper(folder: &Path) -> String {
@@ -116,6 +117,28 @@ fn a_planned_file_that_changes_is_refused() {
     let output = run();
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(out.path().join("results/smfp/Hopper-v4/seed-3/DONE").exists());
+}
+
+#[test]
+fn a_term_that_is_infinite_leaves_a_checkpoint_that_can_be_read() {
+    let out = tempfile::tempdir().unwrap();
+    let task = hopper(out.path());
+    let text = fs::read_to_string(&task).unwrap();
+    fs::write(&task, text.replace("[terms]", "[terms]\nodd = \"1 / (qpos[0] - qpos[0])\""))
+        .unwrap();
+    let mut command = runner();
+    command.args(["--env", &task, "--seed", "3", "--steps", "100000"]).args(SMALL);
+    // Its sum is in every checkpoint before the first row.
+    command.args(["--set", "train.log_interval=100000", "--set", "train.checkpoint_interval=50"]);
+    let mut child = command.arg("--out").arg(out.path()).stderr(Stdio::null()).spawn().unwrap();
+    let run = folder(out.path(), "Hopper-v4", 3);
+    while !run.join("checkpoint/step-000000000100").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended early");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let output = runner().args(["eval", "--episodes", "1", "--run"]).arg(&run).output().unwrap();
+    assert!(output.status.success() && !stderr(&output).contains("damaged"), "{}", stderr(&output));
 }
 
 #[test]

@@ -16,10 +16,11 @@ fn fingerprint() -> String {
         let x = f64::from(k) * 0.00078539;
         let y = x / 16.0;
         let values = [
-            [x.sin(), x.cos(), x.tan(), x.exp(), x.ln()],
-            [x.ln_1p(), y.asin(), y.acos(), x.atan2(3.0), x.powf(y)],
+            [x.sin(), x.cos(), x.tan(), x.exp(), x.ln(), x.ln_1p()],
+            [y.asin(), y.acos(), x.atan2(3.0), x.powf(y), x.tanh(), 0.0],
         ];
-        values.as_flattened().iter().for_each(|value| hash.update(value.to_le_bytes()));
+        let values = &values.as_flattened()[..11];
+        values.iter().for_each(|value| hash.update(value.to_le_bytes()));
     }
     hex(hash.finalize())
 }
@@ -45,7 +46,7 @@ pub fn edition() -> Option<&'static str> {
         match known.map(|line| line[0]) {
             Some("fma") if has_fused_norm() => Some("fma-avx512"),
             None => {
-                #[expect(clippy::print_stderr, reason = "says what was not tested")]
+                #[allow(clippy::print_stderr, reason = "says what was not tested")]
                 {
                     eprintln!("this C library is unknown to the fixtures (fingerprint {found})");
                 }

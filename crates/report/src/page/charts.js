@@ -77,7 +77,8 @@ function ticks(low, high, most) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].find((k) => k * power >= rough) * power;
   const all = [];
-  for (let at = Math.ceil(low / step - 1e-9); at * step <= high + step * 1e-9; at++) all.push(at * step);
+  const first = Math.ceil(low / step - 1e-9);
+  for (let i = 0; i <= 2 * most && (first + i) * step <= high + step * 1e-9; i++) all.push((first + i) * step);
   return all;
 }
 
@@ -123,7 +124,9 @@ function lineChart({ label, series, xName, yName, xFormat = short, tipHead }) {
     }
     const [x0, x1] = [Math.min(0, ...xs), Math.max(...xs) || 1];
     let [y0, y1] = [Math.min(...ys), Math.max(...ys)];
-    const margin = (y1 - y0) * 0.05 || Math.abs(y1) * 0.1 || 1;
+    // Values that differ by their rounding only are one value.
+    const spread = y1 - y0 > 1e-9 * Math.max(Math.abs(y0), Math.abs(y1)) ? y1 - y0 : 0;
+    const margin = spread * 0.05 || Math.abs(y1) * 0.1 || 1;
     [y0, y1] = [y0 - margin, y1 + margin];
     const X = (x) => box.left + ((x - x0) / (x1 - x0)) * (box.right - box.left);
     const Y = (y) => box.bottom - ((y - y0) / (y1 - y0)) * (box.bottom - box.top);

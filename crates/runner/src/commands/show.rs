@@ -190,7 +190,7 @@ fn record(
 
 /// The arguments as typed.
 fn command_line() -> String {
-    let arguments = std::env::args().skip(1);
+    let arguments = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     let quoted = arguments.map(|text| {
         let plain = |letter: char| letter.is_alphanumeric() || "-_./=,:".contains(letter);
         if !text.is_empty() && text.chars().all(plain) {

@@ -5,6 +5,9 @@ use clap::Args;
 use std::fs;
 use std::path::PathBuf;
 
+/// How an archive of NumPy's begins.
+const NPZ: &[u8] = b"PK";
+
 #[derive(Args)]
 pub struct TraceArgs {
     /// Task, such as Ant-v4 or path/to/task.toml.
@@ -34,9 +37,10 @@ pub fn trace(args: &TraceArgs) -> Outcome<()> {
         None => envs::Env::make(&args.env)?,
     };
     let actions = envs::trace::read_npy(&args.actions)?;
-    if fs::canonicalize(&args.out).ok() == fs::canonicalize(&args.actions).ok() {
+    // What is there may be the actions, a model, or anything else.
+    if fs::read(&args.out).is_ok_and(|bytes| !bytes.starts_with(NPZ)) {
         return Err(Failure::Usage(format!(
-            "--out {}: is the file of the actions; name another",
+            "--out {}: exists and is no .npz file; name another",
             args.out.display()
         )));
     }

@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tch::Device;
 
+/// The smallest share of a GPU: a sweep has up to 1024 runs at once.
+const LEAST_SHARE: f64 = 0.001;
+
 /// What the array tasks ask Slurm for.
 pub struct Resources {
     /// Most array tasks at a time.
@@ -92,9 +95,9 @@ fn runs_per_task(manifest: &Path, resources: &Resources, runs: &[RunSpec]) -> Ou
             manifest.display()
         )),
         None => Ok(1),
-        Some(share) if !(share > 0.0 && share <= 1.0) => {
-            refuse(format!("--gpus-per-run {share}: expected a share of one GPU, above 0, up to 1"))
-        }
+        Some(share) if !(LEAST_SHARE..=1.0).contains(&share) => refuse(format!(
+            "--gpus-per-run {share}: expected a share of one GPU, {LEAST_SHARE} to 1"
+        )),
         Some(share) if gpu_runs < runs.len() => refuse(format!(
             "--gpus-per-run {share}: {} of {} runs are planned for the CPU; plan them with \
              --device cuda",
@@ -150,7 +153,7 @@ fn script(
     let mut options = vec![
         "job-name=sweep".to_string(),
         format!("chdir={}", quoted(&here)?),
-        format!("output={}", quoted(&logs.join("%A_%a.out"))?),
+        format!("output={}", pattern(logs)?),
         "open-mode=append".into(),
         format!("array={}{limit}", ranges(tasks)),
         "ntasks=1".into(),
@@ -163,6 +166,15 @@ fn script(
     }
     if let Some(size) = &resources.mem {
         options.push(format!("mem={}", memory(size, per_task)?));
+    }
+    if let Some(seconds) = resources.time.as_deref().and_then(seconds)
+        && seconds <= u64::from(resources.stop_before)
+    {
+        return Err(Failure::Usage(format!(
+            "--time {}: {seconds} s, expected more than the {} of --stop-before, at which runs stop",
+            resources.time.as_deref().unwrap_or_default(),
+            resources.stop_before
+        )));
     }
     for (name, value) in [("time", &resources.time), ("partition", &resources.partition)] {
         if let Some(value) = value {
@@ -187,6 +199,32 @@ exit "$code"
 "#,
         more = per_task - 1,
     ))
+}
+
+/// The seconds of a time limit, in the forms of sbatch: minutes, `m:s`, `h:m:s`, `d-h`, `d-h:m` and
+/// `d-h:m:s`; nothing of another text, which sbatch is to judge.
+fn seconds(time: &str) -> Option<u64> {
+    let (days, rest) = match time.split_once('-') {
+        Some((days, rest)) => (Some(days.parse::<u64>().ok()?), rest),
+        None => (None, time),
+    };
+    let parts: Vec<u64> = rest.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let [hours, minutes, seconds] = match (days, parts.as_slice()) {
+        (None, &[minutes]) => [0, minutes, 0],
+        (None, &[minutes, seconds]) => [0, minutes, seconds],
+        (Some(_), &[hours]) => [hours, 0, 0],
+        (Some(_), &[hours, minutes]) => [hours, minutes, 0],
+        (_, &[hours, minutes, seconds]) => [hours, minutes, seconds],
+        _ => return None,
+    };
+    let all = [(days.unwrap_or(0), 86_400), (hours, 3600), (minutes, 60), (seconds, 1)];
+    all.iter().try_fold(0_u64, |sum, (n, unit)| sum.checked_add(n.checked_mul(*unit)?))
+}
+
+/// The name of the files of output in a folder; Slurm replaces a % and what follows it.
+fn pattern(folder: &Path) -> Outcome<String> {
+    let folder = quoted(folder)?;
+    Ok(format!("{}/%A_%a.out\"", folder.trim_end_matches('"').replace('%', "%%")))
 }
 
 /// Memory of an array task: that of `runs` runs of this size.

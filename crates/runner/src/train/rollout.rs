@@ -140,7 +140,9 @@ impl Rollout {
             let action = aview1(&actions[i * act_dim..][..act_dim]);
             let next = aview1(&self.obs_f32[i * obs_dim..][..obs_dim]);
             replay.push(i, action, step.reward as f32, next, step.terminated);
-            for ((sum, count), value) in stepped.terms.iter_mut().zip(self.envs.terms(i)) {
+            // A term that the reward does not use may be infinite, which no mean and no checkpoint holds.
+            let terms = stepped.terms.iter_mut().zip(self.envs.terms(i));
+            for ((sum, count), value) in terms.filter(|(_, value)| value.is_finite()) {
                 *sum += value;
                 *count += 1;
             }

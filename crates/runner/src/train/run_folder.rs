@@ -132,10 +132,12 @@ impl RunFolder {
         let old = self.record()?;
         match relation(&self.path, &old, record) {
             Relation::Same => {
-                if existing == Existing::Unfinished && ends_diverged(record) && !ends_diverged(&old)
-                {
-                    // So that the record repeats the run.
-                    self.change(&[END_DIVERGED], record)?;
+                if existing == Existing::Unfinished {
+                    // So that the record repeats the run, and its end is that of the last command.
+                    let diverged = ends_diverged(record) && !ends_diverged(&old);
+                    let diverged = diverged.then_some(END_DIVERGED);
+                    let extras = EXTRAS.iter().filter_map(|key| key.strip_prefix("train."));
+                    self.change(&extras.chain(diverged).collect::<Vec<_>>(), record)?;
                 }
                 Ok(existing)
             }
@@ -163,8 +165,12 @@ impl RunFolder {
     /// Gives keys of `[train]` in the run's record the values that they have in `record`.
     fn change(&self, keys: &[&str], record: &DocumentMut) -> Outcome<()> {
         let mut changed = self.record()?;
-        for key in keys {
-            changed["train"][key] = record["train"][key].clone();
+        let same = |a: &Item, b: &Item| a.to_string() == b.to_string();
+        for key in keys.iter().filter(|key| record["train"].get(key).is_some()) {
+            let value = &record["train"][key];
+            if !changed["train"].get(key).is_some_and(|old| same(old, value)) {
+                changed["train"][key] = value.clone();
+            }
         }
         self.write(RECORD, changed.to_string())
     }

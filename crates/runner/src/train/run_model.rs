@@ -53,7 +53,9 @@ pub fn task_of(record: &DocumentMut, name: &str, folder: &Path) -> Outcome<Strin
     let copy = folder.join(format!("{name}.toml"));
     let found = sha256_of(&copy).map_err(|error| Failure::file(&copy, "read", error))?;
     if found == expected {
-        return Ok(copy.display().to_string());
+        return copy.to_str().map(str::to_owned).ok_or_else(|| {
+            Failure::Usage(format!("{}: the path of a task's file must be UTF-8", copy.display()))
+        });
     }
     Err(Failure::Usage(format!(
         "{}: was altered: its SHA-256 is {found}, run.task_sha256 of the run's config.toml is \

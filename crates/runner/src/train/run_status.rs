@@ -160,10 +160,15 @@ pub fn forget_failure(run: &RunSpec) -> Outcome<()> {
     }
 }
 
-/// Notes why a run failed, unless its folder is missing, finished, or in use by another process.
+/// Notes why a run failed, unless its folder is missing, finished, in use by another process, or
+/// holds another run.
 pub fn note_failure(run: &RunSpec, reason: &str) {
     let folder = run.folder();
-    if folder.is_dir() && !folder.join(DONE).exists() && !is_running(&folder) {
+    let record = fs::read_to_string(folder.join(RECORD)).ok().and_then(|text| text.parse().ok());
+    let of_another = record.zip(run.shape().ok()).is_some_and(|(record, shape)| {
+        matches!(relation(&folder, &record, &shape), Relation::Other(_))
+    });
+    if folder.is_dir() && !of_another && !folder.join(DONE).exists() && !is_running(&folder) {
         // An error here loses nothing: the reason is on stderr too.
         let _ = fs::write(folder.join(FAILED), format!("{reason}\n"));
     }

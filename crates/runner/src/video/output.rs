@@ -102,8 +102,10 @@ impl Output {
             Format::Frames => self.write_folder(pictures),
         }
         .map_err(|error| {
-            // What is there of a folder only takes space, and the disk may be full.
-            let _ = fs::remove_dir_all(report::unfinished(&self.path));
+            if self.format == Format::Frames {
+                // What is there only takes space, and the disk may be full.
+                let _ = fs::remove_dir_all(report::unfinished(&self.path));
+            }
             Failure::file(&self.path, "write", error)
         })
     }

@@ -89,6 +89,8 @@ class Live {
   /** Simulates the chosen run. */
   async choose() {
     const run = this.runs[Number(at("live-run").value)];
+    // Another may be chosen while this one loads.
+    const turn = (this.turn = (this.turn ?? 0) + 1);
     if (!this.simulators.has(run)) {
       const { live } = run;
       const policy = await Policy.load(data.live.runtime, live.policy);
@@ -102,9 +104,10 @@ class Live {
       const damping = [...task.model.dof_damping];
       this.simulators.set(run, { task, policy, states, damping, gravity: [...task.model.opt.gravity] });
     }
+    const episode = await Episode.read(run, 0); // from which the camera learns how large the robot is
+    if (turn !== this.turn) return;
     this.run = run;
     Object.assign(this, this.simulators.get(run));
-    const episode = await Episode.read(run, 0); // from which the camera learns how large the robot is
     this.panel = new Panel(run, data.runs.indexOf(run), () => {});
     this.panel.load(episode, this.viewer.parts ?? []);
     this.pose = this.panel.pose;
