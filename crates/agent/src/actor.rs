@@ -39,7 +39,7 @@ impl ActorConfig {
 
     /// The optimiser's settings.
     pub fn adam(&self) -> AdamConfig {
-        AdamConfig { learning_rate: self.learning_rate, beta1: self.beta1, beta2: 0.999 }
+        AdamConfig { learning_rate: self.learning_rate, beta1: self.beta1 }
     }
 
     /// Whether the update after `updates` of the critics includes the actor.

@@ -2,7 +2,7 @@
 //!
 //! A graph repeats the operations of one update on the same tensors. What differs from one update to the
 //! next is put into them before: minibatch and noise lie in buffers, the state changes in place, and
-//! counts of the host are raised as the captured update raised them. Updates that take other branches
+//! counts of the host are increased as the captured update increased them. Updates that take other branches
 //! ([`Agent::branches`]) have graphs of their own.
 
 use crate::{Agent, Batch, Metrics, Noise, Random};
@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use tch::{Device, Kind, Tensor};
 
-/// Updates with the same branches before one is captured: what libraries set up at their first calls is
-/// there then.
+/// Updates with the same branches before one is captured, so that libraries such as cuBLAS, and the
+/// allocator, are initialised by then.
 const WARM_UP: u32 = 3;
 /// A captured update may differ from one without a graph by this share of the step that it takes, which
 /// is far more than the order of sums changes and far less than an operation left out, ..
@@ -48,11 +48,11 @@ struct Graph {
 impl CapturedUpdates {
     /// None so far, of agents on a GPU.
     pub fn new(device: Device) -> Self {
-        Self::recorded_by(Box::new(CudaGraphs(device)), device)
+        Self::with_recorder(Box::new(CudaGraphs(device)), device)
     }
 
     /// None so far, of agents on a device with a recorder of its own.
-    pub fn recorded_by(recorder: Box<dyn Recorder>, device: Device) -> Self {
+    pub fn with_recorder(recorder: Box<dyn Recorder>, device: Device) -> Self {
         Self { recorder, device, batch: None, by_branches: HashMap::new() }
     }
 
@@ -98,10 +98,10 @@ impl CapturedUpdates {
         if update.warm_ups < WARM_UP {
             update.warm_ups += 1;
             let mut metrics = Metrics::default();
-            self.recorder.warm_up(&mut || metrics = agent.learn_from(batch, with_actor, noise))?;
+            self.recorder.warm_up(&mut || metrics = agent.learn_from(batch, noise))?;
             return Ok(metrics);
         }
-        let (graph, metrics) = capture(&*self.recorder, agent, batch, with_actor, noise)?;
+        let (graph, metrics) = capture(&*self.recorder, agent, batch, noise)?;
         update.graph = Some(graph);
         Ok(metrics)
     }
@@ -116,7 +116,7 @@ impl Graph {
     fn replay(&mut self) -> Result<Metrics, String> {
         self.graph.replay()?;
         let (names, vector) = &self.metrics;
-        Ok(Metrics::of_vector(names, &vector.copy()))
+        Ok(Metrics::from_vector(names, &vector.copy()))
     }
 }
 
@@ -125,20 +125,19 @@ fn capture(
     recorder: &dyn Recorder,
     agent: &mut dyn Agent,
     batch: &Batch,
-    with_actor: bool,
     noise: &dyn Noise,
 ) -> Result<(Graph, Metrics), String> {
     let state = agent.state();
     let copy = || -> Vec<Tensor> { state.iter().map(|(_, tensor)| tensor.copy()).collect() };
     let before = copy();
-    recorder.warm_up(&mut || drop(agent.learn_from(batch, with_actor, noise)))?;
+    recorder.warm_up(&mut || drop(agent.learn_from(batch, noise)))?;
     let expected = copy();
     for ((_, tensor), before) in state.iter().zip(&before) {
         tensor.shallow_clone().copy_(before);
     }
     let (mut names, mut vector) = (Vec::new(), None);
     let graph = recorder.record(&mut || {
-        let metrics = agent.learn_from(batch, with_actor, noise);
+        let metrics = agent.learn_from(batch, noise);
         (names, vector) = (metrics.names().collect(), metrics.vector());
     })?;
     // The host's part of the update has been done by now, the device's only with the replay.

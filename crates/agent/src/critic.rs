@@ -63,7 +63,6 @@ impl CriticConfig {
     /// The keys that have no effect.
     pub fn idle(&self) -> Vec<Idle> {
         let crossq = self.kind == CriticKind::CrossQ;
-        let batch_norm = matches!(self.kind, CriticKind::CrossQ | CriticKind::Xqc);
         idle_where(&[
             (
                 crossq,
@@ -71,7 +70,7 @@ impl CriticConfig {
                 "critic.kind = \"crossq\" has no target networks",
             ),
             (
-                !batch_norm,
+                !self.kind.has_batch_norm(),
                 &["critic.norm_momentum"],
                 "critic.kind is not \"crossq\" or \"xqc\", which have running statistics",
             ),
@@ -94,16 +93,13 @@ impl CriticConfig {
     }
 }
 
-/// CrossQ's published limits of batch renormalisation.
-const RENORM: Renorm = Renorm { r_max: 3.0, d_max: 5.0 };
-
 /// An ensemble of critics, its targets and its optimiser.
 pub struct CriticLearner {
     config: CriticConfig,
     critics: Critics,
     head: Head,
     online: Params,
-    /// None for `crossq`, which needs no target networks.
+    /// None without [`CriticConfig::has_targets`].
     target: Option<Params>,
     adam: Adam,
     updates: Counter,
@@ -154,7 +150,7 @@ impl CriticLearner {
         let (critics, online) = Critics::new(&shape, obs_dim, act_dim, device, rng);
         let target = config.has_targets().then(|| online.duplicate());
         let learning_rate = config.learning_rate;
-        let adam = AdamConfig { learning_rate, beta1: config.beta1, beta2: 0.999 };
+        let adam = AdamConfig { learning_rate, beta1: config.beta1 };
         Self {
             config: config.clone(),
             critics,
@@ -194,7 +190,8 @@ impl CriticLearner {
         with_slope(value, action, pass.action_gradient(&d_outputs))
     }
 
-    /// Q'(s, a) of the target ensemble (for `crossq` the online one): (B), without gradients.
+    /// Q'(s, a) of the target ensemble, or of the online one where there is no other: (B), without
+    /// gradients. Batch normalisation uses the online networks' running statistics.
     pub fn target_value(&self, obs: &Tensor, action: &Tensor) -> Tensor {
         let _guard = tch::no_grad_guard();
         let frozen = self.target.as_ref().unwrap_or(&self.online).frozen();
@@ -205,18 +202,12 @@ impl CriticLearner {
     /// The best of K proposals per state under the critics. `rows` (B K, obs) and
     /// `proposals` (B K, act) hold the K of each state in a row; returns (B, act).
     pub fn choose(&self, rows: &Tensor, proposals: &Tensor, k: i64) -> Tensor {
-        if k == 1 {
-            return proposals.shallow_clone();
-        }
-        take(proposals, &best_of(&self.value(rows, proposals), k))
+        best(proposals, k, || self.value(rows, proposals))
     }
 
     /// The best of K proposals per state under the target critics, as [`choose`](Self::choose).
     pub fn choose_for_target(&self, rows: &Tensor, proposals: &Tensor, k: i64) -> Tensor {
-        if k == 1 {
-            return proposals.shallow_clone();
-        }
-        take(proposals, &best_of(&self.target_value(rows, proposals), k))
+        best(proposals, k, || self.target_value(rows, proposals))
     }
 
     /// One step on L_Q = sum_i mean (Q_i(s, a) - y)^2 with
@@ -248,7 +239,7 @@ impl CriticLearner {
             self.online.unit_rows();
         }
         let targets_due = self.targets_due();
-        self.updates.raise();
+        self.updates.increment();
         if targets_due && let Some(target) = &mut self.target {
             target.polyak(&self.online, self.config.tau);
         }
@@ -271,7 +262,7 @@ impl CriticLearner {
         let (p, rows) = (self.online.trainable(), batch.len());
         let obs = Tensor::cat(&[&batch.obs, &batch.next_obs], 0);
         let action = Tensor::cat(&[&batch.action, next_action], 0);
-        let mode = NormMode::Batch(self.renormalises().then_some(RENORM));
+        let mode = NormMode::Batch(self.renormalises().then_some(Renorm::CROSSQ));
         let Some(target) = &self.target else {
             let pass = self.critics.record(p, &obs, &action, mode);
             let part = |first: i64| pass.outputs.narrow(1, first, rows);
@@ -318,5 +309,13 @@ impl CriticLearner {
             self.adam.named("critic_adam"),
             vec![("critic_updates".to_string(), self.updates.tensor())],
         ])
+    }
+}
+
+/// The best of K proposals per state by their `values` (B K), which are not computed for K = 1.
+fn best(proposals: &Tensor, k: i64, values: impl FnOnce() -> Tensor) -> Tensor {
+    match k {
+        1 => proposals.shallow_clone(),
+        _ => take(proposals, &best_of(&values(), k)),
     }
 }

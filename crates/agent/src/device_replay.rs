@@ -17,7 +17,8 @@ pub struct DeviceReplay {
 
 impl DeviceReplay {
     /// Room for a copy of `replay` on `device`.
-    pub fn new(replay: &Replay, obs_dim: usize, act_dim: usize, device: Device) -> Self {
+    pub fn new(replay: &Replay, device: Device) -> Self {
+        let replay::Shape { obs_dim, act_dim, .. } = *replay.shape();
         let (slots, obs_dim, act_dim) = (replay.slots() as i64, obs_dim as i64, act_dim as i64);
         let rows = Tensor::zeros([slots, obs_dim + act_dim + 2], (Kind::Float, device));
         Self { rows, obs_dim, act_dim }
@@ -74,7 +75,7 @@ mod tests {
     fn the_copy_gives_the_same_minibatches_while_the_rings_fill_and_wrap() {
         let shape = Shape { envs: 2, window: 30, spare: 5, obs_dim: 2, act_dim: 1 };
         let mut replay = Replay::in_memory(shape).unwrap();
-        let mut copy = DeviceReplay::new(&replay, 2, 1, Device::Cpu);
+        let mut copy = DeviceReplay::new(&replay, Device::Cpu);
         let (mut ours, mut theirs) = (stream(1, "replay"), stream(1, "replay"));
         for step in 0..200 {
             let number = step as f32;

@@ -80,11 +80,11 @@ pub trait Noise: Any {
 }
 
 impl dyn Noise {
-    /// The noise of an algorithm.
+    /// The noise of one algorithm.
     ///
     /// # Panics
     /// It is another algorithm's.
-    pub fn of<N: Noise>(&self) -> &N {
+    pub fn downcast<N: Noise>(&self) -> &N {
         (self as &dyn Any).downcast_ref().expect("noise that the same algorithm drew")
     }
 }
@@ -93,7 +93,7 @@ impl dyn Noise {
 ///
 /// An update changes its state in place, and no number of the host changes what it does: two updates
 /// with the same [`branches`](Self::branches) are the same operations on the same tensors. So one can be
-/// captured as a CUDA graph (`docs/gpu.md`), unless [`AgentConfig::number_of_host`] says otherwise.
+/// captured as a CUDA graph (`docs/gpu.md`), unless [`AgentConfig::why_not_captured`] says otherwise.
 pub trait Agent {
     /// Actions for observations: (N, obs) -> (N, act), in [-1, 1].
     fn act(&self, obs: &Tensor, mode: ActMode, rng: &mut Random) -> Tensor;
@@ -101,19 +101,19 @@ pub trait Agent {
     /// Draws the random numbers of an update over some rows, in main memory.
     fn draw(&self, rows: i64, with_actor: bool, rng: &mut Random) -> Box<dyn Noise>;
 
-    /// One step of the critics and, if `with_actor`, of the actor and its temperature, with noise that
-    /// was [drawn](Self::draw) for it. The metrics stay on the device until they are read.
-    fn learn_from(&mut self, batch: &Batch, with_actor: bool, noise: &dyn Noise) -> Metrics;
+    /// One step of the critics with noise that was [drawn](Self::draw) for it and, if that includes the
+    /// actor's, of the actor and its temperature. The metrics stay on the device until they are read.
+    fn learn_from(&mut self, batch: &Batch, noise: &dyn Noise) -> Metrics;
 
     /// The same with noise of its own.
     fn learn(&mut self, batch: &Batch, with_actor: bool, rng: &mut Random) -> Metrics {
         let mut noise = self.draw(batch.len(), with_actor, rng);
         move_together(&mut noise.tensors(), batch.obs.device());
-        self.learn_from(batch, with_actor, noise.as_ref())
+        self.learn_from(batch, noise.as_ref())
     }
 
-    /// The steps that the next update takes or leaves out by a count, such as that of the target
-    /// networks, beside the actor's.
+    /// Which optional steps the next update includes, such as that of the target networks; the actor's is
+    /// [`actor_due`](Self::actor_due).
     fn branches(&self) -> Vec<bool>;
 
     /// Takes in the running discounted return, G = gamma G + r, of each training environment's
@@ -169,9 +169,9 @@ pub trait AgentConfig {
     /// The keys that change nothing because of the values that other keys have.
     fn idle(&self) -> Vec<Idle>;
 
-    /// What changes in the host's memory from one update to the next and enters its operations, such as
-    /// a schedule: no update can be captured as a CUDA graph then.
-    fn number_of_host(&self) -> Option<&'static str> {
+    /// Why an update can't be captured as a CUDA graph, if so: a number in the host's memory that changes
+    /// from one update to the next enters its operations, such as a schedule.
+    fn why_not_captured(&self) -> Option<&'static str> {
         None
     }
 
@@ -184,14 +184,14 @@ pub trait AgentConfig {
 pub struct Idle {
     /// The keys, as `section.key`.
     pub keys: &'static [&'static str],
-    /// The other key's value that makes them so, as words of a sentence.
+    /// The reason, as a clause: another key's value.
     pub because: &'static str,
 }
 
-/// Those of a list of (whether it is so, keys, because) that are so.
+/// The entries of (condition, keys, reason) whose condition holds.
 pub fn idle_where(cases: &[(bool, &'static [&'static str], &'static str)]) -> Vec<Idle> {
-    let so = cases.iter().filter(|(so, ..)| *so);
-    so.map(|&(_, keys, because)| Idle { keys, because }).collect()
+    let hold = cases.iter().filter(|(condition, ..)| *condition);
+    hold.map(|&(_, keys, because)| Idle { keys, because }).collect()
 }
 
 /// Checks a number of a configuration.

@@ -36,8 +36,8 @@ impl Metrics {
         (!flat.is_empty()).then(|| Tensor::cat(&flat, 0))
     }
 
-    /// What [`vector`](Self::vector) is of.
-    pub(crate) fn of_vector(names: &[&'static str], vector: &Tensor) -> Self {
+    /// The inverse of [`vector`](Self::vector).
+    pub(crate) fn from_vector(names: &[&'static str], vector: &Tensor) -> Self {
         let at = |(i, name): (usize, &&'static str)| (*name, vector.get(i as i64));
         Self(names.iter().enumerate().map(at).collect())
     }

@@ -51,7 +51,7 @@ impl ObsNorm {
     /// Adds the observations (B, obs) of a minibatch to the statistics.
     pub fn update(&mut self, obs: &Tensor) {
         let Some(Statistics { mean, var, batches }) = &mut self.0 else { return };
-        batches.raise();
+        batches.increment();
         track_moments(obs, mean, var, batches, MIN_WEIGHT);
     }
 

@@ -65,7 +65,7 @@ impl Temperature {
         let mut builder = ParamsBuilder::new();
         builder.constant("log_alpha", &[1], alpha.ln() as f32);
         let log_alpha = builder.build(Kind::Float, device);
-        let config = AdamConfig { learning_rate, beta1: 0.9, beta2: 0.999 };
+        let config = AdamConfig { learning_rate, beta1: 0.9 };
         let adam = Adam::new(config, &log_alpha);
         Self { log_alpha, adam }
     }

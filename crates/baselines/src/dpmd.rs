@@ -9,10 +9,9 @@ use agent::{
     ActMode, ActorConfig, Agent, AgentConfig, Batch, CandidatesConfig, CriticConfig, CriticLearner,
     GraphBuilder, Idle, Metrics, Noise, Random, RunningMean, Temperature, idle_where, in_range,
 };
-use networks::{Adam, Params, merge_state, normal};
+use networks::{Adam, Params, merge_state, normal, unit_gaussian_entropy};
 use policy::Op;
 use serde::{Deserialize, Serialize};
-use std::f64::consts::{E, PI};
 use tch::{Device, Kind, Tensor};
 
 /// The preset file: every key with its default and meaning.
@@ -224,7 +223,7 @@ impl Dpmd {
             let TemperatureConfig { noise, target_per_dim, .. } = self.config.temperature;
             // The entropy of the added noise, per dimension.
             let deviation = self.temperature.alpha() * noise;
-            let entropy = deviation.log() + 0.5 * (2.0 * PI * E).ln();
+            let entropy = deviation.log() + unit_gaussian_entropy();
             self.temperature.update(&entropy, target_per_dim);
         }
         metrics
@@ -296,8 +295,8 @@ impl Agent for Dpmd {
         Box::new(DpmdNoise { next, next_added, actor })
     }
 
-    fn learn_from(&mut self, batch: &Batch, _: bool, noise: &dyn Noise) -> Metrics {
-        self.update_with(batch, noise.of())
+    fn learn_from(&mut self, batch: &Batch, noise: &dyn Noise) -> Metrics {
+        self.update_with(batch, noise.downcast())
     }
 
     fn branches(&self) -> Vec<bool> {

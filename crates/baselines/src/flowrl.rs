@@ -17,7 +17,8 @@ use agent::{
     Idle, Metrics, Noise, ObsNorm, Random, Value, in_range,
 };
 use networks::{
-    Activation, Adam, AdamConfig, Linear, Mlp, Params, ParamsBuilder, merge_state, normal, uniform,
+    Activation, Adam, AdamConfig, Linear, Mlp, Params, ParamsBuilder, atanh_clamped, merge_state,
+    normal, uniform,
 };
 use policy::{Graph, Op};
 use serde::{Deserialize, Serialize};
@@ -28,8 +29,6 @@ pub const PRESETS: &str = include_str!("flowrl.toml");
 
 /// Range of the weights w.
 const WEIGHT_RANGE: (f64, f64) = (1e-3, 1.0);
-/// Distance from the bounds that actions are clamped to before atanh.
-const TANH_MARGIN: f64 = 1e-3;
 
 /// Everything that shapes FlowRL. `flowrl.toml` says what each key means.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -186,7 +185,7 @@ impl StateValue {
             vec![Linear::new(b, "value", width, 1, rng)]
         });
         let params = builder.build(Kind::Float, device);
-        let adam = Adam::new(AdamConfig { learning_rate, beta1, beta2: 0.999 }, &params);
+        let adam = Adam::new(AdamConfig { learning_rate, beta1 }, &params);
         Self { network, params, adam, expectile }
     }
 
@@ -225,7 +224,7 @@ pub struct FlowRl {
     /// Q_b.
     replay_critic: CriticLearner,
     /// V_b.
-    replay_value: StateValue,
+    replay_v: StateValue,
     device: Device,
 }
 
@@ -295,14 +294,14 @@ impl FlowRlActor {
     }
 
     /// One step in some states (B, obs), with the replay's actions there (B, act): `value` is Q, and
-    /// `replay_value` Q_b.
+    /// `replay_q` Q_b.
     pub fn update(
         &mut self,
         obs: &Tensor,
-        replay: &Tensor,
+        replay_action: &Tensor,
         noise: &FlowRlActorNoise,
         value: &Value,
-        replay_value: &Value,
+        replay_q: &Value,
     ) -> Metrics {
         let FlowRlFlowConfig { weight, weight_each, unsquash, .. } = self.config;
         let p = self.params.trainable();
@@ -310,14 +309,14 @@ impl FlowRlActor {
         let q = value(obs, &action);
         let weights = {
             let _guard = tch::no_grad_guard();
-            let better = replay_value(obs, replay) - q.detach();
+            let better = replay_q(obs, replay_action) - q.detach();
             let better = better.relu();
             let (low, high) = WEIGHT_RANGE;
             ((&better - better.mean(Kind::Float)).exp() * weight).clamp(low, high)
         };
         let b = match unsquash {
-            true => replay.clamp(TANH_MARGIN - 1.0, 1.0 - TANH_MARGIN).atanh(),
-            false => replay.shallow_clone(),
+            true => atanh_clamped(replay_action),
+            false => replay_action.shallow_clone(),
         };
         let errors = self.policy.errors(p, obs, &b, &start(&noise.flow_start), &noise.t);
         let mean = weights.mean(Kind::Float);
@@ -352,7 +351,7 @@ impl FlowRl {
             actor: FlowRlActor::new(config, obs_dim, act_dim, device, rng),
             critic: CriticLearner::new(critic, obs_dim, act_dim, device, rng),
             replay_critic: CriticLearner::new(critic, obs_dim, act_dim, device, rng),
-            replay_value: StateValue::new(critic, flow.expectile, obs_dim, device, rng),
+            replay_v: StateValue::new(critic, flow.expectile, obs_dim, device, rng),
             device,
         }
     }
@@ -376,7 +375,7 @@ impl FlowRl {
         // Q_b regresses to y_b as to the reward of a last step.
         let whole = {
             let _guard = tch::no_grad_guard();
-            let next = self.replay_value.value(self.replay_value.params.frozen(), &batch.next_obs);
+            let next = self.replay_v.value(self.replay_v.params.frozen(), &batch.next_obs);
             let discount = (1.0 - &batch.terminated) * self.config.critic.gamma;
             Batch {
                 reward: &batch.reward + discount * next,
@@ -385,7 +384,7 @@ impl FlowRl {
             }
         };
         let q = self.replay_critic.target_value(&batch.obs, &batch.action);
-        let value_loss = self.replay_value.update(&batch.obs, &q);
+        let value_loss = self.replay_v.update(&batch.obs, &q);
         let mut metrics = Metrics::from([("replay_value_loss", &value_loss)]);
         let critic = self.replay_critic.update(&whole, next_action, None);
         metrics.extend(critic.renamed(|name| match name {
@@ -418,8 +417,8 @@ impl Agent for FlowRl {
         })
     }
 
-    fn learn_from(&mut self, batch: &Batch, _: bool, noise: &dyn Noise) -> Metrics {
-        self.update_with(batch, noise.of())
+    fn learn_from(&mut self, batch: &Batch, noise: &dyn Noise) -> Metrics {
+        self.update_with(batch, noise.downcast())
     }
 
     fn branches(&self) -> Vec<bool> {
@@ -436,7 +435,7 @@ impl Agent for FlowRl {
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        let StateValue { params, adam, .. } = &self.replay_value;
+        let StateValue { params, adam, .. } = &self.replay_v;
         let of_replay = self.replay_critic.state().into_iter();
         merge_state([
             self.actor.params.named("actor"),

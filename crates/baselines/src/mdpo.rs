@@ -210,7 +210,7 @@ impl Mdpo {
         if self.lagged_due() {
             self.lagged.polyak(&self.actor, self.config.mirror.policy_tau);
         }
-        self.actor_updates.raise();
+        self.actor_updates.increment();
         Metrics::from([
             ("actor_loss", &loss),
             ("mirror_loss", &mirror),
@@ -258,11 +258,10 @@ impl Agent for Mdpo {
     fn act(&self, obs: &Tensor, mode: ActMode, rng: &mut Random) -> Tensor {
         let _guard = tch::no_grad_guard();
         let p = self.actor.frozen();
-        let k = match mode {
-            ActMode::Deterministic | ActMode::Mean => return self.policy.mode(p, obs),
-            ActMode::BestOf(k) => k as i64,
-            ActMode::Explore | ActMode::Stochastic => 1,
-        };
+        if matches!(mode, ActMode::Deterministic | ActMode::Mean) {
+            return self.policy.mode(p, obs);
+        }
+        let k = mode.candidates(1);
         let rows = repeat_rows(obs, k);
         let noise = normal(rng, &[rows.size()[0], self.policy.act_dim()], self.device);
         let action = self.policy.action(p, &rows, &noise);
@@ -281,8 +280,8 @@ impl Agent for Mdpo {
         Box::new(MdpoNoise { next, actor })
     }
 
-    fn learn_from(&mut self, batch: &Batch, _: bool, noise: &dyn Noise) -> Metrics {
-        self.update_with(batch, noise.of())
+    fn learn_from(&mut self, batch: &Batch, noise: &dyn Noise) -> Metrics {
+        self.update_with(batch, noise.downcast())
     }
 
     fn branches(&self) -> Vec<bool> {

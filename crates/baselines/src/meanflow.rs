@@ -320,8 +320,8 @@ impl Agent for MeanFlow {
         Box::new(MeanFlowNoise { next, actor })
     }
 
-    fn learn_from(&mut self, batch: &Batch, _: bool, noise: &dyn Noise) -> Metrics {
-        self.update_with(batch, noise.of())
+    fn learn_from(&mut self, batch: &Batch, noise: &dyn Noise) -> Metrics {
+        self.update_with(batch, noise.downcast())
     }
 
     fn branches(&self) -> Vec<bool> {

@@ -73,7 +73,7 @@ impl AgentConfig for QvpoConfig {
         [self.critic.idle(), own].into_iter().flatten().collect()
     }
 
-    fn number_of_host(&self) -> Option<&'static str> {
+    fn why_not_captured(&self) -> Option<&'static str> {
         let RegressionConfig { uniform, entropy, entropy_final, .. } = self.regression;
         let moves = uniform > 0 && entropy != entropy_final;
         moves.then_some("the weight of uniform actions follows a schedule")
@@ -244,8 +244,8 @@ impl Agent for Qvpo {
         Box::new(QvpoNoise { next, actor })
     }
 
-    fn learn_from(&mut self, batch: &Batch, _: bool, noise: &dyn Noise) -> Metrics {
-        self.update_with(batch, noise.of())
+    fn learn_from(&mut self, batch: &Batch, noise: &dyn Noise) -> Metrics {
+        self.update_with(batch, noise.downcast())
     }
 
     fn branches(&self) -> Vec<bool> {

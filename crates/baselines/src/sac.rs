@@ -1,5 +1,4 @@
-//! Soft Actor-Critic with automatic temperature (Haarnoja et al. 2018b), with
-//! plain, LayerNorm or CrossQ critics.
+//! Soft Actor-Critic with automatic temperature (Haarnoja et al. 2018b).
 
 use crate::gaussian::GaussianPolicy;
 use agent::candidates::repeat_rows;
@@ -173,11 +172,10 @@ impl Agent for Sac {
         let _guard = tch::no_grad_guard();
         let SacActor { policy, params, .. } = &self.actor;
         let p = params.frozen();
-        let k = match mode {
-            ActMode::Deterministic | ActMode::Mean => return policy.mode(p, obs),
-            ActMode::BestOf(k) => k as i64,
-            ActMode::Explore | ActMode::Stochastic => 1,
-        };
+        if matches!(mode, ActMode::Deterministic | ActMode::Mean) {
+            return policy.mode(p, obs);
+        }
+        let k = mode.candidates(1);
         let rows = repeat_rows(obs, k);
         let noise = normal(rng, &[rows.size()[0], policy.act_dim()], self.device);
         let action = policy.action(p, &rows, &noise);
@@ -191,8 +189,8 @@ impl Agent for Sac {
         Box::new(SacNoise { next, actor })
     }
 
-    fn learn_from(&mut self, batch: &Batch, _: bool, noise: &dyn Noise) -> Metrics {
-        self.update_with(batch, noise.of())
+    fn learn_from(&mut self, batch: &Batch, noise: &dyn Noise) -> Metrics {
+        self.update_with(batch, noise.downcast())
     }
 
     fn branches(&self) -> Vec<bool> {

@@ -36,8 +36,6 @@ const LOG_STD_RANGE: (f64, f64) = (-5.0, 2.0);
 const GATE_BIAS: f64 = 5.0;
 /// Hidden layers of the network of sigma.
 const STD_DEPTH: usize = 2;
-/// Limits of batch renormalisation, CrossQ's.
-const RENORM: Renorm = Renorm { r_max: 3.0, d_max: 5.0 };
 
 /// Everything that shapes SAC Flow-G. `sac_flow_g.toml` says what each key means.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,9 +82,12 @@ impl FlowConfig {
         idle_where(&[(!self.batch_norm, keys, "flow.batch_norm = false")])
     }
 
-    /// How a network that has batch normalisation is called in an update of the actor.
+    /// How the networks are called in an update of the actor.
     pub(crate) fn training_mode(&self, critic_updates: i64) -> NormMode {
-        NormMode::Batch((critic_updates > self.renorm_warmup).then_some(RENORM))
+        if !self.batch_norm {
+            return NormMode::Running;
+        }
+        NormMode::Batch((critic_updates > self.renorm_warmup).then_some(Renorm::CROSSQ))
     }
 }
 

@@ -112,6 +112,8 @@ pub struct Td3 {
 pub struct Td3Noise {
     /// Standard-normal noise of the next actions in the target: (B, act).
     pub next: Tensor,
+    /// Whether the actor and its target are updated, which needs no noise.
+    pub with_actor: bool,
 }
 
 impl Noise for Td3Noise {
@@ -142,8 +144,8 @@ impl Td3 {
         }
     }
 
-    /// One update with the given noise, where `with_actor` of the actor and of its target, too.
-    pub fn update_with(&mut self, batch: &Batch, with_actor: bool, noise: &Td3Noise) -> Metrics {
+    /// One update with the given noise.
+    pub fn update_with(&mut self, batch: &Batch, noise: &Td3Noise) -> Metrics {
         self.policy.obs_norm.update(&batch.obs);
         let next_action = {
             let _guard = tch::no_grad_guard();
@@ -153,7 +155,7 @@ impl Td3 {
             (self.policy.action(p, &batch.next_obs) + smoothing).clamp(-1.0, 1.0)
         };
         let mut metrics = self.critic.update(batch, &next_action, None);
-        if with_actor {
+        if noise.with_actor {
             metrics.extend(self.update_actor(batch));
         }
         metrics
@@ -176,22 +178,22 @@ impl Agent for Td3 {
     fn act(&self, obs: &Tensor, mode: ActMode, rng: &mut Random) -> Tensor {
         let _guard = tch::no_grad_guard();
         let action = self.policy.action(self.actor.frozen(), obs);
-        let k = match mode {
-            ActMode::Deterministic | ActMode::Mean => return action,
-            ActMode::BestOf(k) => k as i64,
-            ActMode::Explore | ActMode::Stochastic => 1,
-        };
+        if matches!(mode, ActMode::Deterministic | ActMode::Mean) {
+            return action;
+        }
+        let k = mode.candidates(1);
         let noise = normal(rng, &[obs.size()[0] * k, self.policy.act_dim], self.device);
         let proposals = repeat_rows(&action, k) + noise * self.config.noise.exploration;
         self.critic.choose(&repeat_rows(obs, k), &proposals.clamp(-1.0, 1.0), k)
     }
 
-    fn draw(&self, rows: i64, _: bool, rng: &mut Random) -> Box<dyn Noise> {
-        Box::new(Td3Noise { next: normal(rng, &[rows, self.policy.act_dim], Device::Cpu) })
+    fn draw(&self, rows: i64, with_actor: bool, rng: &mut Random) -> Box<dyn Noise> {
+        let next = normal(rng, &[rows, self.policy.act_dim], Device::Cpu);
+        Box::new(Td3Noise { next, with_actor })
     }
 
-    fn learn_from(&mut self, batch: &Batch, with_actor: bool, noise: &dyn Noise) -> Metrics {
-        self.update_with(batch, with_actor, noise.of())
+    fn learn_from(&mut self, batch: &Batch, noise: &dyn Noise) -> Metrics {
+        self.update_with(batch, noise.downcast())
     }
 
     fn branches(&self) -> Vec<bool> {

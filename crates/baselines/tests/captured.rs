@@ -61,7 +61,7 @@ fn difference(agent: &mut dyn Agent) -> Option<String> {
         });
         buffers.refill(&shared(&drawn.tensors()));
         let found = testing::operations(|| {
-            agent.learn_from(&batch_of, with_actor, noise.as_ref());
+            agent.learn_from(&batch_of, noise.as_ref());
         });
         assert!(found.len() > 50, "{found:?}");
         if let Some(new) = found.iter().find(|line| line.contains(" stays behind at ")) {
@@ -148,11 +148,11 @@ const OF_HOST: [(&str, &str); 2] =
 fn updates_with_the_same_branches_are_the_same_operations_on_the_same_tensors() {
     testing::in_libtorch(|| {
         for case in CASES.iter().map(Case::of) {
-            assert_eq!(case.config.number_of_host(), None, "{}", case.name);
+            assert_eq!(case.config.why_not_captured(), None, "{}", case.name);
             assert_eq!(difference(case.agent().as_mut()), None, "{}", case.name);
         }
         for case in OF_HOST.iter().map(Case::of) {
-            assert!(case.config.number_of_host().is_some(), "{}", case.name);
+            assert!(case.config.why_not_captured().is_some(), "{}", case.name);
             assert!(difference(case.agent().as_mut()).is_some(), "{}", case.name);
         }
     });
@@ -182,7 +182,7 @@ fn replays_of_recorded_updates_equal_the_updates_to_the_bit() {
     testing::in_libtorch(|| {
         let compare = |case: &Case| {
             let mut graphs =
-                CapturedUpdates::recorded_by(Box::new(testing::Rehearsal), Device::Cpu);
+                CapturedUpdates::with_recorder(Box::new(testing::Rehearsal), Device::Cpu);
             let equal = trained(case, None) == trained(case, Some(&mut graphs));
             assert!(graphs.graphs() >= 2, "{}: {} graphs", case.name, graphs.graphs());
             equal

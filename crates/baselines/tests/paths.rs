@@ -3,9 +3,9 @@
 
 mod common;
 
-use agent::{AgentConfig, Random, stream};
+use agent::{ActMode, Agent, AgentConfig, Random, stream};
 use baselines::dime::{self, Diffusion, DimeConfig};
-use baselines::path::{Path, PathPolicy};
+use baselines::path::{Path, PathPolicy, path_noise};
 use baselines::sac_flow_g::{self, GatedFlow, SacFlowGConfig};
 use baselines::sac_flow_t::{self, SacFlowTConfig, TransformerFlow};
 use networks::{NormMode, Params, normal};
@@ -98,16 +98,22 @@ fn the_density_of_the_paths_of_a_transformer_integrates_to_one_and_the_published
 }
 
 #[test]
-fn a_flow_without_noise_in_its_steps_has_one_action_for_each_start() {
-    let policy = gated_flow(4, 1);
-    let obs = Tensor::ones([9, OBS], OPTIONS);
-    let noise = normal(&mut stream(2, "test"), &[5, 9, 1], Device::Cpu).to_kind(Kind::Double);
-    let quiet = noise.copy();
-    let _ = quiet.narrow(0, 1, 4).zero_();
-    let (path, again) = (policy.draw(&obs, &noise), policy.draw(&obs, &quiet));
-    assert_eq!(path.states[0], again.states[0]);
-    assert_ne!(path.action, again.action);
-    assert_eq!((path.states.len(), path.action), (5, path.states[4].tanh()));
+fn a_deterministic_action_of_a_flow_has_the_noise_of_its_start_and_none_in_its_steps() {
+    let config: SacFlowGConfig = common::config(sac_flow_g::PRESETS, "\"flow.steps\" = 4");
+    let agent = config.agent(OBS, 2, Device::Cpu, &mut stream(1, "agent"));
+    let obs = normal(&mut stream(2, "obs"), &[9, OBS], Device::Cpu);
+    let act = |mode| agent.act(&obs, mode, &mut stream(3, "noise"));
+    let (quiet, noisy) = (act(ActMode::Deterministic), act(ActMode::Stochastic));
+    let actor = agent.into_actor();
+    let (policy, params) = actor.policy();
+    let noise = path_noise(policy, 9, Device::Cpu, &mut stream(3, "noise"));
+    let draw = || policy.draw(params.frozen(), &obs, &noise, NormMode::Running);
+    let path = draw();
+    assert_eq!((path.states.len(), &path.action), (5, &path.states[4].tanh()));
+    assert_eq!(path.action, noisy);
+    let _ = noise.narrow(0, 1, 4).zero_();
+    assert_eq!(draw().action, quiet);
+    assert_ne!(quiet, noisy);
 }
 
 /// DIME's policy for one action in `f64` with its parameters, as they start or shaken.

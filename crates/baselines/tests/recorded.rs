@@ -93,8 +93,8 @@ fn one_update_of_td3_equals_the_recording_of_an_independent_implementation() {
         Td3::new(config, obs, act, testing::device(), &mut rng())
     };
     equal_the_recordings("td3", td3::PRESETS, new, |agent, recording, due| {
-        let noise = Td3Noise { next: recording.get("noise.next") };
-        agent.update_with(&recording.batch(), due, &noise)
+        let noise = Td3Noise { next: recording.get("noise.next"), with_actor: due };
+        agent.update_with(&recording.batch(), &noise)
     });
 }
 
@@ -287,7 +287,7 @@ fn updates_as_cuda_graphs_end_where_updates_without_graphs_end() {
             let keys = "\"critic.renorm_warmup\" = 100\n\"actor.update_every\" = 3";
             let make = || common::make_on(device, algo, keys, 5, 3, 0);
             let mut graphs = match device {
-                Device::Cpu => CapturedUpdates::recorded_by(Box::new(Rehearsal), device),
+                Device::Cpu => CapturedUpdates::with_recorder(Box::new(Rehearsal), device),
                 _ => CapturedUpdates::new(device),
             };
             let mut train = |as_graphs: bool| {

@@ -53,7 +53,7 @@ fn the_targets_action_is_the_target_policys_with_clipped_noise() {
         values.iter().find(|(name, _)| *name == "critic_loss").unwrap().1
     };
     let expected = loss(critic.update(&batch, &by_hand, None));
-    let found = loss(agent.update_with(&batch, false, &Td3Noise { next }));
+    let found = loss(agent.update_with(&batch, &Td3Noise { next, with_actor: false }));
     assert!((found - expected).abs() < 1e-6, "{found}, expected {expected}");
 }
 

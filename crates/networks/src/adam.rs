@@ -3,20 +3,18 @@
 use crate::counter::Tally;
 use crate::instructions::kernel;
 use crate::op::{Op, run};
-use crate::params::{Params, StateError, load_state};
+use crate::params::Params;
 use crate::pool;
 use crate::storage::{values, values_mut};
 use tch::{Kind, Tensor};
 
-/// Settings of [`Adam`]; epsilon is PyTorch's 1e-8.
+/// Settings of [`Adam`]; beta2 and epsilon are PyTorch's.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamConfig {
     /// Step size.
     pub learning_rate: f64,
     /// Decay of the mean of gradients (0.9; CrossQ uses 0.5).
     pub beta1: f64,
-    /// Decay of the mean of squared gradients (0.999).
-    pub beta2: f64,
 }
 
 /// Adam (Kingma and Ba 2015, algorithm 1), with PyTorch's placement of epsilon.
@@ -28,6 +26,8 @@ pub struct Adam {
     steps: Tally,
 }
 
+/// Decay of the mean of squared gradients.
+const BETA2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
 
 impl Adam {
@@ -43,7 +43,7 @@ impl Adam {
 
     /// One step along `-gradient` (flat, as [`Params::gradient`] returns it).
     pub fn step(&mut self, params: &mut Params, gradient: &Tensor) {
-        self.steps.raise();
+        self.steps.increment();
         run(Step {
             p: params.flat_mut(),
             gradient,
@@ -60,14 +60,6 @@ impl Adam {
         [("mean", mean), ("square", square), ("steps", self.steps.tensor())]
             .map(|(name, tensor)| (format!("{prefix}.{name}"), tensor))
             .into()
-    }
-
-    /// Takes moments and step count out of a saved list.
-    ///
-    /// # Errors
-    /// A tensor that is missing or has another shape; nothing is changed then.
-    pub fn load(&mut self, prefix: &str, saved: &[(String, Tensor)]) -> Result<(), StateError> {
-        load_state(&self.named(prefix), saved)
     }
 }
 
@@ -94,12 +86,12 @@ impl Op for Step<'_> {
 
     /// One loop over the four vectors instead of ten.
     fn cpu(self) {
-        let AdamConfig { learning_rate, beta1, beta2 } = self.config;
+        let AdamConfig { learning_rate, beta1 } = self.config;
         let t = self.steps.on_host() as i32;
         let constants = Constants {
             mean_rate: (1.0 - beta1) as f32,
-            square_rate: (1.0 - beta2) as f32,
-            square_correction: (1.0 / (1.0 - beta2.powi(t)).sqrt()) as f32,
+            square_rate: (1.0 - BETA2) as f32,
+            square_correction: (1.0 / (1.0 - BETA2.powi(t)).sqrt()) as f32,
             size: (learning_rate / (1.0 - beta1.powi(t))) as f32,
         };
         // SAFETY: parameters and moments are borrowed mutably from their owners, whose
@@ -119,14 +111,14 @@ impl Op for Step<'_> {
     }
 
     fn fallback(self) {
-        let AdamConfig { learning_rate, beta1, beta2 } = self.config;
+        let AdamConfig { learning_rate, beta1 } = self.config;
         let _ = self.mean.lerp_(self.gradient, 1.0 - beta1);
-        let _ = self.square.g_mul_scalar_(beta2);
-        let _ = self.square.addcmul_(self.gradient, &(self.gradient * (1.0 - beta2)));
+        let _ = self.square.g_mul_scalar_(BETA2);
+        let _ = self.square.addcmul_(self.gradient, &(self.gradient * (1.0 - BETA2)));
         // 1 - beta^t by operations: a number of the host would be that of the captured step for ever.
         let t = self.steps.scalar(Kind::Double);
         let sum = |beta: f64| -> Tensor { 1.0 - Tensor::pow_scalar(beta, &t) };
-        let (mean_sum, square_sum) = (sum(beta1), sum(beta2));
+        let (mean_sum, square_sum) = (sum(beta1), sum(BETA2));
         let mut denominator = self.square.sqrt();
         let _ = denominator.g_div_(&square_sum.sqrt()).g_add_scalar_(EPSILON);
         let step = &*self.mean * (mean_sum.reciprocal() * -learning_rate);
@@ -164,7 +156,7 @@ mod tests {
         let mut builder = ParamsBuilder::new();
         builder.constant("x", &[4], 1.0);
         let mut ours = builder.build(kind, Device::Cpu);
-        let config = AdamConfig { learning_rate: 3e-2, beta1: 0.5, beta2: 0.999 };
+        let config = AdamConfig { learning_rate: 3e-2, beta1: 0.5 };
         let mut adam = Adam::new(config, &ours);
 
         let store = nn::VarStore::new(Device::Cpu);

@@ -20,7 +20,7 @@ impl Counter {
     }
 
     /// Adds one; returns the new count.
-    pub fn raise(&mut self) -> i64 {
+    pub fn increment(&mut self) -> i64 {
         let _ = self.0.g_add_scalar_(1);
         self.get()
     }
@@ -32,7 +32,7 @@ impl Counter {
 }
 
 /// A count as a tensor of one `i64` on the device of what is calculated with it. A captured update
-/// (`docs/gpu.md`) raises it at every replay, as it would not a number of the host.
+/// (`docs/gpu.md`) increments it at every replay, which it could not do to a number of the host.
 pub struct Tally(Tensor);
 
 impl Tally {
@@ -42,7 +42,7 @@ impl Tally {
     }
 
     /// Adds one.
-    pub fn raise(&mut self) {
+    pub fn increment(&mut self) {
         let _ = self.0.g_add_scalar_(1);
     }
 
@@ -70,9 +70,9 @@ mod tests {
     fn a_count_and_its_tensor_are_one() {
         let mut counter = Counter::default();
         let tensor = counter.tensor();
-        assert_eq!((counter.raise(), counter.raise()), (1, 2));
+        assert_eq!((counter.increment(), counter.increment()), (1, 2));
         assert_eq!(tensor.int64_value(&[]), 2);
         tensor.shallow_clone().copy_(&Tensor::from(41i64));
-        assert_eq!((counter.raise(), counter.get()), (42, 42));
+        assert_eq!((counter.increment(), counter.get()), (42, 42));
     }
 }

@@ -3,7 +3,7 @@
 use crate::cpu;
 use crate::op::{Differentiable, Op, apply, run};
 use crate::storage::{empty, values, values_mut};
-use std::f64::consts::{LN_2, PI};
+use std::f64::consts::{E, LN_2, PI};
 use tch::Tensor;
 
 /// tanh(mean + sigma noise) with its log density (SAC, Haarnoja et al. 2018b,
@@ -191,6 +191,17 @@ pub fn tanh_log_slope(raw: &Tensor) -> Tensor {
     (LN_2 - raw - (raw * -2.0).softplus()) * 2.0
 }
 
+/// atanh of actions, which are first clamped to 0.001 from their bounds.
+pub fn atanh_clamped(action: &Tensor) -> Tensor {
+    const MARGIN: f64 = 1e-3;
+    action.clamp(MARGIN - 1.0, 1.0 - MARGIN).atanh()
+}
+
+/// The entropy of a Gaussian of deviation 1 in one dimension, in nats.
+pub fn unit_gaussian_entropy() -> f64 {
+    0.5 * (2.0 * PI * E).ln()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,6 +234,12 @@ mod tests {
             assert_eq!(action, ours[0].narrow(1, 0, act_dim), "{rows} x {act_dim}");
             let exact = SquashAction(Squash::new(&heads, &noise, range)).fallback();
             assert!(action.allclose(&exact, 1e-5, 1e-6, false), "{rows} x {act_dim}");
+            // Far beyond the clamp, where sigma itself would be infinite, too.
+            let _ = heads.narrow(1, act_dim, act_dim).fill_(100.0);
+            let (ours, theirs) = (run(true), run(false));
+            for (ours, theirs) in ours.iter().zip(theirs) {
+                assert!(ours.allclose(&theirs, 1e-5, 1e-5, false), "{rows} x {act_dim}");
+            }
         }
     }
 

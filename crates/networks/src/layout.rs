@@ -132,7 +132,7 @@ impl Linear {
 
     /// Weights (outputs, inputs) and biases (outputs), of a layer that has both.
     pub fn tensors(&self, p: &[Tensor]) -> [Tensor; 2] {
-        let bias = self.bias.expect("a layer before a nonlinearity has a bias");
+        let bias = self.bias.expect("a layer with a bias");
         [self.weight, bias].map(|at| p[at].shallow_clone())
     }
 

@@ -41,7 +41,8 @@ pub use cpu::multiplications;
 pub use critic::{CriticKind, CriticPass, Critics, CriticsConfig};
 pub use cuda_graph::{CudaGraphs, Recorder, Replay};
 pub use gaussian::{
-    gaussian_log_density, squashed_action, squashed_gaussian, squashed_log_prob, tanh_log_slope,
+    atanh_clamped, gaussian_log_density, squashed_action, squashed_gaussian, squashed_log_prob,
+    tanh_log_slope, unit_gaussian_entropy,
 };
 pub use instructions::Instructions;
 pub use layout::{Activation, GELU_CUBIC, GELU_SCALE, Linear};

@@ -24,6 +24,11 @@ pub struct Renorm {
     pub d_max: f64,
 }
 
+impl Renorm {
+    /// CrossQ's, as published.
+    pub const CROSSQ: Self = Self { r_max: 3.0, d_max: 5.0 };
+}
+
 /// Batch normalisation over the rows of a matrix.
 #[derive(Debug, Clone)]
 pub struct BatchNorm {
@@ -82,9 +87,7 @@ impl BatchNorm {
             }
         }
     }
-}
 
-impl BatchNorm {
     /// Scale and shift, (features) each, that [`NormMode::Running`] applies to x.
     pub fn running(&self, p: &[Tensor], stats: &[Tensor]) -> [Tensor; 2] {
         let scale = &p[self.weight] * (&stats[self.var] + BATCH_EPSILON).rsqrt();

@@ -130,7 +130,7 @@ mod tests {
                 [0.0, 1.0].map(|value| Tensor::full([23], value, (tch::Kind::Float, Device::Cpu)));
             let mut batches = Tally::new(Device::Cpu);
             for rows in [40, 7, 40, 7] {
-                batches.raise();
+                batches.increment();
                 let (mean, var, batches) = (&mut mean, &mut var, &batches);
                 let x = x.narrow(0, 0, rows);
                 let op = TrackMoments { x, mean, var, batches, min_weight: 0.3 };

@@ -19,7 +19,7 @@ pub enum Op {
     Affine(Value, u32, u32),
     /// The first vector, then the second.
     Concat(Value, Value),
-    /// So many entries from a start.
+    /// `Slice(x, start, n)`: n entries from `start` on.
     Slice(Value, u32, u32),
     /// a + b
     Add(Value, Value),

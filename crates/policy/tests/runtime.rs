@@ -81,6 +81,18 @@ fn the_functions_are_those_of_f64_within_rounding() {
             assert!(error < tolerance, "{op:?} at {x}: {found}, exact {expected}");
         }
     }
+    // exp over all exponents, and its limits.
+    let mut policy = unary(Op::Exp(0));
+    let mut exp = |x: f32| act(&mut policy, &[x], &[], &[])[0];
+    for i in -8_700..=8_800 {
+        let x = i as f32 * 1e-2;
+        let expected = f64::from(x).exp();
+        let error = (f64::from(exp(x)) - expected).abs() / expected;
+        assert!(error < 3e-7, "exp at {x}: {}, exact {expected}", exp(x));
+    }
+    assert_eq!((exp(-1e9), exp(f32::NEG_INFINITY)), (exp(-87.0), exp(-87.0)));
+    assert_eq!((exp(1e9), exp(f32::INFINITY)), (exp(88.0), exp(88.0)));
+    assert!(exp(f32::NAN).is_nan());
 }
 
 #[test]

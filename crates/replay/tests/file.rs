@@ -49,7 +49,7 @@ proptest! {
     /// For any writes after a checkpoint within the spare slots, whether the ring has
     /// wrapped or not.
     #[test]
-    fn what_a_checkpoint_saw_is_there_after_more_was_written(before in 2u64..150, after in 0u64..20) {
+    fn what_a_checkpoint_saw_is_there_after_more_was_written(before in 2u64..150, after in 0u64..=20) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("replay.bin");
         let mut replay = Replay::create(&path, SHAPE).unwrap();
@@ -85,6 +85,19 @@ proptest! {
             Err(error) => prop_assert!(matches!(error, Damage::Slot { .. }), "{error}"),
         }
     }
+}
+
+#[test]
+fn a_checkpoint_is_refused_after_one_write_more_than_there_are_spare_slots() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("replay.bin");
+    let mut replay = Replay::create(&path, SHAPE).unwrap();
+    run(&mut replay, 0..100);
+    let cursors = replay.cursors();
+    run(&mut replay, 100..120);
+    assert!(reopen(&path, &cursors).is_ok());
+    run(&mut replay, 120..121);
+    assert!(matches!(reopen(&path, &cursors).err(), Some(Damage::Slot { .. })));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The actor: the objective (4) for a given value function.
 
 use crate::config::{EntropyMode, SmfpConfig, Squash};
-use crate::entropy::{penalty, scalar, scheduled_alpha, surrogate, target};
+use crate::entropy::{penalty, scalar, scheduled_alpha, surrogate, target_entropy};
 use crate::mirror;
 use crate::noise::{ActorNoise, MirrorNoise};
 use crate::policy::{Draw, Policy};
@@ -76,7 +76,7 @@ impl SmfpActor {
     pub fn update(
         &mut self,
         obs: &Tensor,
-        replay: &Tensor,
+        replay_action: &Tensor,
         noise: &ActorNoise,
         value: &Value,
     ) -> Metrics {
@@ -86,7 +86,7 @@ impl SmfpActor {
         // The actions of a state share their latents: the estimate of log pi needs no others.
         let actions = config.actions_per_state();
         let states = xi.size()[0] / actions;
-        let draw = self.policy.draw_among(p, &obs.narrow(0, 0, states), z, xi);
+        let draw = self.policy.draw_semi_implicit(p, &obs.narrow(0, 0, states), z, xi);
         let of_actions = |each: &Tensor| match actions {
             1 => each.shallow_clone(),
             _ => each.narrow(0, 0, states).repeat([actions, 1]),
@@ -94,8 +94,8 @@ impl SmfpActor {
         let at = of_actions(obs);
 
         let q = value(&at, &draw.action);
-        let mirror = mirror.as_ref().map(|noise| self.mirror(obs, replay, noise, value));
-        self.scale.update(value, &at, &of_actions(replay), &q.detach());
+        let mirror = mirror.as_ref().map(|noise| self.mirror(obs, replay_action, noise, value));
+        self.scale.update(value, &at, &of_actions(replay_action), &q.detach());
         let alpha = self.alpha();
         let mut loss = penalty(&config.entropy, &alpha, &draw);
         if !config.mirror.only {
@@ -118,10 +118,10 @@ impl SmfpActor {
         }
         let entropy = self.measured_entropy(&draw);
         if let Some(temperature) = &mut self.temperature {
-            let wanted = target(self.config.entropy.sigma_target, self.policy.act_dim());
-            temperature.update(&entropy, wanted);
+            let target = target_entropy(self.config.entropy.sigma_target, self.policy.act_dim());
+            temperature.update(&entropy, target);
         }
-        self.updates.raise();
+        self.updates.increment();
 
         let mut metrics = Metrics::from([("actor_loss", &loss), ("grad_norm", &gradient.norm())]);
         if let Some(mirror) = &mirror {

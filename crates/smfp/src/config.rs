@@ -134,33 +134,34 @@ pub struct MirrorConfig {
     pub batch_share: f64,
     /// The regression's target is clipped to +- this.
     pub target_clip: f64,
-    /// Whether the pathwise term is left out.
+    /// Whether -Q is left out of the actor's loss; the entropy's part stays.
     pub only: bool,
 }
 
 impl SmfpConfig {
     /// Whether the mirror term is part of the objective.
-    pub fn uses_mirror(&self) -> bool {
+    pub(crate) fn uses_mirror(&self) -> bool {
         self.objective.lambda > 0.0
     }
 
     /// Actions per state of the pathwise term: each is one of the others' extra latents.
-    pub fn actions_per_state(&self) -> i64 {
+    pub(crate) fn actions_per_state(&self) -> i64 {
         self.entropy.latents + 1
     }
 
-    /// States of a batch that take part in the pathwise term: as many actions as the batch has.
-    pub fn pathwise_states(&self, batch: i64) -> i64 {
+    /// States of a batch that take part in the pathwise term: at most as many actions as the batch has
+    /// rows, but at least one state.
+    pub(crate) fn pathwise_states(&self, batch: i64) -> i64 {
         (batch / self.actions_per_state()).max(1)
     }
 
     /// States of a batch that take part in the mirror term.
-    pub fn mirror_rows(&self, batch: i64) -> i64 {
+    pub(crate) fn mirror_rows(&self, batch: i64) -> i64 {
         rows_of_share(batch, self.mirror.batch_share)
     }
 
     /// Whether alpha is learned in units of Q.
-    pub fn soft(&self) -> bool {
+    pub(crate) fn soft(&self) -> bool {
         self.entropy.mode == EntropyMode::Soft
     }
 
@@ -280,14 +281,24 @@ impl AgentConfig for SmfpConfig {
             ),
             (
                 entropy.mode == EntropyMode::None,
-                &["entropy.alpha", "policy.std_init"],
+                &["entropy.alpha", "entropy.alpha_decay_updates", "policy.std_init"],
                 "entropy.mode = \"none\"",
+            ),
+            (
+                entropy.mode == EntropyMode::None && entropy.alpha_decay_updates > 0,
+                &["entropy.alpha_initial"],
+                "entropy.mode = \"none\"",
+            ),
+            (
+                entropy.mode == EntropyMode::Fixed && !self.uses_mirror(),
+                &["entropy.sigma_target"],
+                "entropy.mode = \"fixed\" and objective.lambda = 0",
             ),
         ]);
         [self.critic.idle(), self.objective.idle(), own].into_iter().flatten().collect()
     }
 
-    fn number_of_host(&self) -> Option<&'static str> {
+    fn why_not_captured(&self) -> Option<&'static str> {
         let EntropyConfig { mode, alpha_decay_updates, .. } = self.entropy;
         let moves = matches!(mode, EntropyMode::Threshold | EntropyMode::Fixed);
         (moves && alpha_decay_updates > 0).then_some("alpha follows a schedule")

@@ -2,7 +2,7 @@
 
 use crate::config::{EntropyConfig, EntropyMode};
 use crate::policy::Draw;
-use std::f64::consts::{E, PI};
+use networks::unit_gaussian_entropy;
 use tch::Tensor;
 
 /// H~ = E sum_j l_j + (d/2) log(2 pi e): the entropy given the latent,
@@ -10,16 +10,16 @@ use tch::Tensor;
 pub fn surrogate(log_std: &Tensor) -> Tensor {
     let act_dim = log_std.size()[1] as f64;
     log_std.sum_dim_intlist(&[1i64][..], false, None).mean(log_std.kind())
-        + act_dim / 2.0 * (2.0 * PI * E).ln()
+        + act_dim * unit_gaussian_entropy()
 }
 
 /// The entropy at which the head's deviation is sigma_target.
-pub fn target(sigma_target: f64, act_dim: i64) -> f64 {
-    act_dim as f64 * (sigma_target.ln() + 0.5 * (2.0 * PI * E).ln())
+pub(crate) fn target_entropy(sigma_target: f64, act_dim: i64) -> f64 {
+    act_dim as f64 * (sigma_target.ln() + unit_gaussian_entropy())
 }
 
 /// The entropy's part of the actor's loss, a scalar.
-pub fn penalty(config: &EntropyConfig, alpha: &Tensor, draw: &Draw) -> Tensor {
+pub(crate) fn penalty(config: &EntropyConfig, alpha: &Tensor, draw: &Draw) -> Tensor {
     let Draw { log_std, log_prob, .. } = draw;
     let kind = log_prob.kind();
     match config.mode {
@@ -34,7 +34,7 @@ pub fn penalty(config: &EntropyConfig, alpha: &Tensor, draw: &Draw) -> Tensor {
 
 /// The weight after some actor updates: falls geometrically from its initial
 /// value over `alpha_decay_updates`, then stays.
-pub fn scheduled_alpha(config: &EntropyConfig, updates: i64) -> f64 {
+pub(crate) fn scheduled_alpha(config: &EntropyConfig, updates: i64) -> f64 {
     let share = if config.alpha_decay_updates == 0 {
         1.0
     } else {

@@ -3,16 +3,14 @@
 use crate::config::{EntropyMode, SmfpConfig, Squash};
 use agent::{GraphBuilder, ObsNorm, Random};
 use networks::{
-    Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, gaussian_log_density, mixture_log_density,
-    squashed_action, squashed_gaussian, squashed_mixture, tanh_log_slope,
+    Linear, Mlp, Params, ParamsBuilder, TimeEmbedding, atanh_clamped, gaussian_log_density,
+    mixture_log_density, squashed_action, squashed_gaussian, squashed_mixture, tanh_log_slope,
 };
 use policy::{Graph, Op};
 use tch::{Device, Kind, Tensor};
 
 /// Range of the head's log standard deviation.
 const LOG_STD_RANGE: (f64, f64) = (-10.0, 0.0);
-/// Distance from the bounds that actions are clamped to before atanh.
-const TANH_MARGIN: f64 = 1e-3;
 
 /// The network u(s, x, r, t) with its two heads, and the map from its output to actions. All
 /// methods take raw observations.
@@ -184,7 +182,7 @@ impl Policy {
     ///
     /// `obs` (S, obs); `z` ((M + 1) S, act) and `xi` (A S, act), A <= M + 1, latent by latent: action i
     /// of a state has its latent i, and the state's other latents as the M others.
-    pub fn draw_among(&self, p: &[Tensor], obs: &Tensor, z: &Tensor, xi: &Tensor) -> Draw {
+    pub fn draw_semi_implicit(&self, p: &[Tensor], obs: &Tensor, z: &Tensor, xi: &Tensor) -> Draw {
         let (states, rows) = (obs.size()[0], xi.size()[0]);
         if z.size()[0] == states {
             return self.draw(p, obs, z, Some(xi));
@@ -205,7 +203,7 @@ impl Policy {
         Draw { log_prob, ..draw }
     }
 
-    /// The estimate of [`draw_among`](Self::draw_among) for actions `raw` (A S, act) before clipping
+    /// The estimate of [`draw_semi_implicit`](Self::draw_semi_implicit) for actions `raw` (A S, act) before clipping
     /// or squashing, from the heads' `means` and `log_stds` (M + 1, S, act): (A S).
     pub fn semi_implicit_log_prob(
         &self,
@@ -350,7 +348,7 @@ impl Policy {
 
     /// log |d action / d raw|: (B). Zero for clipping, whose density is that
     /// of the raw action.
-    pub fn log_det(&self, raw: &Tensor) -> Tensor {
+    fn log_det(&self, raw: &Tensor) -> Tensor {
         match self.squash {
             Squash::Clip => Tensor::zeros([raw.size()[0]], (raw.kind(), raw.device())),
             Squash::Tanh => sum_of_dims(&tanh_log_slope(raw)),
@@ -361,7 +359,7 @@ impl Policy {
     pub fn unsquash(&self, action: &Tensor) -> Tensor {
         match self.squash {
             Squash::Clip => action.shallow_clone(),
-            Squash::Tanh => action.clamp(-1.0 + TANH_MARGIN, 1.0 - TANH_MARGIN).atanh(),
+            Squash::Tanh => atanh_clamped(action),
         }
     }
 }

@@ -36,25 +36,20 @@ impl Smfp {
         self.actor.policy()
     }
 
-    /// Which of K stochastic proposals per state is the best under the critics, or under their
-    /// targets, as rows of the proposals (B), and all of these (B K, act). The noise is (B K, act).
+    /// Which of K stochastic proposals per state is the best by `value`, as rows of the proposals (B),
+    /// and all of these (B K, act). The noise is (B K, act).
     fn best_proposals(
         &self,
         obs: &Tensor,
         z: &Tensor,
         xi: &Tensor,
-        under_target: bool,
+        value: impl Fn(&Tensor, &Tensor) -> Tensor,
     ) -> (Tensor, Tensor) {
         let k = z.size()[0] / obs.size()[0];
         let rows = repeat_rows(obs, k);
         let (policy, params) = self.policy();
         let actions = policy.action(params.frozen(), &rows, z, xi);
-        let q = if under_target {
-            self.critic.target_value(&rows, &actions)
-        } else {
-            self.critic.value(&rows, &actions)
-        };
-        (best_of(&q, k), actions)
+        (best_of(&value(&rows, &actions), k), actions)
     }
 
     /// The next actions of the critics' target, with log pi as the configuration has it.
@@ -62,14 +57,15 @@ impl Smfp {
         let (mut z, mut xi) = (noise.next_z.shallow_clone(), noise.next_xi.shallow_clone());
         if self.config.candidates.target > 1 {
             // The chosen are drawn once more: the K need no densities.
-            let (best, _) = self.best_proposals(obs, &z, &xi, true);
+            let value = |obs: &Tensor, action: &Tensor| self.critic.target_value(obs, action);
+            let (best, _) = self.best_proposals(obs, &z, &xi, value);
             (z, xi) = (take(&z, &best), take(&xi, &best));
         }
         if let Some(latents) = &noise.next_latents {
             z = Tensor::cat(&[&z, latents], 0);
         }
         let (policy, params) = self.policy();
-        policy.draw_among(params.frozen(), obs, &z, &xi)
+        policy.draw_semi_implicit(params.frozen(), obs, &z, &xi)
     }
 
     /// One step of the critics on equation (6).
@@ -110,7 +106,8 @@ impl Agent for Smfp {
             return match k {
                 1 => policy.action(params.frozen(), obs, &z, &xi),
                 _ => {
-                    let (best, actions) = self.best_proposals(obs, &z, &xi, false);
+                    let value = |obs: &Tensor, action: &Tensor| self.critic.value(obs, action);
+                    let (best, actions) = self.best_proposals(obs, &z, &xi, value);
                     take(&actions, &best)
                 }
             };
@@ -127,8 +124,8 @@ impl Agent for Smfp {
         Box::new(UpdateNoise::draw(&self.config, rows, self.act_dim(), with_actor, rng))
     }
 
-    fn learn_from(&mut self, batch: &Batch, _: bool, noise: &dyn Noise) -> Metrics {
-        self.update_with(batch, noise.of())
+    fn learn_from(&mut self, batch: &Batch, noise: &dyn Noise) -> Metrics {
+        self.update_with(batch, noise.downcast())
     }
 
     fn branches(&self) -> Vec<bool> {

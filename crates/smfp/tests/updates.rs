@@ -137,7 +137,13 @@ fn one_seed_gives_one_agent_to_the_byte_and_another_seed_another() {
 
 #[test]
 fn an_agent_that_loads_a_state_continues_from_it_to_the_byte() {
-    for keys in ["", "\"entropy.mode\" = \"soft\"\n\"critic.kind\" = \"mlp\""] {
+    // The learned alpha; then a running scale of Q and an alpha that follows a schedule.
+    let scheduled = format!(
+        "{SCALED}\n\"critic.kind\" = \"mlp\"\n\"entropy.mode\" = \"fixed\"\n\
+         \"entropy.alpha_initial\" = 2.0\n\"entropy.alpha_decay_updates\" = 10\n\
+         \"actor.update_every\" = 1"
+    );
+    for keys in ["", &scheduled] {
         let config = config(keys);
         let mut agent = agent(&config, 9);
         agent.load(&trained(&config, 1, 4).0).unwrap();
@@ -182,10 +188,8 @@ fn in_mode_soft_rewards_and_alpha_in_another_unit_give_the_same_policy() {
     // The mirror term apart, alpha log pi - Q is homogeneous in Q and alpha: Adam's step does not
     // depend on their common unit. With a scale of Q that holds with it.
     let actor = |unit: f64| {
-        let config = config(&format!(
-            "\"entropy.mode\" = \"soft\"\n\"entropy.alpha\" = {unit:?}\n\"policy.squash\" = \"tanh\"\n\
-             \"objective.q_scale\" = \"advantage_std\"\n\"critic.kind\" = \"mlp\""
-        ));
+        let keys = format!("{SCALED}\n\"entropy.alpha\" = {unit:?}\n\"critic.kind\" = \"mlp\"");
+        let config = config(&keys);
         let agent = agent(&config, 0);
         for (name, tensor) in agent.state() {
             if name.starts_with("critic") && name.contains("head") {

@@ -72,7 +72,9 @@ kernel! {
             let d_x = *d * (1.0 - action * action) + *d_log * 2.0 * action;
             let inside = if *log_std >= range.0 && *log_std <= range.1 { 1.0 } else { 0.0 };
             *d = d_x;
-            *d_log = (d_x * exp(*log_std) * noise - *d_log) * inside;
+            // (Clamped, because an infinite sigma times 0 would be NaN.)
+            let sigma = exp(log_std.clamp(range.0, range.1));
+            *d_log = (d_x * sigma * noise - *d_log) * inside;
         }
     }
 }

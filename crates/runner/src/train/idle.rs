@@ -83,7 +83,7 @@ mod tests {
     }
 
     /// Choices under which keys are idle, with those of the default presets.
-    const CHOICES: [&[&str]; 18] = [
+    const CHOICES: [&[&str]; 20] = [
         &[],
         &["critic.kind=mlp"],
         &["critic.kind=layernorm"],
@@ -101,6 +101,8 @@ mod tests {
         &["objective.lambda=0"],
         &["objective.lambda=0", "mirror.actions=replay"],
         &["entropy.mode=none", "entropy.latents=0"],
+        &["entropy.mode=none", "entropy.latents=0", "entropy.alpha_decay_updates=100"],
+        &["entropy.mode=fixed", "objective.lambda=0"],
         &["regression.uniform=0"],
     ];
 

@@ -194,13 +194,13 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
 
 /// Where the updates of a run on this device are captured, if they are.
 pub fn graphs(settings: &Settings, device: Device) -> Option<CapturedUpdates> {
-    let captured = settings.train.cuda_graph && settings.algorithm.number_of_host().is_none();
+    let captured = settings.train.cuda_graph && settings.algorithm.why_not_captured().is_none();
     (captured && device != Device::Cpu).then(|| CapturedUpdates::new(device))
 }
 
 /// What a user should know who expects updates to be captured, or not to be.
 fn remark_on_graphs(settings: &Settings, device: Device) -> Option<String> {
-    match (settings.train.cuda_graph, device, settings.algorithm.number_of_host()) {
+    match (settings.train.cuda_graph, device, settings.algorithm.why_not_captured()) {
         (true, Device::Cpu, _) => {
             Some("train.cuda_graph = true has no effect: the networks are on a CPU".into())
         }

@@ -182,7 +182,7 @@ impl<'a> Run<'a> {
     ) -> Self {
         let Identity { algo, env, seed, .. } = &parts.identity;
         let (config, spec) = (parts.config, parts.rollout.spec());
-        let on_device = || DeviceReplay::new(&replay, spec.obs_dim, spec.act_dim, parts.device);
+        let on_device = || DeviceReplay::new(&replay, parts.device);
         Self {
             device_replay: config.replay_on_device.then(on_device),
             sample: Sample::new(config.batch_size, spec.obs_dim, spec.act_dim),
