@@ -55,7 +55,11 @@ pub fn read<C: DeserializeOwned>(document: DocumentMut) -> Result<C, String> {
     let deserializer = toml_edit::de::Deserializer::from(document);
     serde_path_to_error::deserialize(deserializer).map_err(|error| {
         let path = error.path().to_string();
-        format!("{path}: {}", error.into_inner().message().replace('\n', " "))
+        let message = error.into_inner().message().replace('\n', " ");
+        let message = message
+            .replace("expected usize", "expected a whole number from 0")
+            .replace("expected u64", "expected a whole number from 0");
+        format!("{path}: {message}")
     })
 }
 

@@ -309,11 +309,10 @@ impl Batch {
         recorder.take(self.pool.state(index));
     }
 
-    /// MuJoCo's state of environment `index` after the last step, to be drawn later.
+    /// MuJoCo's state of environment `index` after the last step.
     ///
     /// # Panics
     /// If there is no such environment.
-    #[cfg(feature = "render")]
     pub fn state(&self, index: usize) -> &[f64] {
         self.pool.state(index)
     }

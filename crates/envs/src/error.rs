@@ -1,18 +1,20 @@
 //! Errors, each in one line: the subject, its value, what was expected, how to fix it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An environment could not be made, stepped or restored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No task has this id.
-    #[error("unknown task '{name}': {}(a file's name ends in .toml; all: {})", hint(name, *nearest), crate::ids().collect::<Vec<_>>().join(", "))]
+    #[error("unknown task '{name}': {}(a file's name ends in .toml; all: {})", hint(name, file.as_deref(), *nearest), crate::ids().collect::<Vec<_>>().join(", "))]
     UnknownTask {
         /// The requested id.
         name: String,
         /// The known id with a similar spelling, if there is one.
         nearest: Option<&'static str>,
+        /// The task's file that has this name, if there is one.
+        file: Option<PathBuf>,
     },
 
     /// The file of a task's own model is missing or cannot be read.
@@ -200,9 +202,12 @@ impl Error {
 }
 
 /// What may have been meant by the name of an unknown task.
-fn hint(name: &str, nearest: Option<&str>) -> String {
+fn hint(name: &str, file: Option<&Path>, nearest: Option<&str>) -> String {
     if name.ends_with(".xml") {
         return format!("that is a model; `runner task new {name}` writes a task for it ");
+    }
+    if let Some(file) = file {
+        return format!("did you mean the file {}? ", file.display());
     }
     nearest.map(|near| format!("did you mean '{near}'? ")).unwrap_or_default()
 }

@@ -22,6 +22,8 @@ pub struct Term {
     /// MuJoCo's name of the quantity, with the function of it that is observed, if any; of a task
     /// that is a file, the name that the file gives it.
     pub name: String,
+    /// The file's expression for it; empty of a built-in task, whose names say it.
+    pub expression: String,
     /// Its first entry.
     pub start: usize,
     /// Its number of entries.
@@ -100,7 +102,13 @@ pub fn interface(id: &str, model: Option<&Path>) -> Result<Interface, Error> {
         };
         let length = if let Other(length) = kind { length } else { entries.len() };
         start += length;
-        Term { name: name.to_owned(), start: start - length, length, entries }
+        Term {
+            name: name.to_owned(),
+            expression: String::new(),
+            start: start - length,
+            length,
+            entries,
+        }
     };
     let observation = terms.into_iter().map(&mut term).collect();
     Ok(Interface { spec, observation })

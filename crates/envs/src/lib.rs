@@ -49,13 +49,13 @@ pub use batch::{Batch, BatchStep};
 pub use env::Env;
 pub use episode::Step;
 pub use error::Error;
-pub use file::{is_file, sketch, task_name};
+pub use file::{file_name_for, is_file, sketch, task_name, wrong_name};
 pub use interface::{Interface, Term, interface};
 pub use limit::{Limit, play};
 pub use messages::{Message, take_messages};
 pub use models::{check_model, compile, models_dir, mujoco_version};
 pub use poses::Recorder;
-pub use registry::{PositionTargets, Spec, check_task, ids, model_of};
+pub use registry::{PerActuator, PositionTargets, Spec, check_task, ids, model_of};
 #[cfg(feature = "render")]
 pub use render::{Camera, Extent, Orbit, RenderError, Renderer};
 pub use scene::{Geom, HeightField, Mesh, Scene, Shape};

@@ -3,19 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use mujoco_rs::wrappers::mj_model::MjModel;
+use serde::Serialize;
 
 use crate::episode::Rules;
 use crate::error::Error;
 use crate::file;
 use crate::interface::{Term, actuators};
-use crate::models::{check_if_pinned, check_model, load};
+use crate::models::{check_if_pinned, check_model, load, models_dir};
 use crate::tasks::{
     Ant, Gymnasium, HalfCheetah, Hopper, Humanoid, HumanoidStandup, InvertedDoublePendulum,
     InvertedPendulum, ModelInfo, Pusher, Reacher, Swimmer, Version, Walker2d,
 };
-
-/// Ids that are less alike are not taken for a mistyped one.
-const LEAST_LIKENESS: f64 = 0.75;
 
 /// The ids of all known tasks, such as "Hopper-v4".
 pub fn ids() -> impl Iterator<Item = &'static str> {
@@ -62,13 +60,36 @@ pub struct Spec {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PositionTargets {
     /// The actuators' force per radian or metre from the target.
-    pub kp: f64,
+    pub kp: PerActuator<f64>,
     /// The actuators' force per radian or metre per second.
-    pub kd: f64,
+    pub kd: PerActuator<f64>,
     /// Radians or metres for an action of 1.
-    pub scale: f64,
+    pub scale: PerActuator<f64>,
     /// The target for an action of 0, for each actuator, in radians or metres.
     pub default: Vec<f64>,
+}
+
+/// What a task's file gives the actuators; serialised as the file has it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum PerActuator<T> {
+    /// The same for all.
+    All(T),
+    /// One for each, in the model's order.
+    Each(Vec<T>),
+}
+
+impl<T: Copy> PerActuator<T> {
+    /// That of one actuator.
+    ///
+    /// # Panics
+    /// If the list is too short.
+    pub fn of(&self, actuator: usize) -> T {
+        match self {
+            Self::All(value) => *value,
+            Self::Each(values) => values[actuator],
+        }
+    }
 }
 
 impl Spec {
@@ -132,6 +153,15 @@ pub fn model_of(id: &str) -> Result<Option<PathBuf>, Error> {
     file::is_file(id).then(|| Ok(file::read(Path::new(id))?.model)).transpose()
 }
 
+/// The task's file that may be meant by a name: that of the current folder, or of dm_control's tasks.
+fn file_named(name: &str) -> Option<PathBuf> {
+    let own = PathBuf::from(format!("{name}.toml"));
+    // The shorter path, where it is the same.
+    let near = Path::new("models/dm_control").join(&own);
+    let pinned = models_dir().join("dm_control").join(&own);
+    [own, near, pinned].into_iter().find(|file| file.is_file())
+}
+
 /// One row of the registry.
 struct Entry {
     id: &'static str,
@@ -190,9 +220,8 @@ impl Entry {
     /// The task with this id.
     fn find(id: &str) -> Result<&'static Self, Error> {
         TASKS.iter().find(|entry| entry.id == id).ok_or_else(|| {
-            let near = file::nearest(id, ids());
-            let nearest = near.filter(|near| file::likeness(id, near) > LEAST_LIKENESS);
-            Error::UnknownTask { name: id.to_owned(), nearest }
+            let nearest = file::nearest(id, ids());
+            Error::UnknownTask { name: id.to_owned(), nearest, file: file_named(id) }
         })
     }
 

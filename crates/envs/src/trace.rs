@@ -77,6 +77,7 @@ pub fn read_npy(file: &Path) -> Result<Array2<f32>, Error> {
     let bytes = std::fs::read(file).map_err(|cause| fail(cause.to_string()))?;
     // A view checks the shape in the header against the length of the file.
     let view = ArrayView2::<f32>::view_npy(&bytes).map_err(|cause| {
+        let cause = cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
         fail(format!("{cause}; expected a float32 array of shape (T, act_dim)"))
     })?;
     Ok(view.to_owned())

@@ -43,12 +43,21 @@ fn an_unknown_task_is_refused_with_the_nearest_name() {
         ("HumanoidStandUp-v4", "HumanoidStandup-v4"),
     ] {
         match Env::make(asked) {
-            Err(Error::UnknownTask { name, nearest }) => {
+            Err(Error::UnknownTask { name, nearest, file: None }) => {
                 assert_eq!((name.as_str(), nearest), (asked, Some(expected)));
             }
             other => panic!("{:?}", other.map(|_| ())),
         }
     }
+}
+
+#[test]
+fn an_unknown_task_that_is_the_name_of_a_file_is_refused_with_the_file() {
+    let message = Env::make("cheetah-run").err().unwrap().to_string();
+    let file = envs::models_dir().join("dm_control/cheetah-run.toml");
+    let hint = format!("did you mean the file {}?", file.display());
+    assert!(message.contains(&hint), "{message}");
+    assert!(Env::make(file.to_str().unwrap()).is_ok());
 }
 
 #[test]

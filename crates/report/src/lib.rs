@@ -29,7 +29,7 @@ pub use foreign::{read_action_times, read_mapping};
 pub use output::Output;
 pub use place::{Place, places};
 pub use problem::Problem;
-pub use run::{Origin, Point, Run, read_folders};
+pub use run::{Found, Origin, Point, Run, read_folders};
 pub use scatter::{Panel, Row, Scatter};
 pub use study::{ActionTime, Cell, Cost, CurvePoint, Options, Reaching, Replays, Study, Task};
 pub use tables::{ScoreRow, scores};

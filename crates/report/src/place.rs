@@ -27,6 +27,12 @@ impl Place {
         let (task, algorithm) = (names.next()??.to_string(), names.next()??.to_string());
         Some(Self { algorithm, task, seed, folder })
     }
+
+    /// Whether the folder's name has the seed as the runner writes it. Parsing takes `seed-00` and `seed-+0`
+    /// too, which would be further runs of seed 0.
+    pub(crate) fn is_named_so(&self) -> bool {
+        self.folder.file_name() == Some(format!("seed-{}", self.seed).as_ref())
+    }
 }
 
 /// All folders at or below `root` whose path ends in `<algorithm>/<task>/seed-<n>`, sorted by name and
@@ -35,6 +41,13 @@ impl Place {
 /// # Errors
 /// A folder can't be read.
 pub fn places(root: &Path) -> Result<Vec<Place>, Problem> {
+    let mut places = places_and_misnamed(root)?;
+    places.retain(Place::is_named_so);
+    Ok(places)
+}
+
+/// These folders, and those whose seed is written in another way.
+pub(crate) fn places_and_misnamed(root: &Path) -> Result<Vec<Place>, Problem> {
     // The path of a run names it, so "." must become a whole path.
     let whole =
         root.canonicalize().map_err(|error| Problem::system(root, "read this folder", error))?;
@@ -97,9 +110,11 @@ mod tests {
         let run = root.path().join("2026/may/sac/Hopper-v4/seed-10");
         create_dir_all(run.join("checkpoint/sac/Hopper-v4/seed-3")).unwrap();
         create_dir_all(root.path().join("sac/Hopper-v4/seed-9")).unwrap();
+        create_dir_all(root.path().join("sac/Hopper-v4/seed-09")).unwrap();
+        create_dir_all(root.path().join("sac/Hopper-v4/seed-+3")).unwrap();
         let found = places(root.path()).unwrap();
         let seeds: Vec<u64> = found.iter().map(|place| place.seed).collect();
-        assert_eq!(seeds, [9, 10], "and not what lies within a run");
+        assert_eq!(seeds, [9, 10], "not what lies within a run, and each seed once");
         assert_eq!(places(&run).unwrap()[0].algorithm, "sac");
     }
 

@@ -1,9 +1,9 @@
 //! A run as used by a report, and reading it from its folder.
 
 use crate::differences::differences;
-use crate::place::folder_with;
+use crate::place::{folder_with, places_and_misnamed};
 use crate::terms::{RunTerm, terms_of};
-use crate::{EvalRow, Place, Problem, Tail, TrainRow, places};
+use crate::{EvalRow, Place, Problem, Tail, TrainRow};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -112,19 +112,29 @@ impl Run {
     }
 }
 
+/// The runs below some folders.
+#[derive(Debug)]
+pub struct Found {
+    /// Those that could be read.
+    pub runs: Vec<Run>,
+    /// Why each of the others could not.
+    pub left_out: Vec<Problem>,
+}
+
 /// All runs at or below some folders, `.../<algorithm>/<task>/seed-<n>/`, sorted by name and numerically
 /// by seed. Where two folders of results have runs of the same algorithm and task with the same seed or with
 /// different settings, the algorithm's name begins with the folder: `old/sac` and `new/sac`.
+/// A damaged run is left out, so that it does not stop the report of the others.
 ///
 /// # Errors
-/// A file of a run is invalid, or there is no run.
-pub fn read_folders(roots: &[PathBuf]) -> Result<Vec<Run>, Problem> {
+/// There is no run, or none can be read; or a run whose own folder is in `roots` can't.
+pub fn read_folders(roots: &[PathBuf]) -> Result<Found, Problem> {
     let mut found = BTreeSet::new();
     // A folder may be named twice, and be reached by a link too.
     let mut seen = BTreeSet::new();
     for root in roots {
         let holds = |place: &Place, name: &str| place.folder.join(name).is_file();
-        let mut here = places(root)?;
+        let mut here = places_and_misnamed(root)?;
         here.retain(|place| holds(place, "config.toml") || holds(place, "eval.csv"));
         if here.is_empty() {
             let root_name = root.display();
@@ -137,17 +147,30 @@ pub fn read_folders(roots: &[PathBuf]) -> Result<Vec<Run>, Problem> {
                 elsewhere.unwrap_or_default()
             )));
         }
+        // Of a run and a misnamed link to it, the run counts.
+        here.sort_by_key(|place| !place.is_named_so());
         here.retain(|place| place.folder.canonicalize().map_or(true, |whole| seen.insert(whole)));
         found.extend(here);
     }
-    let mut runs: Vec<(Place, Run)> = Vec::new();
+    let whole = |path: &PathBuf| path.canonicalize().ok();
+    let named: BTreeSet<PathBuf> = roots.iter().filter_map(whole).collect();
+    let (mut runs, mut left_out): (Vec<(Place, Run)>, _) = (Vec::new(), Vec::new());
     for place in found {
-        let run = read_run(&place)?;
-        runs.push((place, run));
+        match read_run(&place) {
+            Ok(run) => runs.push((place, run)),
+            // It was asked for by name.
+            Err(problem) if whole(&place.folder).is_some_and(|folder| named.contains(&folder)) => {
+                return Err(problem);
+            }
+            Err(problem) => left_out.push(problem),
+        }
+    }
+    if runs.is_empty() {
+        return Err(left_out.swap_remove(0));
     }
     tell_apart(&mut runs);
     runs.sort_by(|(a, _), (b, _)| a.cmp(b));
-    Ok(runs.into_iter().map(|(_, run)| run).collect())
+    Ok(Found { runs: runs.into_iter().map(|(_, run)| run).collect(), left_out })
 }
 
 /// Puts the folder of results before the name of an algorithm whose runs in several folders are not those
@@ -184,6 +207,11 @@ fn tell_apart(runs: &mut [(Place, Run)]) {
 
 fn read_run(place: &Place) -> Result<Run, Problem> {
     let folder = &place.folder;
+    if !place.is_named_so() {
+        let what =
+            format!("a run of seed {0} lies in a folder named seed-{0}; rename it", place.seed);
+        return Err(Problem::input(folder, what));
+    }
     let train: Vec<TrainRow> = rows(&folder.join("train.csv"))?;
     let eval: Vec<EvalRow> = rows(&folder.join("eval.csv"))?;
     let settings = settings(&folder.join("config.toml"))?;
@@ -215,7 +243,8 @@ fn read_run(place: &Place) -> Result<Run, Problem> {
         reached,
         asked,
         finished: done || asked.is_some_and(|asked| reached >= asked),
-        failed: failed.map(|reason| reason.trim().to_string()),
+        // A remark is one line.
+        failed: failed.map(|text| text.trim().lines().next().unwrap_or_default().to_string()),
         updates: train.last().map(|row| row.updates),
         remarks,
         folder: Some(folder.clone()),

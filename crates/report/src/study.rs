@@ -2,7 +2,7 @@
 //! figures and page only display it.
 
 use crate::aggregate::{Aggregate, aggregate};
-use crate::differences::differences;
+use crate::differences::{differences, different_tasks};
 use crate::run::{Origin, Point, Run};
 use crate::statistics::{
     CURVE_REPETITIONS, Estimate, Interval, REPETITIONS, estimate, mean, mean_of_tasks, median,
@@ -42,6 +42,8 @@ pub struct Study {
     pub costs: Vec<Cost>,
     /// All runs.
     pub runs: Vec<Run>,
+    /// Runs that could not be read: `PATH: REASON`.
+    pub left_out: Vec<String>,
     /// Times of actions, if a file was given.
     pub action_times: Vec<ActionTime>,
     /// Episodes in 3D, if there are any.
@@ -79,6 +81,8 @@ pub struct Task {
     pub threshold: Option<f64>,
     /// One cell for every algorithm with runs on this task.
     pub cells: Vec<Cell>,
+    /// A remark for the reader: the algorithms did not run the same task.
+    pub remark: Option<String>,
 }
 
 impl Task {
@@ -203,8 +207,8 @@ impl Study {
             names.into_iter().map(|name| task(name, &algorithms, &runs, &options)).collect();
         let aggregate = aggregate(&tasks, &algorithms, &runs);
         let costs = algorithms.iter().filter_map(|name| cost(name, &runs)).collect();
-        let replays = Replays::default();
-        Self { options, algorithms, tasks, aggregate, costs, runs, action_times, replays }
+        let (left_out, replays) = (Vec::new(), Replays::default());
+        Self { options, algorithms, tasks, aggregate, costs, runs, left_out, action_times, replays }
     }
 
     /// Whether some curves are published means.
@@ -212,8 +216,8 @@ impl Study {
         self.runs.iter().any(|run| run.origin == Origin::PublishedMean)
     }
 
-    /// The remarks, one line per algorithm and task; one line for all tasks of an algorithm if they have
-    /// the same.
+    /// The remarks, one line per run that is left out, per task whose algorithms ran different ones, and per
+    /// algorithm and task; one line for all tasks of an algorithm if they have the same.
     pub fn remarks(&self) -> Vec<String> {
         let of = |algorithm: &String| -> Vec<String> {
             let on_task = |task: &'_ Task| {
@@ -235,7 +239,10 @@ impl Study {
         let empty = self.tasks.iter().filter(|task| !task.has_curves());
         let empty =
             empty.map(|task| format!("{}: no evaluation yet, so it is not drawn", task.name));
-        self.algorithms.iter().flat_map(of).chain(empty).collect()
+        let left_out = self.left_out.iter().map(|run| format!("left out: {run}"));
+        let of_task = |task: &'_ Task| Some(format!("{}: {}", task.name, task.remark.as_ref()?));
+        let of_tasks = self.tasks.iter().filter_map(of_task);
+        left_out.chain(of_tasks).chain(self.algorithms.iter().flat_map(of)).chain(empty).collect()
     }
 }
 
@@ -289,7 +296,8 @@ fn task(name: &str, algorithms: &[String], runs: &[Run], options: &Options) -> T
             cell.to_threshold = (!cell.published).then(|| reaching(&runs, least));
         }
     }
-    Task { name: name.to_string(), horizon, random, reference, threshold, cells }
+    let remark = different_tasks(&on_task);
+    Task { name: name.to_string(), horizon, random, reference, threshold, cells, remark }
 }
 
 /// The step of comparison: the largest that more than half of the algorithms have

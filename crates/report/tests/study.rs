@@ -165,8 +165,11 @@ fn a_run_that_is_reached_by_two_paths_counts_once() {
     let head = "step,mode,episodes,return_mean,return_std,return_min,return_max,length_mean,wall_s";
     fs::write(run.join("eval.csv"), format!("{head}\n10,deterministic,1,5,0,5,5,9,1\n")).unwrap();
     std::os::unix::fs::symlink("2026", folder.path().join("latest")).unwrap();
+    // Found before the run, and not the name of one.
+    std::os::unix::fs::symlink("seed-0", run.with_file_name("seed-+0")).unwrap();
     let roots = [folder.path().to_path_buf(), folder.path().join("2026")];
-    assert_eq!(report::read_folders(&roots).unwrap().len(), 1);
+    let found = report::read_folders(&roots).unwrap();
+    assert_eq!((found.runs.len(), found.left_out.len()), (1, 0));
 }
 
 #[test]

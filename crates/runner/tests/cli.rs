@@ -3,10 +3,11 @@
 mod common;
 
 use common::{SMALL, TASKS, folder, metric, refused, repeatable, runner, stderr, train};
-use report::{EvalRow, ToyRow};
+use report::{EvalRow, ToyRow, TrainRow};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 #[test]
 fn every_task_trains_from_the_command_line_and_its_checkpoint_evaluates_to_what_was_logged() {
@@ -173,6 +174,54 @@ fn a_recorded_configuration_repeats_its_run() {
 }
 
 #[test]
+fn a_record_of_an_earlier_version_with_a_key_that_is_gone_names_its_commit() {
+    let out = tempfile::tempdir().unwrap();
+    let config = out.path().join("config.toml");
+    let record = |run: &str| {
+        fs::write(&config, format!("[run]\nalgo = \"sac\"\n{run}[critic]\nlearning_rat = 1.0\n"))
+            .unwrap();
+        let given = ["--algo", "sac", "--config", config.to_str().unwrap()];
+        train(&out.path().join("results"), "Hopper-v4", 1, &given)
+    };
+    let commit = "commit = \"8d7afbc7d1a2b3c4d5e6\"\n";
+    let words = ["unknown key 'critic.learning_rat'", "check out commit 8d7afbc7d1a2 to use that"];
+    refused(&record(commit), 2, &words);
+    refused(&record(""), 2, &["did you mean 'critic.learning_rate'?"]);
+    assert!(!out.path().join("results").exists());
+}
+
+#[test]
+fn a_run_whose_folder_is_deleted_and_begun_again_ends_and_leaves_it_to_the_other() {
+    let out = tempfile::tempdir().unwrap();
+    let begin = || {
+        let mut command = runner();
+        command.args(["--env", "Hopper-v4", "--seed", "1", "--steps", "100000", "--out"]);
+        command.arg(out.path()).args(SMALL).args(["--set", "train.checkpoint_interval=100"]);
+        command.stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let run = folder(out.path(), "Hopper-v4", 1);
+    let wait = || {
+        while !run.join("checkpoint/step-000000000200").exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let first = begin();
+    wait();
+    // The first may be at work on a checkpoint there.
+    while fs::remove_dir_all(&run).is_err() {}
+    let mut second = begin();
+    let first = first.wait_with_output().unwrap();
+    assert_eq!(first.status.code(), Some(1), "{}", stderr(&first));
+    wait();
+    second.kill().unwrap();
+    second.wait().unwrap();
+    let rows: Vec<TrainRow> = report::read(&run.join("train.csv")).unwrap();
+    assert!(rows.iter().zip(1..).all(|(row, k)| row.step == 100 * k), "rows of both");
+    let names = fs::read_dir(&run).unwrap().map(|file| file.unwrap().file_name());
+    assert!(names.into_iter().all(|name| !name.to_string_lossy().contains("old")));
+}
+
+#[test]
 fn a_finished_run_is_never_overwritten_and_restart_keeps_it_under_another_name() {
     let out = tempfile::tempdir().unwrap();
     let run = folder(out.path(), "Swimmer-v4", 5);
@@ -226,6 +275,30 @@ fn wrong_input_is_one_line_that_names_the_nearest_name_and_touches_nothing() {
         (&["--env", "Ant-v4", "--seed", "1", "--threads", "0"], &["--threads"]),
         (&["--env", "Ant-v4", "--seed", "1", "--device", "gpu"], &["--device gpu", "cuda"]),
         (&["--env", "Ant-v4", "--seed", "1", "--name", "../x"], &["--name '../x'"]),
+        (&["--env", "Ant-v4", "--seed", "1", "--name", ".x"], &["--name '.x'", "no '.' first"]),
+        (&["--config", "."], &["--config .", "config.toml in it"]),
+        (&["--env", "Ant-v4", "--seed", "1", "--config", "."], &["--config .: is a folder"]),
+        (
+            &[
+                "--env",
+                "Ant-v4",
+                "--seed",
+                "1",
+                "--set",
+                "critic.width=65536",
+                "--set",
+                "critic.depth=64",
+            ],
+            &["critic.width = 65536 with critic.depth = 64", "memory"],
+        ),
+        (
+            &["--env", "Ant-v4", "--seed", "1", "--set", "train.batch_size=-1"],
+            &["train.batch_size", "`-1`, expected a whole number"],
+        ),
+        (
+            &["--env", "Ant-v4", "--seed", "1", "--set", "train.eval_modes=[\"mean\", \"mean\"]"],
+            &["train.eval_modes has \"mean\" twice"],
+        ),
         (&["--env", "Ant-v4", "--seed", "1", "--config", "/no/such"], &["--config /no/such"]),
         (&["--env", "Ant-v4"], &["--seed"]),
         (&["train"], &["--env", "--seed"]),
@@ -318,7 +391,7 @@ fn an_output_folder_that_cannot_be_made_is_one_line() {
     let out = tempfile::tempdir().unwrap();
     let file = out.path().join("file");
     fs::write(&file, "").unwrap();
-    refused(&train(&file, "Hopper-v4", 1, &[]), 1, &["file", "can't make this folder"]);
+    refused(&train(&file, "Hopper-v4", 1, &[]), 2, &["file", "is in the way of this folder"]);
 }
 
 #[test]
@@ -364,6 +437,7 @@ fn a_run_that_leaves_the_finite_numbers_stops_with_the_step_and_the_quantity() {
     assert!(last.contains("training diverged at step") && named, "{last}");
     let run = folder(out.path(), "Hopper-v4", 1);
     assert!(!run.join("DONE").exists());
+    assert_eq!(format!("error: {}", fs::read_to_string(run.join("FAILED")).unwrap().trim()), last);
     // The checkpoint before is intact, and a run resumed from it ends the same way.
     let eval = runner().args(["eval", "--episodes", "1", "--run"]).arg(&run).output().unwrap();
     assert!(eval.status.success(), "{}", stderr(&eval));
@@ -555,11 +629,10 @@ fn a_toy_writes_its_table_and_pictures_and_prints_the_last_rows() {
     let expected = ["entropy.csv", "entropy.png", "sigma.csv", "sigma.png"];
     assert_eq!(files, expected.map(|name| format!("three-modes-{name}")));
 
-    // One seed, the same numbers; what is there is replaced, and by a command that
-    // was refused it is not.
-    fs::write(out[1].path().join("three-modes-sigma.csv"), "old").unwrap();
-    let (_, again) = toy(out[1].path(), "semi-implicit-8-falling,sac");
-    assert_eq!(rows, again);
+    // One seed, the same numbers; a table is replaced by one with the same rows, or more. By a
+    // command that was refused it is not.
+    assert_eq!(rows, toy(out[1].path(), "semi-implicit-8-falling,sac").1);
+    assert_eq!(rows, toy(out[1].path(), "semi-implicit-8-falling,sac").1);
     let before = fs::read(out[1].path().join("three-modes-sigma.csv")).unwrap();
     for (args, words) in [
         (["three-mods", "--seeds", "0"], ["toy 'three-mods'", "'three-modes'"]),
@@ -568,6 +641,7 @@ fn a_toy_writes_its_table_and_pictures_and_prints_the_last_rows() {
         (["three-modes", "--seeds", "2-0"], ["2-0", "such as 0-2,7"]),
         (["three-modes", "--updates", "0"], ["--updates", "0"]),
         (["three-modes", "--threads", "0"], ["--threads", "0"]),
+        (["three-modes", "--seeds", "2"], ["csv: has rows of", "with seed 3"]),
     ] {
         let output = runner().arg("toy").args(args).arg("--out").arg(out[1].path()).output();
         refused(&output.unwrap(), 2, &words);

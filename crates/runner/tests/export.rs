@@ -80,11 +80,16 @@ fn an_export_of_a_files_policy_names_the_files_terms_and_what_its_actions_are() 
     assert_eq!(names[..5], of_the_file);
     assert_eq!((&terms[4]["start"], &terms[4]["length"]), (&10.into(), &8.into()));
     assert_eq!(terms[4]["entries"][1], "front_right_hip");
+    let clipped = "clip(0.1 * qvel('*_hip', '*_knee'), -5, 5)";
+    assert_eq!(terms[5]["expression"], clipped);
+    let copy = fs::read(to.join("task.toml")).unwrap();
+    assert!(copy == fs::read(crawler).unwrap(), "the expressions may use other terms of the file");
     let targets = &facts["position_targets"];
     assert_eq!((&targets["kp"], &targets["scale"]), (&12.0.into(), &0.6.into()));
     assert_eq!(targets["default"].as_array().unwrap().len(), 8);
     let readme = fs::read_to_string(to.join("README.md")).unwrap();
     assert!(readme.contains("default + scale * action") && !readme.contains("actuators' units"));
+    assert!(readme.contains("scaled and clipped as there"));
 }
 
 /// Least number of steps that a task is played for.
@@ -192,4 +197,42 @@ fn an_export_is_replaced_and_another_folder_is_refused_and_left_as_it_is() {
     }
     let first = fs::read(run.join("export/policy.smfp")).unwrap();
     assert!(Policy::from_bytes(&first).is_ok());
+}
+
+#[test]
+fn an_export_replaces_an_export_whole_and_no_other_file() {
+    let out = tempfile::tempdir().unwrap();
+    assert!(train(out.path(), "Hopper-v4", 1, &[]).status.success());
+    let (run, to) = (folder(out.path(), "Hopper-v4", 1), out.path().join("export"));
+    let foreign = out.path().join("foreign");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("policy.json"), "precious").unwrap();
+    refused(&export(&run, &foreign), 2, &["policy.json: is no export of this version"]);
+    assert_eq!(fs::read_to_string(foreign.join("policy.json")).unwrap(), "precious");
+    let file = foreign.join("policy.json");
+    refused(&export(&run, &file), 2, &["policy.json: is a file, expected a folder"]);
+
+    assert!(export(&run, &to).status.success());
+    fs::write(to.join("notes.txt"), "mine").unwrap();
+    assert!(export(&run, &to).status.success(), "an unchanged export, and a file of another name");
+    let files = || {
+        let mut files: Vec<_> = fs::read_dir(&to)
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .filter(|path| path.is_file())
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    // The last file can't be written: none is replaced.
+    let blocked = to.join("policy.json.unfinished");
+    fs::create_dir(&blocked).unwrap();
+    let output = export(&run, &to);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(files() == before);
+    fs::remove_dir(&blocked).unwrap();
+    fs::write(to.join("README.md"), "with my remarks").unwrap();
+    refused(&export(&run, &to), 2, &["README.md: was not exported, or was changed since"]);
 }

@@ -68,6 +68,21 @@ fn a_run_keeps_its_model_and_is_evaluated_repeated_and_resumed_on_no_other() {
     row[0].wall_s = 0.0;
     assert_eq!(row, logged.1);
 
+    // A copy that was damaged before the run was resumed is written again.
+    let part = |steps: &str| {
+        let mut command = runner();
+        command.args(["--env", "Hopper-v4", "--seed", "1", "--steps", steps]).args(SMALL);
+        command.args(["--set", "train.keep_replay=true", "--set", "train.eval_interval=100"]);
+        command.arg("--out").arg(elsewhere.path()).output().unwrap()
+    };
+    assert!(part("200").status.success());
+    let model = folder(elsewhere.path(), "Hopper-v4", 1).join("model.mjb");
+    let whole = fs::read(&model).unwrap();
+    fs::write(&model, &whole[..500]).unwrap();
+    let resumed = part("300");
+    assert!(resumed.status.success(), "{}", stderr(&resumed));
+    assert!(fs::read(&model).unwrap() == whole);
+
     let again = tempfile::tempdir().unwrap();
     let config = copy.join("config.toml");
     let repeat = || train(again.path(), "Hopper-v4", 1, &["--config", config.to_str().unwrap()]);

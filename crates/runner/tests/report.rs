@@ -42,6 +42,19 @@ fn refused(output: &Output, words: &[&str]) {
     }
 }
 
+fn said(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+/// Writes a file with words of it replaced.
+fn edit(path: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.contains(from), "'{from}' is not in {}", path.display());
+    fs::write(path, text.replace(from, to)).unwrap();
+}
+
 /// The study that a page shows.
 fn data(page: &Path) -> serde_json::Value {
     let text = fs::read_to_string(page).unwrap();
@@ -288,19 +301,13 @@ fn what_the_runs_of_an_algorithm_differ_in_is_named_but_not_what_only_watches() 
     for n in 0..3 {
         copy("sac/Hopper-v4/seed-0", &seed(n));
     }
-    let edit = |n: u32, from: &str, to: &str| {
-        let path = seed(n).join("config.toml");
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains(from));
-        fs::write(path, text.replace(from, to)).unwrap();
-    };
-    edit(1, "log_interval = 1000", "log_interval = 500");
-    edit(1, "processor = ", "processor = \"another\" # ");
-    let said = |output: Output| String::from_utf8(output.stderr).unwrap();
-    assert!(!said(report(folder.path(), &[])).contains("differ"));
-    edit(1, "gamma = 0.99", "gamma = 0.5");
+    let config = seed(1).join("config.toml");
+    edit(&config, "log_interval = 1000", "log_interval = 500");
+    edit(&config, "processor = ", "processor = \"another\" # ");
+    assert!(!said(&report(folder.path(), &[])).contains("differ"));
+    edit(&config, "gamma = 0.99", "gamma = 0.5");
     let expected = "Hopper-v4, sac: the runs differ in critic.gamma (0.99: seed 0, 2; 0.5: seed 1)";
-    assert!(said(report(folder.path(), &[])).contains(expected));
+    assert!(said(&report(folder.path(), &[])).contains(expected));
     let page = fs::read_to_string(folder.path().join("report/report.md")).unwrap();
     assert!(page.contains("the runs differ in critic.gamma"));
 }
@@ -311,7 +318,8 @@ fn failed_runs_runs_without_updates_and_tasks_without_evaluations_are_named() {
     let at = |path: &str| folder.path().join(path);
     copy("sac/Hopper-v4/seed-0", &at("sac/Hopper-v4/seed-0"));
     copy("sac/Hopper-v4/seed-0", &at("sac/Hopper-v4/seed-1"));
-    fs::write(at("sac/Hopper-v4/seed-1/FAILED"), "the critic's loss is NaN at step 7\n").unwrap();
+    fs::write(at("sac/Hopper-v4/seed-1/FAILED"), "the critic's loss is NaN at step 7\nand more\n")
+        .unwrap();
     // No row with an update, and no evaluation.
     copy("sac/Hopper-v4/seed-0", &at("sac/Ant-v4/seed-0"));
     let rows = fs::read_to_string(at("sac/Ant-v4/seed-0/train.csv")).unwrap();
@@ -328,6 +336,99 @@ fn failed_runs_runs_without_updates_and_tasks_without_evaluations_are_named() {
     ] {
         assert!(text.contains(words), "'{words}' is not in: {text}");
     }
+    assert!(!text.contains("and more"), "a remark is one line: {text}");
     let figure = fs::read_to_string(folder.path().join("report/curves.svg")).unwrap();
     assert!(figure.contains("Hopper-v4") && !figure.contains("Ant-v4"));
+}
+
+/// A run of a task that is a file with this checksum.
+fn of_task_file(to: &Path, sha256: &str) {
+    copy("sac/Hopper-v4/seed-0", to);
+    let key = format!("[run]\ntask_sha256 = \"{sha256}\"\n");
+    edit(&to.join("config.toml"), "[run]\n", &key);
+}
+
+#[test]
+fn seeds_of_a_task_whose_reward_was_edited_between_them_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for (seed, sha256) in ["0f77", "7cf3"].into_iter().enumerate() {
+        of_task_file(&folder.path().join(format!("sac/hop/seed-{seed}")), sha256);
+    }
+    let text = said(&report(folder.path(), &[]));
+    let expected = "hop, sac: the runs differ in run.task_sha256 (0f77: seed 0; 7cf3: seed 1)";
+    assert!(text.contains(expected), "{text}");
+    assert!(!text.contains("the algorithms"), "there is one: {text}");
+}
+
+#[test]
+fn algorithms_that_did_not_run_the_same_task_are_named_wherever_they_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path);
+    of_task_file(&at("sac/hop/seed-0"), "0f77");
+    of_task_file(&at("smfp/hop/seed-0"), "0f77");
+    // An older record, without the key, says nothing about it.
+    copy("td3/Hopper-v4/seed-0", &at("td3/hop/seed-0"));
+    let text = said(&report(folder.path(), &[]));
+    assert!(!text.contains("the algorithms"), "{text}");
+
+    edit(&at("smfp/hop/seed-0/config.toml"), "0f77", "7cf3");
+    for (run, model) in [("sac", "aaaa"), ("smfp", "aaaa"), ("td3", "bbbb")] {
+        let key = format!("[run]\nmodel_sha256 = \"{model}\"\n");
+        edit(&at(run).join("hop/seed-0/config.toml"), "[run]\n", &key);
+    }
+    let expected = "hop: the algorithms did not run the same task: they differ in run.task_sha256 \
+                    (0f77: sac; 7cf3: smfp); run.model_sha256 (aaaa: sac, smfp; bbbb: td3)";
+    let text = said(&report(folder.path(), &[]));
+    assert!(text.contains(expected), "{text}");
+    let page = fs::read_to_string(at("report/report.md")).unwrap();
+    assert!(page.contains(expected), "{page}");
+    let shown = data(&at("report/index.html"))["tasks"][0]["remark"].clone();
+    assert!(expected.ends_with(shown.as_str().unwrap()), "{shown}");
+}
+
+#[test]
+fn a_run_that_cannot_be_read_is_left_out_with_a_remark_and_the_others_are_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let seed = |n: &str| folder.path().join(format!("sac/Hopper-v4/seed-{n}"));
+    for n in ["0", "1", "2", "3", "00"] {
+        copy("sac/Hopper-v4/seed-0", &seed(n));
+    }
+    let whole = report(&seed("0"), &["--out", folder.path().join("one").to_str().unwrap()]);
+    fs::write(seed("1").join("config.toml"), "][\n").unwrap();
+    let rows = fs::read_to_string(seed("2").join("eval.csv")).unwrap();
+    fs::write(seed("2").join("eval.csv"), rows.replace(',', ";")).unwrap();
+    let mut rows: Vec<report::EvalRow> = report::read(&seed("3").join("eval.csv")).unwrap();
+    rows[0].return_mean = f64::INFINITY;
+    fs::remove_file(seed("3").join("eval.csv")).unwrap();
+    let mut log = report::Log::create(&seed("3").join("eval.csv")).unwrap();
+    rows.iter().for_each(|row| log.append(row).unwrap());
+
+    let output = report(folder.path(), &[]);
+    let text = said(&output);
+    assert_eq!(output.stdout, whole.stdout, "seed 0 alone");
+    let page = fs::read_to_string(folder.path().join("report/report.md")).unwrap();
+    let data = data(&folder.path().join("report/index.html"));
+    let shown: Vec<&str> =
+        data["left_out"].as_array().unwrap().iter().map(|run| run.as_str().unwrap()).collect();
+    assert_eq!(shown.len(), 4, "{shown:?}");
+    for (n, file, reason) in [
+        ("00", "", "a run of seed 0 lies in a folder named seed-0; rename it"),
+        ("1", "/config.toml", "missing table open"),
+        ("2", "/eval.csv", "row 2: missing field `step`"),
+        ("3", "/eval.csv", "the return is inf, expected a number"),
+    ] {
+        let run = format!("{}{file}: ", seed(n).display());
+        let run = shown.iter().find(|shown| shown.starts_with(&run)).expect(&run);
+        assert!(run.contains(reason), "'{reason}' is not in: {run}");
+        let remark = format!("left out: {run}\n");
+        assert!(text.contains(&remark) && page.contains(&format!("- {remark}")), "{text}{page}");
+    }
+
+    // Named by its own path, or the last one, it is an error.
+    let out = folder.path().join("two");
+    let more = [seed("1").to_str().unwrap().to_string(), "--out".into(), out.display().to_string()];
+    refused(&report(folder.path(), &more.each_ref().map(String::as_str)), &["seed-1/config.toml"]);
+    fs::write(seed("0").join("config.toml"), "][\n").unwrap();
+    refused(&report(folder.path(), &["--out", more[2].as_str()]), &["seed-0"]);
+    assert!(!out.exists());
 }

@@ -118,6 +118,25 @@ fn curves(run: &Path) -> (Vec<TrainRow>, Vec<EvalRow>) {
 }
 
 #[test]
+fn a_manifest_may_end_in_empty_lines_and_its_status_needs_no_file_of_a_task() {
+    let place = Place::new();
+    let task = place.path("hop.toml");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let model = root.join("models/hopper.xml").canonicalize().unwrap();
+    let text = fs::read_to_string(root.join("crates/envs/tests/tasks/Hopper-v4.toml")).unwrap();
+    let own = text.replace("../../../../models/hopper.xml", model.to_str().unwrap());
+    fs::write(&task, own).unwrap();
+    let plan = place.run(&["plan", "--envs", "hop.toml", "--seeds", "0-1"]);
+    assert!(plan.status.success(), "{}", stderr(&plan));
+    let bytes = [&b"\xef\xbb\xbf"[..], &plan.stdout, b"\n\n"].concat();
+    fs::write(place.path("sweep.jsonl"), bytes).unwrap();
+    fs::remove_file(&task).unwrap();
+    assert_eq!(place.states(), ["missing", "missing"]);
+    let sweep = place.run(&["sweep", "sweep.jsonl", "--jobs", "1"]);
+    refused(&sweep, 2, &["hop.toml"]);
+}
+
+#[test]
 fn a_plan_has_a_line_for_every_combination_each_with_its_settings_and_a_folder_of_its_own() {
     let place = Place::new();
     let plan = || {

@@ -209,6 +209,103 @@ fn a_check_warns_of_what_cannot_be_learned() {
 }
 
 #[test]
+fn a_new_file_has_a_name_that_a_task_can_have_and_finds_its_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for name in ["my robots", "tasks"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    let model = "my robots/my robot.xml";
+    fs::copy(root.join("models/hopper.xml"), folder.path().join(model)).unwrap();
+    let run = |args: &[&str]| {
+        let output = runner().args(args).current_dir(folder.path()).output().unwrap();
+        (String::from_utf8_lossy(&output.stdout).into_owned(), output)
+    };
+    let checked = |file: &str| {
+        let (_, output) = run(&["task", "check", file]);
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+    let (printed, output) = run(&["task", "new", model]);
+    assert_eq!(printed, "my robots/my-robot.toml\n", "{}", stderr(&output));
+    let next = "next: runner task check 'my robots/my-robot.toml'";
+    assert!(stderr(&output).contains(next), "{}", stderr(&output));
+    checked("my robots/my-robot.toml");
+
+    let (_, output) = run(&["task", "new", model, "--out", "tasks/hop.toml"]);
+    assert!(
+        stderr(&output).contains("next: runner task check tasks/hop.toml"),
+        "{}",
+        stderr(&output)
+    );
+    let text = fs::read_to_string(folder.path().join("tasks/hop.toml")).unwrap();
+    assert!(text.contains("model = \"../my robots/my robot.xml\""), "{text}");
+    checked("tasks/hop.toml");
+
+    let bare = folder.path().join("bare.xml");
+    fs::write(&bare, "<mujoco/>").unwrap();
+    for (args, words) in [
+        (&["bare.xml"][..], "its number of actuators is 0, expected at least 1"),
+        (&[model, "--out", "my hop.toml"], "my hop.toml: the name of the file"),
+        (&[model, "--out", "missing/hop.toml"], "missing/hop.toml: its folder does not exist"),
+        (&[model, "--out", "hop"], "ends in .toml"),
+    ] {
+        let (_, output) = run(&[&["task", "new"], args].concat());
+        refused(&output, 2, &[words]);
+    }
+    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.count(), 3, "nothing was written");
+}
+
+#[test]
+fn a_check_prints_what_each_number_of_an_observation_is() {
+    let crawler = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/crawler/crawler.toml");
+    let check = runner().args(["task", "check", crawler]).output().unwrap();
+    assert!(check.status.success(), "{}", stderr(&check));
+    let table = String::from_utf8(check.stdout).unwrap();
+    for words in [
+        "    = qpos('*_hip', '*_knee')\n      10 front_left_hip, 11 front_right_hip, ",
+        " 14 front_left_knee",
+        "    = clip(0.1 * qvel('*_hip', '*_knee'), -5, 5)\n",
+    ] {
+        assert!(table.contains(words), "no {words} in {table}");
+    }
+    assert!(table.lines().all(|line| line.len() < 110), "{table}");
+}
+
+#[test]
+fn a_check_says_once_and_how_often_that_a_model_diverges() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = "<mujoco><option timestep='0.01'/><worldbody><body><joint name='x' type='slide'/>\
+                 <geom size='1'/></body></worldbody>\
+                 <actuator><motor joint='x' gear='1e15' ctrlrange='-1 1'/></actuator></mujoco>";
+    fs::write(folder.path().join("wild.xml"), model).unwrap();
+    let task = folder.path().join("wild.toml");
+    let rules = "model = \"wild.xml\"\nreward = \"qpos[0]\"\n[observation]\nall = \"qpos\"\n";
+    fs::write(&task, rules).unwrap();
+    let check = runner().args(["task", "check"]).arg(&task).output().unwrap();
+    assert!(check.status.success(), "{}", stderr(&check));
+    let said = stderr(&check);
+    let warnings: Vec<&str> = said.lines().filter(|line| line.contains("diverged")).collect();
+    let [warning] = warnings[..] else { panic!("{said}") };
+    assert!(
+        warning.contains("under random actions (") && warning.ends_with(" times)"),
+        "{warning}"
+    );
+}
+
+#[test]
+fn an_unknown_task_beside_a_file_of_its_name_is_refused_with_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("base.toml"), "").unwrap();
+    let run = |task: &str| {
+        let mut command = runner();
+        command.args(["--env", task, "--seed", "0"]).current_dir(folder.path()).output().unwrap()
+    };
+    refused(&run("base"), 2, &["unknown task 'base': did you mean the file base.toml?"]);
+    refused(&run("cheetah-run"), 2, &["models/dm_control/cheetah-run.toml?"]);
+}
+
+#[test]
 fn files_can_be_traced_and_measured() {
     let folder = tempfile::tempdir().unwrap();
     let task = hopper(folder.path());
@@ -234,4 +331,39 @@ fn files_can_be_traced_and_measured() {
         };
         assert!(array(&mut file) == array(&mut built_in), "{name}");
     }
+}
+
+#[test]
+fn a_number_that_a_formula_makes_of_a_simulation_in_order_is_named_and_not_called_divergence() {
+    let out = tempfile::tempdir().unwrap();
+    let task = hopper(out.path());
+    let text = fs::read_to_string(&task).unwrap();
+    let attempt = |changes: &[(&str, &str)], words: &[&str]| {
+        let changed = changes.iter().fold(text.clone(), |text, (from, to)| {
+            assert!(text.contains(from), "{from} is not in {text}");
+            text.replace(from, to)
+        });
+        fs::write(&task, changed).unwrap();
+        let output = train(out.path(), &task, 3, &["--restart"]);
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        let last = stderr(&output).lines().last().unwrap().to_string();
+        assert!(words.iter().all(|word| last.contains(word)), "{last}");
+        assert!(!last.contains("diverged"), "{last}");
+    };
+    let odd = "[terms]\nodd = \"log(qpos[0] - qpos[0] - 1)\"";
+    attempt(
+        &[("forward + 1", "forward + odd"), ("[terms]", odd)],
+        &[
+            "training step 1: ",
+            "the reward is NaN, its term 'odd' NaN, while the simulation is fine",
+        ],
+    );
+    attempt(
+        &[("\"qpos[1:]\"", "\"log(qpos[1:] - 9)\"")],
+        &["at the start of an episode number 0 of the observation ('position'[0]) is NaN"],
+    );
+    // What is wrong before the first step leaves no damaged checkpoint.
+    fs::write(&task, &text).unwrap();
+    let output = train(out.path(), &task, 3, &["--restart"]);
+    assert!(output.status.success(), "{}", stderr(&output));
 }

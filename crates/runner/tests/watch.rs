@@ -136,6 +136,17 @@ fn a_signal_gives_the_terminal_back_too() {
 }
 
 #[test]
+fn it_ends_when_its_terminal_is_closed() {
+    let results = tempfile::tempdir().unwrap();
+    let mut log = begin(results.path(), "sac/Hopper-v4/seed-0", 3);
+    let mut terminal = Pseudo::start(results.path(), (24, 80), &[]);
+    terminal.shows("103.5");
+    terminal.close();
+    log.append(&row(4)).unwrap();
+    terminal.ended();
+}
+
+#[test]
 fn no_color_leaves_no_code_of_a_colour() {
     let results = tempfile::tempdir().unwrap();
     begin(results.path(), "sac/Hopper-v4/seed-0", 3);
@@ -166,7 +177,7 @@ struct Pseudo {
 
 impl Pseudo {
     fn start(results: &Path, size: (u16, u16), env: &[(&str, &str)]) -> Self {
-        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&ours).unwrap();
         unlockpt(&ours).unwrap();
         let path = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
@@ -203,6 +214,13 @@ impl Pseudo {
         // There is no shell here that would tell it.
         let process = self.child.id().to_string();
         assert!(Command::new("kill").args(["-WINCH", &process]).status().unwrap().success());
+    }
+
+    /// Closes our end. (The thread that reads it holds another, until output comes.)
+    fn close(&mut self) {
+        self.ours = File::open("/dev/null").unwrap();
+        let (_, nobody) = channel();
+        self.written = nobody;
     }
 
     /// Waits until the screen shows a text.

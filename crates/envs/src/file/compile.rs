@@ -79,6 +79,8 @@ pub(super) struct Compiler<'m> {
     pub terms: BTreeMap<String, Value>,
     /// Named goals.
     pub goals: BTreeMap<String, Value>,
+    /// The names of all terms and goals of the file, for mistakes in their use.
+    pub named: [Vec<String>; 2],
     /// The notes so far, with the values of constants.
     pub notes: Vec<f64>,
     /// What is kept for the next step.
@@ -97,7 +99,8 @@ impl<'m> Compiler<'m> {
     /// A compiler of nothing yet. The notes begin with the last action.
     pub fn new(model: &'m MjModel, dt: f64) -> Self {
         let notes = vec![0.0; model.nu() as usize];
-        Self { model, dt, terms: BTreeMap::new(), goals: BTreeMap::new(), notes, kept: Vec::new() }
+        let (terms, goals) = (BTreeMap::new(), BTreeMap::new());
+        Self { model, dt, terms, goals, named: [Vec::new(), Vec::new()], notes, kept: Vec::new() }
     }
 
     /// Compiles an expression, whose numbers are then in the notes from the returned place on.
@@ -152,6 +155,12 @@ impl<'m> Compiler<'m> {
         code: &Code,
         program: &mut Vec<Operation>,
     ) -> Result<Range<usize>, Problem> {
+        // It would hide the quantity, also from `[start.set]`.
+        if fields::find(name).is_some() || QUANTITIES.contains(&name) {
+            let message =
+                format!("'{name}' is a quantity of the simulation, expected another name");
+            return Err(Problem::new(code.at, message));
+        }
         let (start, shape) = self.compile(code, Role::Goal, program)?;
         let value = Value { shape, place: Place::Notes(start), at: code.at };
         self.goals.insert(name.to_owned(), value);
@@ -271,6 +280,9 @@ impl<'m> Compiler<'m> {
                 Ok(Value { shape, place: Place::Notes(0), at })
             }
             _ => {
+                if let Some(why) = self.not_here(name, role) {
+                    return Err(Problem::new(at, why));
+                }
                 let terms = self.terms.keys().map(String::as_str);
                 let terms = terms.filter(|_| role == Role::Judgement);
                 let terms = terms.chain(self.goals.keys().map(String::as_str));
@@ -284,6 +296,31 @@ impl<'m> Compiler<'m> {
                 Err(Problem::unknown(at, "name", name, known))
             }
         }
+    }
+
+    /// Why a term or a goal can't be used in an expression, if the name is one's.
+    fn not_here(&self, name: &str, role: Role) -> Option<String> {
+        let [terms, goals] = &self.named;
+        let known = |names: &[String]| names.iter().any(|known| known == name);
+        let below = |kind| {
+            format!(
+                "the {kind} '{name}' is not defined above, but here or below: a {kind} may use only \
+                 those above it"
+            )
+        };
+        if known(goals) {
+            return Some(match role {
+                Role::Goal => below("goal"),
+                _ => format!(
+                    "the goal '{name}' is drawn after the initial state (goal = \"after\"), which \
+                     can't depend on it"
+                ),
+            });
+        }
+        known(terms).then(|| match role {
+            Role::Judgement => below("term"),
+            _ => format!("'{name}' is a term, which only [terms], reward and terminate may use"),
+        })
     }
 
     /// Numbers of a field.

@@ -10,6 +10,7 @@ use super::parse::{Code, parse};
 use super::problem::{Problem, nearest, shown};
 use super::remove::KINDS;
 use crate::error::Error;
+use crate::registry::PerActuator;
 
 /// Largest file, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -94,16 +95,19 @@ pub(crate) struct Removal {
 /// `[action]`.
 pub(crate) struct ActionKeys {
     /// Bounds of the action, for actuators without a range; with their place.
-    pub range: Option<([f64; 2], usize)>,
+    pub range: Option<(PerActuator<[f64; 2]>, usize)>,
     pub position: Option<PositionKeys>,
     pub at: usize,
 }
 
+/// A number for all actuators or one for each, with its place.
+pub(crate) type Gain = (PerActuator<f64>, usize);
+
 /// `[action]` of targets for joint positions.
 pub(crate) struct PositionKeys {
-    pub kp: f64,
-    pub kd: f64,
-    pub scale: f64,
+    pub kp: Gain,
+    pub kd: Gain,
+    pub scale: Gain,
     /// A keyframe; without, the model's initial position.
     pub default: Option<(String, usize)>,
 }
@@ -122,6 +126,43 @@ pub fn task_name(id: &str) -> &str {
     name.strip_suffix(".toml").unwrap_or(name)
 }
 
+/// Longest name of a task.
+const LONGEST_NAME: usize = 100;
+
+/// Whether a task's name, which is that of a folder too, may have a character.
+fn fine_in_names(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
+/// Why a task's file can't have this name, if it can't.
+pub fn wrong_name(path: &Path) -> Option<String> {
+    let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or("");
+    let fine = !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(fine_in_names);
+    (!fine).then(|| {
+        format!(
+            "the name of the file, which is the task's, may have letters, digits, '-', '_' and '.', \
+             and at most {LONGEST_NAME} of them"
+        )
+    })
+}
+
+/// A name that the task's file of a model can have: the model's, with '-' for what it can't have.
+pub fn file_name_for(model: &Path) -> String {
+    let stem = model.file_stem().unwrap_or_default().to_string_lossy();
+    let fine = |c: char| if fine_in_names(c) { c } else { '-' };
+    format!("{}.toml", stem.chars().take(LONGEST_NAME).map(fine).collect::<String>())
+}
+
+/// Whether numbers can be the bounds of an action, which are in single precision.
+pub(crate) fn is_range(range: [f64; 2]) -> bool {
+    let [low, high] = range.map(|bound| bound as f32);
+    low < high && (high - low).is_finite()
+}
+
+/// What [`is_range`] asks for.
+pub(crate) const RANGE: &str =
+    "[low, high] with low < high and high - low below 3e38, in single precision";
+
 /// Reads the file and checks its keys and the syntax of its expressions; no model is read.
 ///
 /// # Errors
@@ -137,12 +178,8 @@ pub(crate) fn read(path: &Path) -> Result<TaskFile, Error> {
     }
     let text = std::fs::read(path).map_err(|cause| fail(cause.to_string()))?;
     let text = String::from_utf8(text).map_err(|_| fail("not UTF-8".into()))?;
-    let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or("");
-    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.len() > 100 || !name.chars().all(fine) {
-        let expected = "the name of the file, which is the task's, may have letters, digits, '-', \
-                        '_' and '.', and at most 100 of them";
-        return Err(fail(expected.into()));
+    if let Some(reason) = wrong_name(path) {
+        return Err(fail(reason));
     }
     parse_file(path, &text).map_err(|problem| problem.in_file(path, &text))
 }
@@ -244,32 +281,20 @@ fn action_keys(section: &Section) -> Result<ActionKeys, Problem> {
     } else {
         &["kind", "range"]
     })?;
-    let range = match section.table.get("range") {
-        None => None,
-        Some(item) => {
-            let at = item.span().map_or(section.at, |span| span.start);
-            let array: Vec<f64> =
-                item.as_array().into_iter().flatten().filter_map(number).collect();
-            match array[..] {
-                [low, high] if low < high => Some(([low, high], at)),
-                _ => {
-                    let expected = "two numbers, the lower one first, such as [-1, 1]";
-                    return Err(Problem::new(at, format!("range: expected {expected}")));
-                }
-            }
-        }
-    };
+    let range = section.per_actuator("range", RANGE, pair)?;
     let position = match position {
         false => None,
         true => {
-            let needed = |key: &str| {
-                let lacks = || section.lacks(key, &format!("{key} = 20.0"));
-                section.number(key)?.ok_or_else(lacks)
-            };
+            let positive = "a number above 0";
+            let above = |value: &Value| number(value).filter(|x| *x > 0.0);
+            let kp = section.per_actuator("kp", positive, above)?;
+            let least = |value: &Value| number(value).filter(|x| *x >= 0.0);
+            let kd = section.per_actuator("kd", "a number of at least 0", least)?;
+            let scale = section.per_actuator("scale", positive, above)?;
             Some(PositionKeys {
-                kp: needed("kp")?,
-                kd: needed("kd")?,
-                scale: section.number("scale")?.unwrap_or(1.0),
+                kp: kp.ok_or_else(|| section.lacks("kp", "kp = 20.0"))?,
+                kd: kd.ok_or_else(|| section.lacks("kd", "kd = 0.5"))?,
+                scale: scale.unwrap_or((PerActuator::All(1.0), section.at)),
                 default: section.string("default")?,
             })
         }
@@ -298,6 +323,12 @@ fn removals(section: &Section) -> Result<Vec<Removal>, Problem> {
 fn number(value: &Value) -> Option<f64> {
     let number = value.as_float().or_else(|| Some(value.as_integer()? as f64));
     number.filter(|number| number.is_finite())
+}
+
+/// The bounds of an action.
+fn pair(value: &Value) -> Option<[f64; 2]> {
+    let numbers: Vec<f64> = value.as_array()?.iter().map(number).collect::<Option<_>>()?;
+    <[f64; 2]>::try_from(numbers).ok().filter(|range| is_range(*range))
 }
 
 /// A table of the file.
@@ -365,9 +396,20 @@ impl<'a> Section<'a> {
         Ok(self.get(key, "true or false", Item::as_bool)?.map(|(value, _)| value))
     }
 
-    fn number(&self, key: &str) -> Result<Option<f64>, Problem> {
-        let read = |item: &Item| item.as_value().and_then(number);
-        Ok(self.get(key, "a number", read)?.map(|(value, _)| value))
+    /// A value for all actuators, or a list of one for each.
+    fn per_actuator<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<(PerActuator<T>, usize)>, Problem> {
+        let expected = format!("{expected}, or a list of one such for each actuator");
+        self.get(key, &expected, |item| {
+            let value = item.as_value()?;
+            let each = || value.as_array()?.iter().map(&read).collect::<Option<Vec<T>>>();
+            let each = || each().filter(|values| !values.is_empty());
+            read(value).map(PerActuator::All).or_else(|| each().map(PerActuator::Each))
+        })
     }
 
     fn integer(&self, key: &str, least: u32, most: u32) -> Result<Option<u32>, Problem> {

@@ -30,7 +30,7 @@ use mujoco_rs::wrappers::mj_model::{
 };
 
 use self::compile::{Compiler, Kept, Role};
-use self::document::{Moment, Order, PositionKeys, Random, TaskFile};
+use self::document::{Moment, Order, PositionKeys, RANGE, Random, TaskFile, is_range};
 use self::parse::Code;
 use self::problem::Problem;
 use self::program::{Inputs, Operation, run};
@@ -38,14 +38,15 @@ use self::start::{Assignment, Part, Raise, Start, random_joints};
 use crate::episode::Rules;
 use crate::error::Error;
 use crate::interface::{Term, actuators, coordinates};
+use crate::messages::one_line;
 use crate::numpy::Stream;
 use crate::physics::{Physics, World};
-use crate::registry::{PositionTargets, Spec};
+use crate::registry::{PerActuator, PositionTargets, Spec};
 use crate::tasks::{Judgement, Task};
 
 pub(crate) use self::document::read;
-pub use self::document::{is_file, task_name};
-pub(crate) use self::problem::{likeness, nearest};
+pub use self::document::{file_name_for, is_file, task_name, wrong_name};
+pub(crate) use self::problem::nearest;
 pub(crate) use self::remove::load_without;
 pub use self::sketch::sketch;
 
@@ -72,9 +73,6 @@ pub(crate) struct FileTask {
 
 /// Position targets: a proportional-derivative controller for every actuator.
 struct Targets {
-    kp: f64,
-    kd: f64,
-    scale: f64,
     joints: Vec<TargetJoint>,
 }
 
@@ -83,6 +81,9 @@ struct Targets {
 struct TargetJoint {
     position: usize,
     velocity: usize,
+    kp: f64,
+    kd: f64,
+    scale: f64,
     default: f64,
     gear: f64,
 }
@@ -103,6 +104,8 @@ fn compile_file(file: &TaskFile, model: &mut MjModel) -> Result<Rules, Problem> 
     }
     let dt = model.opt().timestep * f64::from(file.steps_per_action);
     let mut compiler = Compiler::new(model, dt);
+    compiler.named =
+        [&file.terms, &file.goal].map(|named| named.iter().map(|(name, _)| name.clone()).collect());
 
     let (start, goals) = start(file, model, &mut compiler)?;
     let mut observe = Vec::new();
@@ -114,7 +117,9 @@ fn compile_file(file: &TaskFile, model: &mut MjModel) -> Result<Rules, Problem> 
         let length = shape.len();
         observation.push(from..from + length);
         let entries = entries(code, model, &mut compiler);
-        observation_terms.push(Term { name: name.clone(), start: obs_dim, length, entries });
+        let expression = one_line(&code.text);
+        let term = Term { name: name.clone(), expression, start: obs_dim, length, entries };
+        observation_terms.push(term);
         obs_dim += length;
     }
     let mut judge = Vec::new();
@@ -132,12 +137,12 @@ fn compile_file(file: &TaskFile, model: &mut MjModel) -> Result<Rules, Problem> 
         terminate.map(|code| compiler.scalar(code, "terminate", &mut judge)).transpose()?;
 
     let (act_low, act_high) = bounds(file, model)?;
-    let targets = file.action.position.as_ref();
-    let targets = targets.map(|keys| targets_of(keys, file.action.at, model)).transpose()?;
-    let position_targets = targets.as_ref().map(|targets| PositionTargets {
-        kp: targets.kp,
-        kd: targets.kd,
-        scale: targets.scale,
+    let keys = file.action.position.as_ref();
+    let targets = keys.map(|keys| targets_of(keys, file.action.at, model)).transpose()?;
+    let position_targets = keys.zip(targets.as_ref()).map(|(keys, targets)| PositionTargets {
+        kp: keys.kp.0.clone(),
+        kd: keys.kd.0.clone(),
+        scale: keys.scale.0.clone(),
         default: targets.joints.iter().map(|joint| joint.default).collect(),
     });
     let spec = Spec {
@@ -323,30 +328,58 @@ fn keyframe((name, at): &(String, usize), model: &MjModel) -> Result<usize, Prob
 
 /// Bounds of the action.
 fn bounds(file: &TaskFile, model: &MjModel) -> Result<(Vec<f32>, Vec<f32>), Problem> {
+    if let Some(range) = &file.action.range {
+        check_count("range", "pairs", range, model)?;
+    }
     let mut bounds = Vec::new();
-    for (i, range) in model.actuator_ctrlrange().iter().enumerate() {
-        let own = range.map(|bound| bound as f32);
-        let given = file.action.range.map(|(range, _)| range.map(|bound| bound as f32));
-        let [low, high] = match (&file.action.position, given) {
+    for (i, own) in model.actuator_ctrlrange().iter().enumerate() {
+        let range = match (&file.action.position, &file.action.range) {
             (Some(_), _) => [-1.0, 1.0],
-            (None, Some(given)) => given,
-            (None, None) => own,
+            (None, Some((given, _))) => given.of(i),
+            (None, None) => *own,
         };
-        if !(low < high && (high - low).is_finite()) {
+        if !is_range(range) {
             let name = model.id_to_name(MjtObjBase::mjOBJ_ACTUATOR, i);
             let name = name.map_or(format!("actuator {i}"), |name| format!("actuator '{name}'"));
+            let found = match range {
+                [0.0, 0.0] => "has no range".to_owned(),
+                [low, high] => format!("has the range [{low:?}, {high:?}], expected {RANGE}"),
+            };
             let fix = "give it a ctrlrange in the model, or the task `[action] range = [-1, 1]`";
-            return Err(Problem::new(
-                file.action.at,
-                format!("{name} of the model has no range; {fix}"),
-            ));
+            let message = format!("{name} of the model {found}; {fix}");
+            return Err(Problem::new(file.action.at, message));
         }
+        let [low, high] = range.map(|bound| bound as f32);
         bounds.push((low, high));
     }
     Ok(bounds.into_iter().unzip())
 }
 
+/// Checks that a list has one entry for each actuator.
+fn check_count<T>(
+    key: &str,
+    what: &str,
+    (given, at): &(PerActuator<T>, usize),
+    model: &MjModel,
+) -> Result<(), Problem> {
+    let actuators = model.nu() as usize;
+    match given {
+        PerActuator::Each(list) if list.len() != actuators => {
+            let found = list.len();
+            let message = format!(
+                "{key} is a list of {found} {what}, but the model has {actuators} actuators: \
+                 expected one for each, in the model's order"
+            );
+            Err(Problem::new(*at, message))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn targets_of(keys: &PositionKeys, at: usize, model: &MjModel) -> Result<Targets, Problem> {
+    for (key, gain) in [("kp", &keys.kp), ("kd", &keys.kd), ("scale", &keys.scale)] {
+        check_count(key, "numbers", gain, model)?;
+    }
     let default = match &keys.default {
         None => model.qpos0().to_vec(),
         Some(key) => {
@@ -377,20 +410,21 @@ fn targets_of(keys: &PositionKeys, at: usize, model: &MjModel) -> Result<Targets
         }
         let position = model.jnt_qposadr()[joint] as usize;
         let velocity = model.jnt_dofadr()[joint] as usize;
-        Ok(TargetJoint { position, velocity, default: default[position], gear })
+        let [kp, kd, scale] = [&keys.kp, &keys.kd, &keys.scale].map(|(gain, _)| gain.of(i));
+        Ok(TargetJoint { position, velocity, kp, kd, scale, default: default[position], gear })
     };
     let joints = (0..model.nu() as usize).map(joint).collect::<Result<_, _>>()?;
-    Ok(Targets { kp: keys.kp, kd: keys.kd, scale: keys.scale, joints })
+    Ok(Targets { joints })
 }
 
 impl Targets {
     /// Sets the controls for the action in the notes.
     fn control(&self, world: &mut World, action: &[f64]) {
         for (i, joint) in self.joints.iter().enumerate() {
-            let target = joint.default + self.scale * action[i];
+            let target = joint.default + joint.scale * action[i];
             let [qpos, qvel, _] = world.state_mut();
             let (position, velocity) = (qpos[joint.position], qvel[joint.velocity]);
-            let force = self.kp * (target - position) - self.kd * velocity;
+            let force = joint.kp * (target - position) - joint.kd * velocity;
             world.ctrl_mut()[i] = force / joint.gear;
         }
     }

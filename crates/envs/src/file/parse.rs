@@ -20,6 +20,8 @@ pub(crate) struct Code {
     pub items: Vec<Placed>,
     /// The place of its beginning in the file.
     pub at: usize,
+    /// As the file has it.
+    pub text: String,
 }
 
 /// A step of the evaluation and its place in the file.
@@ -85,7 +87,8 @@ pub(crate) fn parse(text: &str, base: usize, exact: bool) -> Result<Code, Proble
     });
     read.map_err(|p| Problem { at: place(p.at), ..p })?;
     let placed = |item: Placed| Placed { at: place(item.at), ..item };
-    Ok(Code { items: parser.items.into_iter().map(placed).collect(), at: base })
+    let items = parser.items.into_iter().map(placed).collect();
+    Ok(Code { items, at: base, text: text.to_owned() })
 }
 
 fn name(token: &Token) -> String {

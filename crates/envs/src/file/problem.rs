@@ -4,6 +4,13 @@ use std::path::Path;
 
 use crate::error::Error;
 
+/// Most names in a message.
+const MOST: usize = 40;
+/// Names that are less alike are not taken for a mistyped one, nor are those of one or two letters,
+/// which are always like some other.
+const LEAST_LIKENESS: f64 = 0.75;
+const LEAST_LETTERS: usize = 3;
+
 /// A mistake in a file: its place, as a number of bytes from the file's beginning, and what was
 /// found and expected.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,15 +24,25 @@ impl Problem {
         Self { at, message: message.into() }
     }
 
-    /// "unknown KIND 'NAME'" with the most similar of the known names.
+    /// "unknown KIND 'NAME'" with the most similar of the known names, or with them all if none is
+    /// similar.
     pub fn unknown<'a>(
         at: usize,
         kind: &str,
         name: &str,
         known: impl IntoIterator<Item = &'a str>,
     ) -> Self {
-        let hint = nearest(name, known).map(|near| format!("; did you mean '{near}'?"));
-        Self::new(at, format!("unknown {kind} '{}'{}", shown(name), hint.unwrap_or_default()))
+        let known: Vec<&str> = known.into_iter().collect();
+        let hint = match nearest(name, known.iter().copied()) {
+            Some(near) => format!("; did you mean '{}'?", shown(near)),
+            None if known.is_empty() => "; there is none".into(),
+            None => {
+                let all: Vec<String> = known.iter().take(MOST).map(|name| shown(name)).collect();
+                let more = if known.len() > MOST { ", ..." } else { "" };
+                format!(" (all: {}{more})", all.join(", "))
+            }
+        };
+        Self::new(at, format!("unknown {kind} '{}'{hint}", shown(name)))
     }
 
     /// The error, with line and column.
@@ -43,15 +60,19 @@ impl Problem {
 }
 
 /// How alike two names are (Jaro-Winkler), from 0 to 1.
-pub(crate) fn likeness(a: &str, b: &str) -> f64 {
+fn likeness(a: &str, b: &str) -> f64 {
     let a: String = a.chars().take(100).collect::<String>().to_lowercase();
     strsim::jaro_winkler(&a, &b.to_lowercase())
 }
 
-/// The most similar of some names, if there is a name; of several alike the first, which of a task's
-/// versions is the older.
+/// The most similar of some names, if one is similar enough; of several alike the first, which of a
+/// task's versions is the older.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if name.chars().count() < LEAST_LETTERS {
+        return None;
+    }
     let all = known.into_iter().map(|other| (likeness(name, other), other));
+    let all = all.filter(|(likeness, _)| *likeness > LEAST_LIKENESS);
     let nearer =
         |best: (f64, &'a str), next: (f64, &'a str)| if next.0 > best.0 { next } else { best };
     all.reduce(nearer).map(|(_, other)| other)

@@ -143,7 +143,7 @@ fn a_mistake_is_shown_with_its_place_and_the_nearest_name() {
     let model = sliders(3);
     for (text, at, words) in [
         ("qpoz[0]", 0, &["unknown name 'qpoz'", "did you mean 'qpos'"][..]),
-        ("1 + qpos('j9')", 9, &["unknown joint 'j9'", "did you mean 'j"]),
+        ("1 + qpos('j9')", 9, &["unknown joint 'j9' (all: j0, j1, j2)"]),
         ("1 + xpos('c*').x", 9, &["no body of the model matches 'c*'"]),
         ("2 * tolerence(1)", 4, &["unknown function 'tolerence'", "'tolerance'"]),
         ("qpos + xpos", 5, &["'+' of vectors of 3 and 12 numbers"]),
@@ -184,6 +184,23 @@ fn a_mistake_is_shown_with_its_place_and_the_nearest_name() {
             assert!(problem.message.contains(word), "{text}: {}", problem.message);
         }
         assert_eq!(problem.at, at, "{text}: {}", problem.message);
+    }
+}
+
+/// A suggestion of something unlike leads astray.
+#[test]
+fn a_name_like_no_other_is_answered_with_all_of_them() {
+    let model = sliders(50);
+    let message = |text| value_for(&model, text, &[0.0; 50]).unwrap_err().message;
+    assert_eq!(
+        message("tolerance(1, sigmoid='foo')"),
+        "unknown sigmoid 'foo' (all: gaussian, linear, quadratic, long_tail, reciprocal)"
+    );
+    assert_eq!(message("sensordata('gyro')"), "unknown sensor 'gyro'; there is none");
+    for text in ["later", "ab", "qpos('hip')"] {
+        let message = message(text);
+        assert!(message.contains("(all: ") && !message.contains("did you mean"), "{message}");
+        assert!(message.len() < 500, "{message}");
     }
 }
 
@@ -269,6 +286,78 @@ fn targets_of_positions_need_motors() {
     }
 }
 
+/// Two sliders that do not meet, with a motor each, after some steps to targets.
+fn followed(folder: &std::path::Path, gains: &str) -> Result<[f64; 4], Error> {
+    let body = |i| {
+        format!(
+            "<body pos='{i} 0 0'><joint name='j{i}' type='slide' axis='0 1 0'/><geom size='.1'/></body>"
+        )
+    };
+    let model = format!(
+        "<mujoco><worldbody>{}{}</worldbody><actuator><motor joint='j0'/><motor joint='j1'/>\
+         </actuator></mujoco>",
+        body(0),
+        body(1)
+    );
+    fs::write(folder.join("two.xml"), model).unwrap();
+    let rules = format!(
+        "model = \"two.xml\"\nreward = \"0\"\n[action]\nkind = \"position\"\n{gains}\n\
+         [observation]\nqpos = \"qpos\"\nqvel = \"qvel\"\n"
+    );
+    fs::write(folder.join("two.toml"), rules).unwrap();
+    let mut env = Env::make(folder.join("two.toml").to_str().unwrap())?;
+    let mut observation = [0.0; 4];
+    env.reset(Some(0), &mut observation);
+    for _ in 0..20 {
+        env.step(&[0.7, 0.7], &mut observation)?;
+    }
+    Ok(observation)
+}
+
+#[test]
+fn gains_are_one_number_for_all_actuators_or_one_for_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let followed = |gains: &str| followed(folder.path(), gains).unwrap();
+    let [soft, stiff] = ["kp = 2\nkd = 0.1\nscale = 0.5", "kp = 30\nkd = 0.4\nscale = 0.8"];
+    let [soft, stiff] = [soft, stiff].map(followed);
+    assert_eq!((soft[0], soft[2]), (soft[1], soft[3]), "joints with the same gains move alike");
+    assert!(soft[0] != stiff[0]);
+    let equal = followed("kp = [2, 2.0]\nkd = [0.1, 0.1]\nscale = [0.5, 0.5]");
+    assert_eq!(equal.map(f64::to_bits), soft.map(f64::to_bits));
+    let each = followed("kp = [2, 30]\nkd = [0.1, 0.4]\nscale = [0.5, 0.8]");
+    assert_eq!(each, [soft[0], stiff[1], soft[2], stiff[3]]);
+    // Each of the three acts.
+    let [a, b] = ["kp = [2, 30]\nkd = 0.1", "kp = 2\nkd = [0.1, 0.4]"].map(followed);
+    assert!(a[0] != a[1] && b[0] != b[1]);
+    let scaled = followed("kp = 2\nkd = 0.1\nscale = [0.5, 0.8]");
+    assert!(scaled[0] == soft[0] && scaled[1] != soft[1]);
+}
+
+#[test]
+fn gains_that_cannot_be_meant_are_refused_with_what_can() {
+    let folder = tempfile::tempdir().unwrap();
+    for (gains, words) in [
+        ("kp = -300\nkd = 1", &[":5:6: kp is -300, expected a number above 0"][..]),
+        ("kp = 0\nkd = 1", &["kp is 0, expected a number above 0"]),
+        ("kp = 1\nkd = -1", &[":6:6: kd is -1, expected a number of at least 0"]),
+        ("kp = 1\nkd = 0\nscale = 0", &[":7:9: scale is 0, expected a number above 0"]),
+        ("kp = 1\nkd = 0\nscale = -1", &["scale is -1, expected a number above 0"]),
+        ("kp = [1, -1]\nkd = 0", &["kp is [1, -1], expected a number above 0, or a list"]),
+        ("kp = []\nkd = 0", &["kp is [], expected a number above 0, or a list"]),
+        ("kp = [1, 'a']\nkd = 0", &["expected a number above 0"]),
+        ("kp = [20, 3, 4]\nkd = 0", &[":5:6: kp is a list of 3 numbers", "has 2 actuators"]),
+        ("kp = 1\nkd = [0.5]", &[":6:6: kd is a list of 1 numbers", "has 2 actuators"]),
+        ("kp = 1\nkd = 0\nscale = [1, 1, 1]", &["scale is a list of 3 numbers"]),
+        ("kp = 1", &["kd is missing", "kd = 0.5"]),
+    ] {
+        let message = followed(folder.path(), gains).expect_err(gains).to_string();
+        assert!(!message.contains('\n'), "{message}");
+        for word in words {
+            assert!(message.contains(word), "{gains}: {message}");
+        }
+    }
+}
+
 #[test]
 fn a_mistake_in_a_file_is_one_line_with_line_and_column() {
     let folder = tempfile::tempdir().unwrap();
@@ -297,18 +386,45 @@ fn a_mistake_in_a_file_is_one_line_with_line_and_column() {
         ("[obs", "[action]\nkind = \"torque\"\n[obs", &[":4:8:", "kind 'torque'"]),
         ("[obs", "[action]\nkp = 1\n[obs", &[":4:1:", "unknown key 'kp'"]),
         ("[obs", "[action]\nkind = \"position\"\n[obs", &["kp is missing"]),
-        ("[obs", "[action]\nrange = [1, 1]\n[obs", &[":4:9:", "range"]),
+        ("[obs", "[action]\nrange = [1, 1]\n[obs", &[":4:9:", "range is [1, 1]", "low < high"]),
+        ("[obs", "[action]\nrange = [-1e300, 1e300]\n[obs", &[":4:9:", "high - low below 3e38"]),
+        ("[obs", "[action]\nrange = [[0, 1], [2, 1]]\n[obs", &[":4:9:", "low < high"]),
+        (
+            "[obs",
+            "[action]\nrange = [[0, 1], [1, 2]]\n[obs",
+            &[":4:9:", "range is a list of 2 pairs, but the model has 1 actuators"],
+        ),
         ("[obs", "[model_edits]\n\"dof_mass('x')\" = 1\n[obs", &["dof_damping"]),
         (
             "[obs",
             "[model_edits.remove]\nbody = [\"c\"]\n[obs",
-            &[":4:9: unknown body 'c'; did you mean"],
+            &[":4:9: unknown body 'c' (all: world, b)"],
         ),
         ("[obs", "[start]\nraise = 0\n[obs", &[":4:9:", "raise is 0", "more than 0"]),
         ("[obs", "[start]\nraise = 0.1\n[obs", &[":4:9:", "no free joint"]),
         ("[obs", "[start.set]\nact = 1\n[obs", &[":4:1:", "act is empty"]),
         ("[obs", "terms = 3\n[obs", &[":3:1:", "no table"]),
         ("[obs", "[goal]\na = \"rate(qpos)\"\n[obs", &[":4:6:", "rate"]),
+        (
+            "[obs",
+            "[start.set]\nqpos = \"1\"\n[goal]\nqpos = \"1\"\n[obs",
+            &[":6:9:", "'qpos' is a quantity of the simulation, expected another name"],
+        ),
+        (
+            "[obs",
+            "[goal]\na = \"b\"\nb = \"1\"\n[obs",
+            &[":4:6:", "the goal 'b' is not defined above"],
+        ),
+        (
+            "[obs",
+            "[terms]\na = \"2 * later\"\nlater = \"1\"\n[obs",
+            &[":4:10:", "the term 'later' is not defined above, but here or below"],
+        ),
+        (
+            "all = \"qpos\"",
+            "all = \"far\"\n[terms]\nfar = \"1\"",
+            &[":4:8: 'far' is a term, which only [terms], reward and terminate may use"],
+        ),
         ("[obs", "[goal]\na = \"1\"\n[terms]\na = \"2\"\n[obs", &[":6:6:", "name of a goal"]),
         ("[obs", "[start]\ngoal = \"late\"\n[obs", &[":4:8:", "goal 'late'"]),
     ] {
@@ -352,7 +468,7 @@ fn a_goal_is_drawn_for_each_episode_and_kept_in_it_and_in_a_saved_state() {
     // A goal that is drawn after the state depends on it, and not the other way round.
     let after = rules.replace("[start.set]", "[start]\ngoal = \"after\"\n[start.set]");
     let message = task(folder.path(), &after).err().unwrap().to_string();
-    assert!(message.contains("unknown name 'speed'"), "{message}");
+    assert!(message.contains("the goal 'speed' is drawn after the initial state"), "{message}");
     let after =
         after.replace("2 * speed\"\n[goal]", "7\"\n[goal]").replace("uniform(1, 2)", "qpos[0]");
     let mut env = task(folder.path(), &after).unwrap();
@@ -388,6 +504,125 @@ fn an_actuator_without_range_needs_one_in_the_file() {
     fs::write(&file, format!("{rules}[action]\nrange = [-3, 2]\n")).unwrap();
     let env = Env::make(file.to_str().unwrap()).unwrap();
     assert_eq!((env.spec().act_low[0], env.spec().act_high[0]), (-3.0, 2.0));
+
+    // One for each.
+    let more = "<motor joint='x' ctrlrange='0 50'/></actuator>";
+    fs::write(folder.path().join("free.xml"), model.replace("</actuator>", more)).unwrap();
+    fs::write(&file, format!("{rules}[action]\nrange = [[-3, 2], [0, 7]]\n")).unwrap();
+    let env = Env::make(file.to_str().unwrap()).unwrap();
+    assert_eq!(
+        (&env.spec().act_low[..], &env.spec().act_high[..]),
+        (&[-3.0, 0.0][..], &[2.0, 7.0][..])
+    );
+
+    // A range that has no middle in single precision.
+    let wide = model.replace("joint='x'/>", "joint='x' ctrlrange='-1e300 1e300'/>");
+    fs::write(folder.path().join("free.xml"), wide).unwrap();
+    fs::write(&file, rules).unwrap();
+    let message = Env::make(file.to_str().unwrap()).err().unwrap().to_string();
+    assert!(message.contains("has the range [-1e300, 1e300], expected [low, high]"), "{message}");
+}
+
+/// A door before a robot that can fly and its arm, which starts lower in the keyframe than in the model.
+const ROBOT: &str = "<mujoco><worldbody>\
+    <body name='door' pos='3 0 1'><joint name='door'/><geom size='.1'/></body>\
+    <body name='r\u{fc}mpf' pos='0 0 1'><freejoint name='frei'/><geom size='.1'/>\
+    <body name='arm'><joint name='h\u{fc}fte'/><geom size='.1' pos='.3 0 0'/></body></body></worldbody>\
+    <actuator>ACTUATORS</actuator>\
+    <keyframe><key name='home' qpos='0 0 0 0.2 1 0 0 0 0'/></keyframe></mujoco>";
+
+/// The first file for a model, and the task that it is.
+fn sketched(folder: &std::path::Path, model: &str) -> Result<(String, Env), Error> {
+    let file = folder.join("a \"robot\".xml");
+    fs::write(&file, model).unwrap();
+    let text = super::sketch(&file, "a \"robot\".xml")?;
+    let task = folder.join("robot.toml");
+    fs::write(&task, &text).unwrap();
+    Ok((text, Env::make(task.to_str().unwrap())?))
+}
+
+#[test]
+fn a_first_file_gives_a_range_to_the_actuators_without_one_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let bounds = |actuators: &str| {
+        let model = ROBOT.replace("ACTUATORS", actuators);
+        let (text, env) = sketched(folder.path(), &model).unwrap();
+        let spec = env.spec();
+        let bounds = spec.act_low.iter().zip(&spec.act_high).map(|(low, high)| [*low, *high]);
+        (text.contains("\nrange = "), bounds.collect::<Vec<_>>())
+    };
+    let motor = "<motor name='free' joint='door'/>";
+    let limited = "<motor joint='h\u{fc}fte' ctrlrange='0 50'/>\
+                   <adhesion body='arm' ctrlrange='0 0.1' gain='1'/>";
+    let muscle = "<muscle joint='h\u{fc}fte' lengthrange='0.1 1'/>";
+    assert_eq!(bounds(motor), (true, vec![[-1.0, 1.0]]));
+    assert_eq!(bounds(muscle), (true, vec![[0.0, 1.0]]));
+    assert_eq!(bounds(limited), (false, vec![[0.0, 50.0], [0.0, 0.1]]));
+    let all = vec![[0.0, 50.0], [0.0, 0.1], [-1.0, 1.0], [0.0, 1.0]];
+    assert_eq!(bounds(&[limited, motor, muscle].concat()), (true, all));
+}
+
+#[test]
+fn a_first_file_is_for_the_joint_that_floats_and_begins_where_episodes_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = ROBOT.replace("ACTUATORS", "<motor joint='h\u{fc}fte'/>");
+    let (text, mut env) = sketched(folder.path(), &model).unwrap();
+    for line in [
+        "#   3 joints: door, frei, h\u{fc}fte",
+        "keyframe = \"home\"",
+        "terminate = \"xpos('r\u{fc}mpf').z < 0.1\"",
+        "position = \"qpos[3:]\"",
+        "others = \"qpos[:1]\" # joints before the free one",
+        "forward = \"rate(xpos('r\u{fc}mpf').x)\" # metres per second",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no {line} in {text}");
+    }
+    assert!(!env.ends_at_once().unwrap());
+    // A body without a name, and a start on the floor, whose height can't tell a fall.
+    let model = model.replace(" name='r\u{fc}mpf'", "").replace("0.2 1 0", "0.02 1 0");
+    let (text, mut env) = sketched(folder.path(), &model).unwrap();
+    for line in ["# terminate = \"qpos[3] < 0.01\"", "forward = \"rate(qpos[1])\""] {
+        assert!(text.lines().any(|found| found == line), "no {line} in {text}");
+    }
+    assert!(!env.ends_at_once().unwrap());
+    // Nothing floats.
+    let model = "<mujoco><worldbody><body name='b'><joint name='j'/><geom size='.1'/></body></worldbody>\
+                 <actuator><motor joint='j'/></actuator></mujoco>";
+    let (text, _) = sketched(folder.path(), model).unwrap();
+    assert!(text.contains("# terminate = ") && text.contains("position = \"qpos[0:]\""), "{text}");
+}
+
+#[test]
+fn a_model_without_actuators_or_joints_has_no_first_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let still = "<mujoco><worldbody><body name='b'><geom size='1'/></body></worldbody><actuator>\
+                 <adhesion body='b' ctrlrange='0 1'/></actuator></mujoco>";
+    let moved = ROBOT.replace("ACTUATORS", "");
+    for (model, lack) in [("<mujoco/>", "actuators"), (&moved, "actuators"), (still, "joints")] {
+        let message = sketched(folder.path(), model).err().unwrap().to_string();
+        assert!(
+            message.contains(&format!("its number of {lack} is 0, expected at least 1")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn the_name_of_a_first_file_is_one_that_a_task_can_have() {
+    use super::{file_name_for, wrong_name};
+    use std::path::Path;
+    for (model, name) in [
+        ("robot.xml", "robot.toml"),
+        ("a/go1_v2.3.xml", "go1_v2.3.toml"),
+        ("my robot (1).xml", "my-robot--1-.toml"),
+        ("r\u{fc}ssel.xml", "r-ssel.toml"),
+    ] {
+        assert_eq!(file_name_for(Path::new(model)), name);
+        assert_eq!(wrong_name(Path::new(name)), None);
+    }
+    let long = file_name_for(Path::new(&"\u{fc}".repeat(200)));
+    assert_eq!((long.len(), wrong_name(Path::new(&long))), (105, None));
+    assert!(wrong_name(Path::new("a/my robot.toml")).is_some());
 }
 
 /// A body that can fly, above a floor, with an actuator that has an activation.

@@ -77,6 +77,7 @@ function curveCard(task) {
   const remarks = [...said].map(([remark, names]) =>
     el("li", {}, el("b", {}, names.join(", ")), ` – ${remark}`),
   );
+  if (task.remark) remarks.unshift(el("li", {}, task.remark));
   const untimed = lines.filter((line) => !line.points.length).map((line) => line.name);
   if (untimed.length)
     remarks.push(

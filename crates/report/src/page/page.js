@@ -74,6 +74,7 @@ function words() {
   ]
     .filter(Boolean)
     .join(" · ");
+  at("left-out").replaceChildren(...data.left_out.map((run) => el("li", {}, `left out: ${run}`)));
   at("about-curves").textContent =
     `Mean return of deterministic evaluations over seeds; bands are 95 % bootstrap intervals over seeds, never over episodes.${single ? " A curve of one seed has no band." : ""} A smoothed curve has no band. A line is dashed where it has fewer seeds than at its start; × marks the end of a stopped run.${data.runs.some((run) => run.origin === "published-mean") ? " Dashed lines with hollow marks are others' published means, drawn as far as the runs here and in no statistic." : ""}`;
   const all = data.aggregate;

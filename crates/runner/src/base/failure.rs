@@ -1,5 +1,6 @@
 //! Errors of the runner: a message of one line, and an exit code.
 
+use rustix::fs::Access;
 use std::fmt::Display;
 use std::path::Path;
 
@@ -66,6 +67,21 @@ impl From<report::Problem> for Failure {
             report::Problem::System(message) => Self::Failed(message),
         }
     }
+}
+
+/// Checks that files can be made in a folder, or the folder where it is missing: before work that would be
+/// lost otherwise.
+///
+/// # Errors
+/// They can't.
+pub fn check_writable(folder: &Path) -> Outcome<()> {
+    let there = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    rustix::fs::access(there, Access::WRITE_OK).map_err(|error| {
+        Failure::Usage(format!(
+            "{}: can't write here: {error}; name another place with --out",
+            there.display()
+        ))
+    })
 }
 
 /// Names that are less alike (Jaro-Winkler, from 0 to 1) are not taken for a mistyped one.

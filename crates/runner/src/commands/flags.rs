@@ -52,8 +52,8 @@ pub struct RunFlags {
     /// match. (With --config RUN/config.toml: the model of that run, if it was not the task's.)
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
-    /// TOML file with settings that override the preset's. A run's config.toml repeats that run: its
-    /// algorithm, task and seed too, where `train` is not given others.
+    /// TOML file with settings that override the preset's. A run's config.toml repeats that run: `train`
+    /// takes its algorithm too, and its task and seed unless it is given others.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Set one key, such as objective.lambda=0.3; may be repeated.

@@ -78,9 +78,16 @@ fn runs(args: &PlanArgs) -> Outcome<Vec<RunSpec>> {
     }
     match manifest::same_folder(&runs) {
         None => Ok(runs),
-        Some((_, second)) => Err(Failure::Usage(format!(
-            "two runs have the folder {}: give each algorithm, task and value once",
-            runs[second].folder().display()
+        Some((first, second)) => Err(Failure::Usage(format!(
+            "two runs have the folder {}: {}",
+            runs[second].folder().display(),
+            match runs[first].env == runs[second].env {
+                true => "give each algorithm, task and value once".into(),
+                false => format!(
+                    "{} and {} have one name; rename a file, or plan them with another --name or --out",
+                    runs[first].env, runs[second].env
+                ),
+            }
         ))),
     }
 }
@@ -154,7 +161,7 @@ fn check_keys(args: &PlanArgs, grids: &[Vec<Choice>]) -> Outcome<()> {
     let keys = grids.iter().map(|grid| ("--grid", grid[0].key.as_str()));
     let set =
         args.flags.set.iter().filter_map(|set| Some(("--set", set.split_once('=')?.0.trim())));
-    for (flag, key) in keys.clone().chain(set) {
+    for (flag, key) in keys.clone().chain(set.clone()) {
         let lacks = |(_, known): &(&String, &Vec<String>)| !known.iter().any(|other| other == key);
         let lacking: Vec<&str> =
             args.algos.iter().zip(&known).filter(lacks).map(|(algo, _)| algo.as_str()).collect();
@@ -171,7 +178,7 @@ fn check_keys(args: &PlanArgs, grids: &[Vec<Choice>]) -> Outcome<()> {
         }
     }
     for (i, (_, key)) in keys.clone().enumerate() {
-        let twice = keys.clone().skip(i + 1).any(|(_, other)| other == key);
+        let twice = keys.clone().skip(i + 1).chain(set.clone()).any(|(_, other)| other == key);
         if twice || key == "train.steps" && args.flags.steps.is_some() {
             return Err(Failure::Usage(format!("--grid {key}: the key is given twice")));
         }
@@ -245,6 +252,10 @@ mod tests {
                 &["actor.depth", "given twice"],
             ),
             (&["--steps", "5", "--grid", "train.steps=5,6"], &["train.steps", "given twice"]),
+            (
+                &["--set", "actor.depth=1", "--grid", "actor.depth=2,3"],
+                &["actor.depth", "given twice"],
+            ),
             (&["--algos", "sac,sac"], &["two runs have the folder results/sac"]),
             (&["--name", "../x"], &["--name '../x'"]),
             (&["--name", &long], &["300 characters", "at most 200"]),

@@ -6,7 +6,7 @@ use crate::base::device;
 use crate::base::failure::{Failure, Outcome, unknown};
 use crate::train::run_folder::check_is_folder;
 use clap::Args;
-use report::{Options, Output, Replays, Study};
+use report::{Found, Options, Output, Replays, Study};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -52,7 +52,8 @@ fn finite(text: &str) -> Result<f64, String> {
 /// The command: writes the report and prints the rows of `scores.csv`.
 ///
 /// # Errors
-/// No runs, a file with something else in it, a folder for the report that holds other files.
+/// No run that can be read, a file of the options with something else in it, a folder for the report that
+/// holds other files.
 pub fn report(args: &ReportArgs) -> Outcome<()> {
     for folder in &args.folders {
         check_is_folder(folder)?;
@@ -67,7 +68,7 @@ pub fn report(args: &ReportArgs) -> Outcome<()> {
         }
     };
     let output = Output::look(&out)?;
-    let mut runs = report::read_folders(&args.folders)?;
+    let Found { mut runs, left_out } = report::read_folders(&args.folders)?;
     for mapping in &args.curves {
         for run in report::read_mapping(mapping)? {
             let same = |known: &report::Run| known.origin == report::Origin::Folder;
@@ -98,6 +99,7 @@ pub fn report(args: &ReportArgs) -> Outcome<()> {
     }
     let options = Options { at: args.at, reference, threshold: args.threshold };
     let mut study = Study::new(runs, options, times);
+    study.left_out = left_out.iter().map(ToString::to_string).collect();
     study.replays = replays(args.replays, &study);
     let page = output.write(&study)?;
     for line in study.remarks() {

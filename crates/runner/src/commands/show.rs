@@ -3,9 +3,9 @@
 use super::flags::EpisodeFlags;
 use crate::base::console;
 use crate::base::device;
-use crate::base::failure::{Failure, Outcome};
+use crate::base::failure::{Failure, Outcome, check_writable};
 use crate::base::stop::Stop;
-use crate::base::text::thousands;
+use crate::base::text::{shell_word, thousands};
 use crate::export::live::{self, Source};
 use crate::train::evaluator::{Evaluation, Evaluator, Moment};
 use crate::train::history;
@@ -81,6 +81,7 @@ pub fn show(args: &ShowArgs) -> Outcome<()> {
         )));
     }
     check_replaceable(&out)?;
+    check_writable(out.parent().unwrap_or(Path::new("")))?;
     device::use_threads(1);
     let mode = args.play.mode();
     let mut page = Page::new(&command_line());
@@ -190,15 +191,7 @@ fn record(
 
 /// The arguments as typed.
 fn command_line() -> String {
-    let arguments = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-    let quoted = arguments.map(|text| {
-        let plain = |letter: char| letter.is_alphanumeric() || "-_./=,:".contains(letter);
-        if !text.is_empty() && text.chars().all(plain) {
-            text
-        } else {
-            format!("'{}'", text.replace('\'', "'\\''"))
-        }
-    });
+    let quoted = std::env::args_os().skip(1).map(|word| shell_word(&word.to_string_lossy()));
     std::iter::once("runner".into()).chain(quoted).collect::<Vec<_>>().join(" ")
 }
 

@@ -4,6 +4,7 @@ use crate::base::console::{self, message};
 use crate::base::failure::Outcome;
 use crate::sweep::manifest;
 use crate::sweep::slurm::{Job, Resources};
+use crate::train::run_spec::check_task;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -47,6 +48,7 @@ pub struct SlurmArgs {
 /// A damaged manifest, a share of a GPU that does not fit it, a job that Slurm refuses.
 pub fn slurm(args: SlurmArgs) -> Outcome<()> {
     let runs = manifest::read(&args.manifest)?;
+    runs.iter().try_for_each(|run| check_task(&run.env))?;
     let resources = Resources {
         array_limit: args.array_limit,
         gpus_per_run: args.gpus_per_run,

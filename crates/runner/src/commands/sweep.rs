@@ -5,6 +5,7 @@ use crate::base::console::{self, message};
 use crate::base::failure::{Failure, Outcome};
 use crate::sweep::local::SweepPlan;
 use crate::sweep::manifest;
+use crate::train::run_spec::check_task;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -34,6 +35,7 @@ pub fn sweep(args: &SweepArgs) -> Outcome<()> {
     let chosen = chosen(args, runs.len())?;
     let plan = SweepPlan::new(&args.manifest, &runs, chosen, args.jobs.map(usize::from));
     if !args.dry_run {
+        runs.iter().try_for_each(|run| check_task(&run.env))?;
         return plan.run();
     }
     message(plan.summary());

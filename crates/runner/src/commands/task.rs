@@ -2,11 +2,12 @@
 
 use crate::base::console::{self, message};
 use crate::base::failure::{Failure, Outcome};
+use crate::base::text::shell_word;
 use clap::Args;
 use envs::numpy::Generator;
 use envs::{Env, Spec, Term};
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Random steps that a check makes.
 const STEPS: usize = 100;
@@ -26,7 +27,7 @@ pub struct TaskNewArgs {
     /// The model: an MJCF file.
     #[arg(value_name = "MODEL.xml")]
     model: PathBuf,
-    /// The file to write (default: next to the model, with the ending .toml).
+    /// The file to write (default: next to the model, with its name and the ending .toml).
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -66,8 +67,12 @@ impl Seen {
 pub fn check(args: &TaskCheckArgs) -> Outcome<()> {
     let mut env = Env::make(&args.task)?;
     let spec = env.spec().clone();
-    let mut warnings: Vec<String> =
-        envs::take_messages().into_iter().map(|said| format!("MuJoCo: {}", said.text)).collect();
+    let mut warnings: Vec<String> = envs::take_messages()
+        .into_iter()
+        .map(|said| format!("MuJoCo: {}{}", said.text, times(said.count)))
+        .collect();
+    // What was not finite, the first error, and how often.
+    let mut divergences: Vec<(&str, envs::Error, u64)> = Vec::new();
 
     let mut observations = vec![Seen::NOTHING; spec.obs_dim];
     let mut terms = vec![Seen::NOTHING; spec.terms.len()];
@@ -86,15 +91,25 @@ pub fn check(args: &TaskCheckArgs) -> Outcome<()> {
         observations.iter_mut().zip(&obs).for_each(|(seen, x)| seen.add(*x));
         terms.iter_mut().zip(env.terms()).for_each(|(seen, x)| seen.add(x));
         rewards.add(step.reward);
-        if let Err(diverged) = env.check() {
-            warnings.push(format!("{diverged}, under random actions"));
-        }
-        if step.terminated || step.truncated {
-            episodes += 1;
+        let diverged = env.check().err();
+        episodes += usize::from(step.terminated || step.truncated);
+        if step.terminated || step.truncated || diverged.is_some() {
             env.reset(None, &mut obs);
         }
+        if let Some(error) = diverged {
+            // The errors differ in their steps.
+            let kind = if let envs::Error::Diverged { warning, .. } = error { warning } else { "" };
+            match divergences.iter_mut().find(|(known, ..)| *known == kind) {
+                Some((.., count)) => *count += 1,
+                None => divergences.push((kind, error, 1)),
+            }
+        }
     }
-    warnings.dedup();
+    warnings.extend(
+        divergences
+            .iter()
+            .map(|(_, first, count)| format!("{first}, under random actions{}", times(*count))),
+    );
     warn(&mut warnings, &spec, &observations, &terms, &rewards);
     if env.ends_at_once()? {
         warnings.push("every episode ends at its first step: look at terminate and [start]".into());
@@ -103,6 +118,11 @@ pub fn check(args: &TaskCheckArgs) -> Outcome<()> {
     console::data(tables(&spec, &observations, &terms, &rewards, episodes))?;
     warnings.iter().for_each(|warning| message(format!("warning: {warning}")));
     Ok(())
+}
+
+/// How often, unless it was once.
+fn times(count: u64) -> String {
+    if count == 1 { String::new() } else { format!(" ({count} times)") }
 }
 
 /// Adds what looks like a mistake.
@@ -163,7 +183,7 @@ fn tables(
     }
     let columns = "      least        mean        most";
     let _ = writeln!(text, "\nobservation                 numbers {columns}");
-    for Term { name, start, length, .. } in &spec.observation {
+    for Term { name, expression, start, length, entries } in &spec.observation {
         let mut seen = Seen::NOTHING;
         for one in &observations[*start..][..*length] {
             seen.least = seen.least.min(one.least);
@@ -173,6 +193,9 @@ fn tables(
         }
         let slice = format!("{start}:{}", start + length);
         let _ = writeln!(text, "{name:24} {slice:>10} {}", seen.row());
+        let _ = writeln!(text, "    = {expression}");
+        let named = (*start..).zip(entries).map(|(i, entry)| format!("{i} {entry}"));
+        lines(named, &mut text);
     }
     let _ = writeln!(text, "\n{:35} {columns}", format!("{STEPS} random steps, {episodes} ends"));
     let all = spec.terms.iter().map(String::as_str).zip(terms);
@@ -182,16 +205,47 @@ fn tables(
     text
 }
 
+/// Writes words into indented lines, each not much longer than the tables.
+fn lines(words: impl Iterator<Item = String>, text: &mut String) {
+    const WIDTH: usize = 90;
+    let mut width = 0;
+    for word in words {
+        let next = word.chars().count() + 2;
+        if width == 0 || width + next > WIDTH {
+            text.push_str(if width == 0 { "      " } else { ",\n      " });
+            width = 0;
+        } else {
+            text.push_str(", ");
+        }
+        text.push_str(&word);
+        width += next;
+    }
+    if width > 0 {
+        text.push('\n');
+    }
+}
+
 /// `task new`: writes the file and prints its path.
 ///
 /// # Errors
-/// A model that can't be read, a file that exists or can't be written.
+/// A model that can't be read or has nothing to control; a file that has no name for a task, exists, or
+/// can't be written.
 pub fn new(args: &TaskNewArgs) -> Outcome<()> {
-    let out = args.out.clone().unwrap_or_else(|| args.model.with_extension("toml"));
+    let beside = || args.model.with_file_name(envs::file_name_for(&args.model));
+    let out = args.out.clone().unwrap_or_else(beside);
+    let refused = |why: &str| Err(Failure::Usage(format!("{}: {why}", out.display())));
     if !envs::is_file(&out.to_string_lossy()) {
-        return Err(Failure::Usage(format!("{}: a task's file ends in .toml", out.display())));
+        return refused("a task's file ends in .toml");
     }
-    let text = envs::sketch(&args.model, &path_from(&out, &args.model))?;
+    if let Some(why) = envs::wrong_name(&out) {
+        return refused(&why);
+    }
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if folder.is_some_and(|folder| !folder.is_dir()) {
+        return refused("its folder does not exist");
+    }
+    let named = path_from(&out, &args.model);
+    let text = envs::sketch(&args.model, &named.to_string_lossy())?;
     let write = || {
         let mut file = std::fs::File::create_new(&out)?;
         std::io::Write::write_all(&mut file, text.as_bytes())
@@ -204,17 +258,22 @@ pub fn new(args: &TaskNewArgs) -> Outcome<()> {
         Failure::file(&out, "write", error)
     })?;
     console::data(format!("{}\n", out.display()))?;
-    message(format!("next: runner task check {}", out.display()));
+    message(format!("next: runner task check {}", shell_word(&out.display().to_string())));
     Ok(())
 }
 
-/// The model's path as the file names it: relative to the file's folder.
-fn path_from(file: &Path, model: &Path) -> String {
-    let folder = |path: &Path| Path::new(".").join(path).parent().map(Path::to_owned);
-    let (from, to) = (folder(file), folder(model));
-    if from == to {
-        let name = model.file_name().unwrap_or_default();
-        return name.to_string_lossy().into_owned();
+/// The model's path as the file names it: relative to the file's folder, so that both can be moved
+/// together, unless they have nothing in common but the root.
+fn path_from(file: &Path, model: &Path) -> PathBuf {
+    let folder = |path: &Path| Path::new(".").join(path).parent()?.canonicalize().ok();
+    let (Some(from), Some(to), Some(name)) = (folder(file), folder(model), model.file_name())
+    else {
+        return model.to_owned();
+    };
+    let shared = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
+    if shared == 1 {
+        return to.join(name);
     }
-    model.canonicalize().unwrap_or_else(|_| model.to_owned()).display().to_string()
+    let up = from.components().skip(shared).map(|_| Component::ParentDir);
+    up.chain(to.components().skip(shared)).collect::<PathBuf>().join(name)
 }

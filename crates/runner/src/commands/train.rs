@@ -5,8 +5,10 @@ use crate::base::console::message;
 use crate::base::failure::{Failure, Outcome};
 use crate::train::run_folder::StartMode;
 use crate::train::run_spec::{RunSpec, check_task};
+use crate::train::run_status::note_failure;
 use crate::train::settings::{self, Sources};
 use clap::Args;
+use std::path::Path;
 
 // The group makes these flags mean `train` when no command is given; clap leaves out the
 // flags of flattened structs, so they are listed here.
@@ -51,7 +53,13 @@ pub struct TrainArgs {
 /// # Errors
 /// Invalid flags (found before a folder is touched), or as [`crate::train::run`].
 pub fn train(args: &TrainArgs) -> Outcome<()> {
-    crate::train::run(&args.spec()?)
+    let spec = args.spec()?;
+    let outcome = crate::train::run(&spec);
+    // Not wrong usage: it says nothing about the run in the folder.
+    if let Err(Failure::Failed(message)) = &outcome {
+        note_failure(&spec, message);
+    }
+    outcome
 }
 
 impl TrainArgs {
@@ -59,9 +67,13 @@ impl TrainArgs {
         let recorded = self.flags.recorded(self.env.is_none())?;
         let algo = self.algo.clone().or(recorded.algo).unwrap_or_else(|| "smfp".into());
         let missing = |flag: &str| {
-            Failure::Usage(format!(
-                "{flag} is missing, and the file of --config is no run's record"
-            ))
+            let config = self.flags.config.as_deref().unwrap_or(Path::new(""));
+            let why = match (config.is_dir(), config.exists()) {
+                (true, _) => "is a folder, expected a run's config.toml in it",
+                (_, false) => "does not exist",
+                _ => "is not a run's config.toml",
+            };
+            Failure::Usage(format!("{flag} is missing, and --config {} {why}", config.display()))
         };
         let env = self.env.clone().or(recorded.env).ok_or_else(|| missing("--env"))?;
         let seed = self.seed.or(recorded.seed).ok_or_else(|| missing("--seed"))?;

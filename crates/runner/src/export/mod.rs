@@ -5,11 +5,12 @@ mod mean;
 mod onnx;
 mod readme;
 
-use crate::base::digest::sha256;
-use crate::base::failure::{Failure, Outcome};
+use crate::base::digest::{sha256, sha256_of};
+use crate::base::failure::{Failure, Outcome, check_writable};
 use crate::base::stop::Stop;
 use crate::base::versions::versions;
 use crate::train::evaluator::{Evaluation, mode_name};
+use crate::train::run_model;
 use crate::train::saved_run::SavedRun;
 use agent::{ActMode, Agent};
 use envs::{Interface, Spec};
@@ -17,16 +18,20 @@ use networks::normal;
 use policy::{Graph, Op, Policy};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::Write;
-use std::path::Path;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 use tch::Device;
 
 /// Episodes of each evaluation.
 const EPISODES: usize = 10;
 /// Largest file of a policy that calls its network several times, in bytes.
 const MAX_CHAIN: usize = 20_000_000;
-/// The file that tells an export from another folder.
+/// The file that tells an export from another folder: it has the SHA-256 of the others.
 const FACTS: &str = "policy.json";
+/// The other files.
+const FILES: [&str; 4] = ["policy.smfp", "policy.onnx", "policy-mean.onnx", "README.md"];
+/// The copy of a task's file, of a task that is one.
+const TASK: &str = "task.toml";
 
 /// A policy that is ready to be written.
 pub struct Export {
@@ -35,6 +40,8 @@ pub struct Export {
     graph: Graph,
     facts: Value,
     readme: String,
+    /// The task's file, if it is one.
+    task: Option<Vec<u8>>,
 }
 
 /// The returns of one mode: of the exported file, and of the checkpoint it is made of.
@@ -48,20 +55,42 @@ impl Export {
     /// Checks that an export can be written to a folder without losing other files.
     ///
     /// # Errors
-    /// The folder has other content.
+    /// The folder has other content, an export there was changed, or nothing can be written there.
     pub fn check(out: &Path) -> Outcome<()> {
+        let refusal =
+            |path: &Path, what: &str| Failure::Usage(format!("--out {}: {what}", path.display()));
         let empty = match fs::read_dir(out) {
             Ok(mut entries) => entries.next().is_none(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+            Err(error) if error.kind() == ErrorKind::NotFound => true,
+            Err(error) if error.kind() == ErrorKind::NotADirectory => {
+                return Err(refusal(out, "is a file, expected a folder"));
+            }
             Err(error) => return Err(Failure::file(out, "read", error)),
         };
-        if empty || out.join(FACTS).exists() {
+        check_writable(out)?;
+        if empty {
             return Ok(());
         }
-        Err(Failure::Usage(format!(
-            "--out {}: the folder has files and is no export (it has no {FACTS}); name another",
-            out.display()
-        )))
+        let Ok(text) = fs::read_to_string(out.join(FACTS)) else {
+            let what =
+                format!("the folder has files and is no export (it has no {FACTS}); name another");
+            return Err(refusal(out, &what));
+        };
+        let facts: Value = serde_json::from_str(&text).unwrap_or_default();
+        if !facts["files"].is_object() {
+            let what = "is no export of this version; move it, or name another folder";
+            return Err(refusal(&out.join(FACTS), what));
+        }
+        for name in FILES.iter().chain([&TASK]) {
+            let path = out.join(name);
+            let found = sha256_of(&path).ok();
+            if path.exists() && found.as_deref() != facts["files"][name].as_str() {
+                let what =
+                    "was not exported, or was changed since; move it, or name another folder";
+                return Err(refusal(&path, what));
+            }
+        }
+        Ok(())
     }
 
     /// The policy of a run's newest checkpoint, measured.
@@ -104,7 +133,8 @@ impl Export {
         }
         let facts = facts(run, step, &interface, &graph, &measured)?;
         let readme = readme::readme(&facts);
-        Ok(Self { step, graph, facts, readme })
+        let task = run_model::task_file(&run.env)?.map(|(bytes, _)| bytes);
+        Ok(Self { step, graph, facts, readme, task })
     }
 
     /// Writes the folder; files of an export that is there are replaced.
@@ -113,19 +143,24 @@ impl Export {
     /// A file can't be written.
     pub fn write(&self, out: &Path) -> Outcome<()> {
         fs::create_dir_all(out).map_err(|error| Failure::file(out, "create", error))?;
-        let put = |name: &str, bytes: &[u8]| {
-            let path = out.join(name);
-            report::whole(&path, |file| file.write_all(bytes))
-                .map_err(|error| Failure::file(&path, "write", error))
-        };
         let mean = mean::without_noise(&self.graph);
         let metadata = metadata(&self.facts);
-        let text = serde_json::to_string_pretty(&self.facts).expect("plain values");
-        put(FACTS, (text + "\n").as_bytes())?;
-        put("policy.smfp", &self.graph.to_bytes())?;
-        put("policy.onnx", &onnx::model(&self.graph, &metadata))?;
-        put("policy-mean.onnx", &onnx::model(&mean, &metadata))?;
-        put("README.md", self.readme.as_bytes())
+        let contents = [
+            self.graph.to_bytes(),
+            onnx::model(&self.graph, &metadata),
+            onnx::model(&mean, &metadata),
+            self.readme.clone().into_bytes(),
+        ];
+        let mut files: Vec<(&str, Vec<u8>)> = FILES.into_iter().zip(contents).collect();
+        files.extend(self.task.clone().map(|task| (TASK, task)));
+        let sum = |(name, bytes): &(&str, Vec<u8>)| {
+            (name.to_string(), Value::from(sha256(&bytes[..]).expect("bytes can be read")))
+        };
+        let mut facts = self.facts.clone();
+        facts["files"] = files.iter().map(sum).collect();
+        let text = serde_json::to_string_pretty(&facts).expect("plain values");
+        files.push((FACTS, (text + "\n").into_bytes()));
+        write_together(out, &files)
     }
 
     /// The returns as CSV.
@@ -137,6 +172,31 @@ impl Export {
         }
         text
     }
+}
+
+/// Writes files under temporary names and renames them once all are there: they are those of one policy.
+///
+/// # Errors
+/// One can't be written; older files are unchanged.
+fn write_together(out: &Path, files: &[(&str, Vec<u8>)]) -> Outcome<()> {
+    let drafts: Vec<PathBuf> =
+        files.iter().map(|(name, _)| report::unfinished(&out.join(name))).collect();
+    let write = |(path, (_, bytes)): (&PathBuf, &(&str, Vec<u8>))| {
+        let write = || {
+            let mut file = fs::File::create(path)?;
+            file.write_all(bytes)?;
+            file.sync_all()
+        };
+        write().map_err(|error| Failure::file(path, "write", error))
+    };
+    drafts.iter().zip(files).try_for_each(write).inspect_err(|_| {
+        // They only take space, and the disk may be full.
+        drafts.iter().for_each(|path| drop(fs::remove_file(path)));
+    })?;
+    drafts.iter().zip(files).try_for_each(|(draft, (name, _))| {
+        let path = out.join(name);
+        fs::rename(draft, &path).map_err(|error| Failure::file(&path, "write", error))
+    })
 }
 
 /// The graph of a run's policy.
@@ -201,7 +261,15 @@ fn facts(
     let checkpoint = run.folder.join(format!("checkpoint/step-{step:012}/agent.safetensors"));
     let sum = fs::File::open(&checkpoint).and_then(sha256);
     let sum = sum.map_err(|error| Failure::file(&checkpoint, "read", error))?;
-    let term = |term: &envs::Term| json!({"name": term.name, "start": term.start, "length": term.length, "entries": term.entries});
+    let term = |term: &envs::Term| {
+        let mut facts = json!({
+            "name": term.name, "start": term.start, "length": term.length, "entries": term.entries,
+        });
+        if !term.expression.is_empty() {
+            facts["expression"] = json!(term.expression);
+        }
+        facts
+    };
     let ranges = spec.act_low.iter().zip(&spec.act_high);
     let actuator = |(name, (low, high)): (&String, (&f32, &f32))| json!({"name": name, "low": low, "high": high});
     let returns = |evaluation: &Evaluation| {

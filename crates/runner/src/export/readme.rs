@@ -33,6 +33,13 @@ pub fn readme(facts: &Value) -> String {
          joint that the actuator moves, `default + scale * action`, and the task's actuators follow it with the force\n\
          `kp * (target - position) - kd * velocity`: the numbers are in `policy.json`, `position_targets`."
     };
+    let terms = facts["observation"].as_array().into_iter().flatten();
+    let expressions = if terms.into_iter().any(|term| !term["expression"].is_null()) {
+        " (each with its expression in the task's\nfile, `task.toml`: its numbers are to be computed as \
+         that says, scaled and clipped as there)"
+    } else {
+        ""
+    };
     let text = |key: &str| facts[key].to_string().replace('"', "");
     TEMPLATE
         .replace("{task}", &text("task"))
@@ -41,6 +48,7 @@ pub fn readme(facts: &Value) -> String {
         .replace("{planned}", &text("steps_planned"))
         .replace("{period}", &text("control_period_s"))
         .replace("{meaning}", meaning)
+        .replace("{expressions}", expressions)
         .replace("{noise}", &noise)
         .replace("{modes}", modes)
         .replace("{returns}", &returns)

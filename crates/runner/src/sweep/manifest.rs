@@ -71,7 +71,7 @@ pub fn as_json(settings: &Settings) -> Map<String, Value> {
     toml_edit::de::from_document(settings.document.clone()).expect("tables of plain values")
 }
 
-/// All runs of a manifest.
+/// All runs of a manifest. Files of tasks and models are not read.
 ///
 /// # Errors
 /// It can't be read, a line is damaged, or two lines have the same folder.
@@ -129,13 +129,15 @@ pub fn same_folder(runs: &[RunSpec]) -> Option<(usize, usize)> {
     })
 }
 
+/// The lines, without a byte-order mark and empty lines at the end, as editors leave them.
 fn text(path: &Path) -> Outcome<String> {
-    fs::read_to_string(path).map_err(|error| {
+    let text = fs::read_to_string(path).map_err(|error| {
         Failure::Usage(format!(
             "{}: {error}; expected a manifest that `runner plan` printed",
             path.display()
         ))
-    })
+    })?;
+    Ok(text.trim_start_matches('\u{feff}').trim_end().to_string())
 }
 
 fn damaged(path: &Path, index: usize, problem: &str) -> Failure {
@@ -186,7 +188,7 @@ fn spec(text: &str) -> Result<RunSpec, String> {
         out: line.out,
         ..RunSpec::new(&line.algo, &line.env, line.seed, settings)
     };
-    run.checked().map_err(plain)
+    run.checked_without_files().map_err(plain)
 }
 
 #[cfg(test)]

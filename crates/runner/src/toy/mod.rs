@@ -22,6 +22,8 @@ pub use variants::{Choice, groups, named};
 
 /// When the policy is measured, as fractions of the updates.
 const MOMENTS: [f64; 6] = [0.0, 0.025, 0.1, 0.25, 0.5, 1.0];
+/// The name of rows of a second draw from the target.
+const EXACT: &str = "exact";
 /// Samples for measurements and pictures.
 const SAMPLES: i64 = 2000;
 
@@ -45,6 +47,10 @@ pub fn run(study: &Study) -> Outcome<()> {
     let Study { toy, groups, seeds, out } = study;
     let toy = *toy;
     std::fs::create_dir_all(out).map_err(|error| Failure::file(out, "make this folder", error))?;
+    for group in groups {
+        let name = format!("{}-{}.csv", toy.name(), group.picture);
+        check_replaceable(&out.join(name), group, seeds)?;
+    }
     let exact: Vec<ToyRow> = seeds.iter().map(|seed| exact(toy, *seed)).collect();
     let mut last = exact.clone();
     for group in groups {
@@ -66,10 +72,44 @@ pub fn run(study: &Study) -> Outcome<()> {
                 }
             }
         }
-        picture.write(&out.join(format!("{name}.png")))?;
         table.finish()?;
+        picture.write(&out.join(format!("{name}.png")))?;
     }
     console::rows(&last)
+}
+
+/// Checks that a table would lose no row that is not made again.
+///
+/// # Errors
+/// It has rows of other variants, seeds or updates, or is no table of this command.
+fn check_replaceable(path: &Path, group: &Group, seeds: &[u64]) -> Outcome<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let refusal =
+        |what: &str| Failure::Usage(format!("{}: {what}; choose another --out", path.display()));
+    let old: Vec<ToyRow> = report::read(path).map_err(|_| refusal("is no table of a toy"))?;
+    let made_again = |row: &ToyRow| {
+        let variant = group.variants.iter().find(|variant| variant.name == row.variant);
+        let updates = variant.map(|variant| measured_at(variant.updates));
+        seeds.contains(&row.seed)
+            && (row.variant == EXACT || updates.is_some_and(|of| of.contains(&row.updates)))
+    };
+    match old.iter().find(|row| !made_again(row)) {
+        None => Ok(()),
+        Some(row) => Err(refusal(&format!(
+            "has rows of {} with seed {} at {} updates, which this command would not make again",
+            row.variant, row.seed, row.updates
+        ))),
+    }
+}
+
+/// The updates at which a policy is measured.
+fn measured_at(updates: u64) -> Vec<u64> {
+    let mut at: Vec<u64> =
+        MOMENTS.iter().map(|part| (part * updates as f64).round() as u64).collect();
+    at.dedup();
+    at
 }
 
 /// A variant's rows, and the samples of each.
@@ -101,9 +141,7 @@ fn learn(toy: Toy, variant: &Variant, seed: u64) -> Outcome<Moments> {
     let target = toy.exact_points(SAMPLES, &mut stream(seed, "target"));
     let label = format!("{} {} seed {seed}", toy.name(), variant.name);
     let progress = Progress::new(&label, variant.updates);
-    let mut measured_at: Vec<u64> =
-        MOMENTS.iter().map(|part| (part * variant.updates as f64).round() as u64).collect();
-    measured_at.dedup();
+    let measured_at = measured_at(variant.updates);
     let (mut learning, mut moments) = (Duration::ZERO, Vec::new());
     for updates in 0..=variant.updates {
         if updates > 0 {
@@ -138,7 +176,7 @@ fn learn(toy: Toy, variant: &Variant, seed: u64) -> Outcome<Moments> {
 fn exact(toy: Toy, seed: u64) -> ToyRow {
     let target = toy.exact_points(SAMPLES, &mut stream(seed, "target"));
     let again = toy.exact_points(SAMPLES, &mut stream(seed, "target again"));
-    row(toy, "exact", seed, &Measures::of(&again, toy.modes(), &target))
+    row(toy, EXACT, seed, &Measures::of(&again, toy.modes(), &target))
 }
 
 /// A row with the columns that are computed from samples.

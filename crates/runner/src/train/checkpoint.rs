@@ -252,7 +252,11 @@ impl Checkpoints {
         remove(draft)?;
         fs::create_dir(draft)?;
         let (agent, run) = (draft.join(AGENT), draft.join(RUN));
-        Tensor::write_safetensors(tensors, &agent).map_err(io::Error::other)?;
+        Tensor::write_safetensors(tensors, &agent).map_err(|error| {
+            // (The library has the system's error in its text only.)
+            let full = error.to_string().contains("StorageFull");
+            if full { io::ErrorKind::StorageFull.into() } else { io::Error::other(error) }
+        })?;
         File::open(&agent)?.sync_all()?;
         write_safely(&run, &serde_json::to_vec(state)?)?;
         let sum = |name: &str| Ok(format!("{}  {name}\n", sha256_of(&draft.join(name))?));

@@ -205,22 +205,51 @@ impl Evaluator {
     }
 }
 
-/// What is wrong with the last step of environment `index`, if its simulation diverged. MuJoCo
-/// finds that at the beginning of its next step only, so numbers that `f32` can't hold count too.
-/// `obs` are the observations (n, obs_dim).
-pub fn divergence(envs: &Batch, index: usize, reward: f64, obs: &[f64]) -> Option<String> {
-    let Spec { id, obs_dim, .. } = envs.spec();
-    let finite = |x: f64| (x as f32).is_finite();
-    match envs.check(index) {
-        Err(error) => Some(error.to_string()),
-        Ok(()) if !finite(reward) => {
-            Some(format!("{id}: the simulation diverged (the reward is {reward})"))
-        }
-        Ok(()) => {
-            let wrong = obs[index * obs_dim..][..*obs_dim].iter().find(|x| !finite(**x))?;
-            Some(format!("{id}: the simulation diverged (an observation has {wrong})"))
-        }
+/// Why the last step of an environment can't be used.
+pub struct Divergence {
+    /// What is wrong, in words.
+    pub what: String,
+    /// Whether it is the simulation that diverged; if not, its state is fine, and the task makes a number of
+    /// it that is not.
+    pub simulation: bool,
+}
+
+/// What is wrong with the last step of environment `index`, if anything is. MuJoCo finds that a simulation
+/// diverged at the beginning of its next step only, so numbers that `f32` can't hold count too. `obs` are
+/// the observations (n, obs_dim).
+pub fn divergence(envs: &Batch, index: usize, reward: f64, obs: &[f64]) -> Option<Divergence> {
+    let spec = envs.spec();
+    if let Err(error) = envs.check(index) {
+        return Some(Divergence { what: error.to_string(), simulation: true });
     }
+    let number = match fits(reward) {
+        false => {
+            let mut terms = spec.terms.iter().zip(envs.terms(index));
+            let term = terms.find(|(_, value)| !fits(*value));
+            let term = term.map(|(name, value)| format!(", its term '{name}' {value}"));
+            format!("the reward is {reward}{}", term.unwrap_or_default())
+        }
+        true => wrong_number(spec, &obs[index * spec.obs_dim..][..spec.obs_dim])?,
+    };
+    let simulation = !envs.state(index).iter().all(|x| fits(*x));
+    let what = match simulation {
+        true => format!("{}: the simulation diverged ({number})", spec.id),
+        false => format!("{}: {number}, while the simulation is fine", spec.id),
+    };
+    Some(Divergence { what, simulation })
+}
+
+/// The first number of an observation that `f32` can't hold, in words; none if there is none.
+pub fn wrong_number(spec: &Spec, obs: &[f64]) -> Option<String> {
+    let at = obs.iter().position(|x| !fits(*x))?;
+    let terms = spec.observation.iter();
+    let term = terms.rev().find(|term| term.start <= at);
+    let place = term.map(|term| format!(" ('{}'[{}])", term.name, at - term.start));
+    Some(format!("number {at} of the observation{} is {}", place.unwrap_or_default(), obs[at]))
+}
+
+fn fits(x: f64) -> bool {
+    (x as f32).is_finite()
 }
 
 /// `count` environments of a task, with its own model or the user's.

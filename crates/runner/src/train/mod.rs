@@ -29,6 +29,7 @@ use self::settings::Settings;
 pub use self::training_loop::without_graphs;
 use self::training_loop::{Parts, Run, replay_shape};
 use crate::base::console::message;
+use crate::base::digest::sha256_of;
 use crate::base::failure::{Failure, Outcome};
 use crate::base::stop::Stop;
 use crate::base::{device, versions};
@@ -85,6 +86,7 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
     if let Some(model) = model {
         remark_on(env, model)?;
     }
+    memory::check_networks(&settings.document, envs.spec().obs_dim + envs.spec().act_dim)?;
     let device = device::available(&spec.device)?;
     device::check_precision(settings.train.precision, device)?;
     // A third of a second, before a run of hours that depends on these files.
@@ -133,11 +135,15 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
     // A run of an earlier version has no copy of its model, and its record no such checksum.
     let recorded = folder.record()?;
     let known = Recorded::of(&recorded).sha256 == Some(model_sum.as_str());
-    if known && !folder.path().join(MODEL).exists() {
+    // A copy that is missing or damaged is written again: its content is known.
+    let intact = |name: &str, sum: &str| {
+        sha256_of(&folder.path().join(name)).is_ok_and(|found| found == sum)
+    };
+    if known && !intact(MODEL, &model_sum) {
         folder.write(MODEL, model_bytes)?;
     }
-    if let (Some((bytes, _)), Some(copy)) = (task, run_model::task_copy(env))
-        && !folder.path().join(&copy).exists()
+    if let (Some((bytes, sum)), Some(copy)) = (task, run_model::task_copy(env))
+        && !intact(&copy, &sum)
     {
         folder.write(&copy, bytes)?;
     }
@@ -145,7 +151,7 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
     let parts = Parts {
         identity: Identity::new(&spec.algo, spec.task(), *seed),
         config: &settings.train,
-        folder: folder.path(),
+        folder: &folder,
         evaluator: Evaluator::new(env, model, episodes, threads, *seed, device)?,
         agent: make_agent(settings.algorithm.as_ref(), envs.spec(), *seed, device),
         metrics: metric_names(settings.algorithm.as_ref(), envs.spec())

@@ -2,7 +2,7 @@
 
 use crate::base::failure::{Failure, Outcome};
 use crate::train::checkpoint::EnvironmentState;
-use crate::train::evaluator::{ActionScale, divergence};
+use crate::train::evaluator::{ActionScale, divergence, wrong_number};
 use envs::{Batch, BatchStep, Spec};
 use ndarray::aview1;
 use replay::{Cursor, Replay};
@@ -91,14 +91,27 @@ impl Rollout {
     /// Gymnasium's vector environments do.
     ///
     /// # Errors
-    /// The simulation fails.
+    /// The simulation fails, or an observation is not finite.
     pub fn reset(&mut self, seed: u64, replay: &mut Replay) -> Outcome<()> {
         let seeds: Vec<u64> = (0..self.count() as u64).map(|i| seed.wrapping_add(i)).collect();
         self.envs.reset(Some(&seeds), &mut self.obs)?;
         self.round();
-        for (i, obs) in self.obs_f32.chunks_exact(self.spec().obs_dim).enumerate() {
-            replay.begin(i, aview1(obs));
+        for i in 0..self.count() {
+            self.begin(i, replay)?;
         }
+        Ok(())
+    }
+
+    /// The first observation of an episode into the replay.
+    fn begin(&self, i: usize, replay: &mut Replay) -> Outcome<()> {
+        let (spec, entries) = (self.spec(), i * self.spec().obs_dim..(i + 1) * self.spec().obs_dim);
+        if let Some(number) = wrong_number(spec, &self.obs[entries.clone()]) {
+            return Err(Failure::Failed(format!(
+                "{}: at the start of an episode {number}: the task, or its model, is to be mended",
+                spec.id
+            )));
+        }
+        replay.begin(i, aview1(&self.obs_f32[entries]));
         Ok(())
     }
 
@@ -122,13 +135,17 @@ impl Rollout {
         let mut over = vec![false; self.count()];
         for i in 0..self.count() {
             let step = self.steps[i];
-            if let Some(what) = divergence(&self.envs, i, step.reward, &self.obs) {
+            if let Some(found) = divergence(&self.envs, i, step.reward, &self.obs) {
+                let what = found.what;
                 if !self.end_diverged {
-                    return Err(at_step(format!(
-                        "{what}; a resumed run gets here again: `--set \
-                         train.end_diverged_episodes=true` with the same command ends such \
-                         episodes and trains on"
-                    )));
+                    return Err(at_step(match found.simulation {
+                        true => format!(
+                            "{what}; a resumed run gets here again: `--set \
+                             train.end_diverged_episodes=true` with the same command ends such \
+                             episodes and trains on"
+                        ),
+                        false => format!("{what}: the task's formula is to be mended"),
+                    }));
                 }
                 stepped.diverged.push(what);
                 self.envs.end_episode(i);
@@ -164,7 +181,7 @@ impl Rollout {
             self.envs.step_active(&over, &controls, &mut self.steps, &mut self.obs)?;
             self.round();
             for i in (0..over.len()).filter(|i| over[*i]) {
-                replay.begin(i, aview1(&self.obs_f32[i * obs_dim..][..obs_dim]));
+                self.begin(i, replay)?;
             }
         }
         Ok(stepped)

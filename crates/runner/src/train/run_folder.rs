@@ -4,6 +4,8 @@ use crate::base::failure::{Failure, Outcome};
 use crate::train::run_model::Recorded;
 use crate::train::settings::EXTRAS;
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml_edit::{DocumentMut, Item, Value};
@@ -12,6 +14,8 @@ use toml_edit::{DocumentMut, Item, Value};
 pub const RECORD: &str = "config.toml";
 /// The file that marks a run as finished.
 pub const DONE: &str = "DONE";
+/// The file whose lock a process holds that works on a run.
+const LOCK: &str = "lock";
 /// The replay's file, which an unfinished run has, and a finished one if it was to keep it.
 const REPLAY: &str = "checkpoint/replay.bin";
 /// The key of `[train]` that lets training go on when a simulation diverges.
@@ -56,7 +60,7 @@ pub enum Relation {
 pub struct RunFolder {
     path: PathBuf,
     /// Held while the process works on the run; the system releases it if the process dies.
-    _lock: File,
+    lock: File,
 }
 
 impl RunFolder {
@@ -102,9 +106,14 @@ impl RunFolder {
 
     /// Makes the folder and takes its lock.
     fn locked(path: PathBuf) -> Outcome<Self> {
-        fs::create_dir_all(&path)
-            .map_err(|error| Failure::file(&path, "make this folder", error))?;
-        Ok(Self { _lock: lock(&path)?, path })
+        fs::create_dir_all(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotADirectory | ErrorKind::AlreadyExists => Failure::Usage(format!(
+                "{}: a file is in the way of this folder; choose another --out or --name",
+                path.display()
+            )),
+            _ => Failure::file(&path, "make this folder", error),
+        })?;
+        Ok(Self { lock: lock(&path)?, path })
     }
 
     fn existing(&self) -> Outcome<Existing> {
@@ -180,20 +189,42 @@ impl RunFolder {
         &self.path
     }
 
+    /// Checks that the folder is still the one that was opened: if it was deleted or moved, another
+    /// process may be at work under its name.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check_still_ours(&self) -> Outcome<()> {
+        let path = self.path.join(LOCK);
+        let of = |found: std::io::Result<fs::Metadata>| found.map(|it| (it.dev(), it.ino())).ok();
+        if of(self.lock.metadata()) == of(fs::metadata(&path)) {
+            return Ok(());
+        }
+        Err(Failure::Failed(format!(
+            "{}: this folder was deleted, moved or replaced while the run was at work on it; the run \
+             ends without another checkpoint",
+            self.path.display()
+        )))
+    }
+
     /// The record of the run in the folder.
     ///
     /// # Errors
     /// It can't be read.
     pub fn record(&self) -> Outcome<DocumentMut> {
         let path = self.path.join(RECORD);
-        let text = fs::read_to_string(&path).map_err(|e| Failure::file(&path, "read", e))?;
-        text.parse().map_err(|_| {
+        let damaged = || {
             Failure::Usage(format!(
                 "{}: damaged: not valid TOML; --restart begins again and keeps this run as \
                  seed-N.old-K",
                 path.display()
             ))
-        })
+        };
+        let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => damaged(),
+            _ => Failure::file(&path, "read", error),
+        })?;
+        text.parse().map_err(|_| damaged())
     }
 
     /// Adds an entry to `run.resumed` of the record.
@@ -343,7 +374,7 @@ const RETRIES: usize = 100;
 
 /// Takes the lock of a run's folder.
 fn lock(path: &Path) -> Outcome<File> {
-    let file = path.join("lock");
+    let file = path.join(LOCK);
     let fail = |error| Failure::file(&file, "lock", error);
     let lock = File::create(&file).map_err(|error| Failure::file(&file, "write", error))?;
     for _ in 0..RETRIES {
@@ -370,7 +401,7 @@ fn lock(path: &Path) -> Outcome<File> {
 /// disturb each other. A run that starts in that moment sees that the lock can be shared, so that
 /// no run holds it, and waits for the end of the probe ([`lock`]).
 pub fn is_running(path: &Path) -> bool {
-    let probe = File::open(path.join("lock")).map(|lock| lock.try_lock_shared());
+    let probe = File::open(path.join(LOCK)).map(|lock| lock.try_lock_shared());
     matches!(probe, Ok(Err(TryLockError::WouldBlock)))
 }
 
@@ -420,5 +451,21 @@ mod tests {
         drop(probe);
         assert!(started.recv().unwrap().is_ok());
         run.join().unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_is_deleted_and_made_again_is_no_longer_that_of_the_first_process() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("seed-0");
+        let open = || RunFolder::open(path.clone(), &DocumentMut::new(), StartMode::BeginOrResume);
+        let (first, _) = open().unwrap();
+        assert!(first.check_still_ours().is_ok());
+        fs::remove_dir_all(&path).unwrap();
+        assert!(first.check_still_ours().is_err());
+        let (second, _) = open().unwrap();
+        assert!(second.check_still_ours().is_ok());
+        let failure = first.check_still_ours().unwrap_err();
+        assert!(failure.message().contains("seed-0: this folder was deleted"), "{failure:?}");
+        assert_eq!(failure.code(), 1);
     }
 }

@@ -61,9 +61,20 @@ impl RunSpec {
     /// Checks the task, the name and the device, without a look at the machine.
     ///
     /// # Errors
-    /// An unknown task or device, or a name that a folder can't have.
+    /// An unknown task or device, a mistake in the task's file, or a name that a folder can't have.
     pub fn checked(self) -> Outcome<Self> {
         check_task(&self.env)?;
+        self.checked_without_files()
+    }
+
+    /// The same without a look at the task's file, if it is one.
+    ///
+    /// # Errors
+    /// An unknown task or device, or a name that a folder can't have.
+    pub fn checked_without_files(self) -> Outcome<Self> {
+        if !envs::is_file(&self.env) {
+            check_task(&self.env)?;
+        }
         self.name.as_deref().map_or(Ok(()), check_name)?;
         device::named(&self.device)?;
         Ok(self)
@@ -97,8 +108,13 @@ impl RunSpec {
             run["model_sha256"] = value(sum);
             run["model"] = value(portable(model).display().to_string());
         }
-        if let Some((_, found)) = task_file(&self.env)? {
-            run["task_sha256"] = value(self.task_sha256.as_ref().unwrap_or(&found));
+        // Of a planned run the file itself is not needed.
+        let sum = match &self.task_sha256 {
+            Some(planned) => Some(planned.clone()),
+            None => task_file(&self.env)?.map(|(_, found)| found),
+        };
+        if let Some(sum) = sum {
+            run["task_sha256"] = value(sum);
             run["task"] = value(portable(Path::new(&self.env)).display().to_string());
         }
         let mut document = DocumentMut::new();
@@ -141,7 +157,7 @@ fn check_name(name: &str) -> Outcome<()> {
     let problem = if name.len() > LONGEST_NAME {
         format!("{} characters, expected at most {LONGEST_NAME}", name.len())
     } else if name.is_empty() || !name.chars().all(allowed) || name.starts_with('.') {
-        "expected letters, digits, '-', '_' and '.'".into()
+        "expected letters, digits, '-', '_' and '.', and no '.' first".into()
     } else {
         return Ok(());
     };

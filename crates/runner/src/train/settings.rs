@@ -167,6 +167,12 @@ pub fn resolve(sources: &Sources) -> Outcome<Settings> {
     }
     let preset = document.clone();
     if let Some(path) = sources.config {
+        if path.is_dir() {
+            return Err(Failure::Usage(format!(
+                "--config {}: is a folder, expected a file, such as a run's config.toml in it",
+                path.display()
+            )));
+        }
         let text = std::fs::read_to_string(path)
             .map_err(|error| Failure::Usage(format!("--config {}: {error}", path.display())))?;
         let file: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
@@ -212,13 +218,16 @@ pub fn resolve(sources: &Sources) -> Outcome<Settings> {
     Ok(Settings { idle: idle::of(&settings, &preset), ..settings })
 }
 
+/// What follows the name of a file that another commit wrote.
+const OF_COMMIT: &str = " (of commit ";
+
 /// The name of a file with settings, with the commit that wrote it if it is another one's record: keys may
 /// have changed since.
 fn written_by(name: &str, record: &DocumentMut) -> String {
     let commit = record.get("run").and_then(|run| run.get("commit")?.as_str());
     match commit.filter(|commit| *commit != env!("SMFP_COMMIT")) {
         Some(commit) => {
-            format!("{name} (of commit {})", commit.chars().take(12).collect::<String>())
+            format!("{name}{OF_COMMIT}{})", commit.chars().take(12).collect::<String>())
         }
         None => name.to_string(),
     }
@@ -265,9 +274,15 @@ fn place(document: &mut DocumentMut, path: &str, value: &Value, origin: &str) ->
         .split_once('.')
         .and_then(|(section, key)| document.get_mut(section)?.get_mut(key)?.as_value_mut());
     let Some(slot) = slot else {
-        let hint = nearest(path, known.iter().map(String::as_str))
-            .map(|near| format!("did you mean '{near}'?"))
-            .unwrap_or_else(|| "`runner --algo ALGO --help` lists all keys".into());
+        let hint =
+            match (origin.split_once(OF_COMMIT), nearest(path, known.iter().map(String::as_str))) {
+                (Some((_, commit)), _) => format!(
+                    "this version has no such setting; check out commit {} to use that run",
+                    commit.trim_end_matches(')')
+                ),
+                (None, Some(near)) => format!("did you mean '{near}'?"),
+                (None, None) => "`runner --algo ALGO --help` lists all keys".into(),
+            };
         return Err(Failure::Usage(format!("{origin}: unknown key '{path}': {hint}")));
     };
     // 1 is fine for a float, and 1.0 for an integer; a word for a number is a mistake.
@@ -344,7 +359,10 @@ impl TrainConfig {
         if self.eval_modes.is_empty() {
             return Err("train.eval_modes is empty, expected at least \"deterministic\"".into());
         }
-        self.modes().map(|_| ())
+        let modes = self.modes()?;
+        let twice = (1..modes.len()).find(|&i| modes[..i].contains(&modes[i]));
+        twice
+            .map_or(Ok(()), |i| Err(format!("train.eval_modes has {:?} twice", self.eval_modes[i])))
     }
 
     /// The evaluation modes.

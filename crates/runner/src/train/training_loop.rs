@@ -14,6 +14,7 @@ use crate::train::logs::{EVAL, Logs, TRAIN, is_empty, log};
 use crate::train::memory;
 use crate::train::progress::Progress;
 use crate::train::rollout::Rollout;
+use crate::train::run_folder::RunFolder;
 use crate::train::settings::TrainConfig;
 use agent::{ActMode, Agent, Batch, CapturedUpdates, DeviceReplay, Metrics, stream};
 use networks::tensor_from;
@@ -21,7 +22,6 @@ use rand::RngExt;
 use replay::{Replay, Sample, Shape};
 use report::EvalRow;
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
@@ -37,7 +37,7 @@ const UNREAD_UPDATES: usize = 1000;
 pub struct Parts<'a> {
     pub identity: Identity,
     pub config: &'a TrainConfig,
-    pub folder: &'a Path,
+    pub folder: &'a RunFolder,
     pub rollout: Rollout,
     pub evaluator: Evaluator,
     pub agent: Box<dyn Agent>,
@@ -100,8 +100,8 @@ impl<'a> Run<'a> {
     /// Too little disk or memory, or a file that can't be written.
     pub fn begin(parts: Parts<'a>) -> Outcome<Self> {
         let shape = replay_shape(parts.config, parts.rollout.spec());
-        let checkpoints = Checkpoints::open(parts.folder)?;
-        let room = memory::check(parts.folder, &shape)?;
+        let checkpoints = Checkpoints::open(parts.folder.path())?;
+        let room = memory::check(parts.folder.path(), &shape)?;
         let path = checkpoints.replay();
         let replay = Replay::create(&path, shape)
             .map_err(|error| Failure::file(&path, "reserve the replay's space", error))?;
@@ -111,7 +111,7 @@ impl<'a> Run<'a> {
             replay: stream(seed, "replay"),
             learning: stream(seed, "learning"),
         };
-        let logs = Logs::create(parts.folder, parts.config.tensorboard)?;
+        let logs = Logs::create(parts.folder.path(), parts.config.tensorboard)?;
         let mut run = Self::new(parts, replay, streams, checkpoints, logs);
         run.progress.note(0, &room);
         run.parts.rollout.reset(seed, &mut run.replay)?;
@@ -125,9 +125,9 @@ impl<'a> Run<'a> {
     /// # Errors
     /// There is none, or a file that can't be read or written.
     pub fn resume(mut parts: Parts<'a>) -> Outcome<Self> {
-        let mut checkpoints = Checkpoints::open(parts.folder)?;
-        let steps = checkpoint::steps(&parts.folder.join("checkpoint"))?;
-        let logs = [log(parts.folder, TRAIN), log(parts.folder, EVAL)];
+        let mut checkpoints = Checkpoints::open(parts.folder.path())?;
+        let steps = checkpoint::steps(&parts.folder.path().join("checkpoint"))?;
+        let logs = [log(parts.folder.path(), TRAIN), log(parts.folder.path(), EVAL)];
         if steps.is_empty() && logs.iter().all(|log| is_empty(log)) {
             // The process died before its first checkpoint and left no results.
             for leftover in [&checkpoints.replay(), &logs[0], &logs[1]] {
@@ -138,14 +138,14 @@ impl<'a> Run<'a> {
         let (path, shape) =
             (checkpoints.replay(), replay_shape(parts.config, parts.rollout.spec()));
         if fs::metadata(&path).is_ok_and(|file| file.len() < shape.bytes()) {
-            memory::check(parts.folder, &shape)?; // the run was shorter: its replay will grow
+            memory::check(parts.folder.path(), &shape)?; // the run was shorter: its replay will grow
         }
         let mut problem = None;
         for step in steps {
             match load(&mut parts, &checkpoints, step) {
                 Ok((state, replay)) => {
                     checkpoints.resumed(step);
-                    let logs = Logs::resume(parts.folder, &state, parts.config.tensorboard)?;
+                    let logs = Logs::resume(parts.folder.path(), &state, parts.config.tensorboard)?;
                     let run = Self::new(parts, replay, state.streams, checkpoints, logs);
                     let step = state.counters.step;
                     run.progress.at(step);
@@ -168,7 +168,7 @@ impl<'a> Run<'a> {
         Err(Failure::Usage(format!(
             "{}: no checkpoint to resume from ({problem}); --restart begins again and keeps this \
              run as seed-N.old-K",
-            parts.folder.display()
+            parts.folder.path().display()
         )))
     }
 
@@ -228,7 +228,7 @@ impl<'a> Run<'a> {
                 )));
             }
             let kept_due = history::due(
-                self.parts.folder,
+                self.parts.folder.path(),
                 step,
                 self.parts.config.show_every,
                 self.parts.config.envs as u64,
@@ -237,7 +237,7 @@ impl<'a> Run<'a> {
                 self.save()?;
             }
             if kept_due {
-                history::keep(self.parts.folder, step, &self.checkpoints.at(step))?;
+                history::keep(self.parts.folder.path(), step, &self.checkpoints.at(step))?;
             }
             self.advance()?;
         }
@@ -309,6 +309,7 @@ impl<'a> Run<'a> {
             let Counters { updates, episodes, .. } = self.counters;
             let row = self.interval.row(step, updates, episodes, self.clock.wall_s());
             self.progress.measured(row.return_mean, row.steps_per_s);
+            self.parts.folder.check_still_ours()?;
             self.logs.train(&row)?;
         }
         self.counters.evaluation_due = reached(config.eval_interval);
@@ -401,7 +402,7 @@ impl<'a> Run<'a> {
             "training diverged {by} step {}: {what}; rows and the last good checkpoint are in {}; \
              a smaller learning rate usually helps",
             self.counters.step,
-            self.parts.folder.display()
+            self.parts.folder.path().display()
         ))
     }
 
@@ -420,6 +421,7 @@ impl<'a> Run<'a> {
             let wall_s = self.clock.wall_s();
             rows.push(EvalRow::summarise(step, mode_name(mode), &found.episodes, wall_s));
         }
+        self.parts.folder.check_still_ours()?;
         rows.iter().try_for_each(|row| self.logs.eval(row))?;
         let shown: Vec<String> =
             rows.iter().map(|row| format!("{} {:.1}", row.mode, row.return_mean)).collect();
@@ -441,6 +443,7 @@ impl<'a> Run<'a> {
     fn save(&mut self) -> Outcome<()> {
         let begun = Instant::now();
         self.read()?;
+        self.parts.folder.check_still_ours()?;
         let path = self.checkpoints.replay();
         self.replay.flush().map_err(|error| Failure::file(&path, "write", error))?;
         let [train_csv, eval_csv] = self.logs.marks(self.clock.wall_s())?;
@@ -490,7 +493,7 @@ fn load(
         )));
     }
     for (name, mark) in [(TRAIN, &state.train_csv), (EVAL, &state.eval_csv)] {
-        let path = log(parts.folder, name);
+        let path = log(parts.folder.path(), name);
         mark.check(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     parts.agent.load(&tensors).map_err(|error| at(&error))?;

@@ -10,7 +10,11 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
 use ratatui::crossterm::execute;
 use ratatui::layout::Rect;
 use report::Place;
-use std::io::{self, stdout};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, IsTerminal, stdin, stdout};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// Time between two updates of the runs.
@@ -37,6 +41,27 @@ pub fn show(runs: Runs) -> Outcome<()> {
     shown.map_err(fail)
 }
 
+/// Where keys come from, as the library chooses it.
+fn input() -> io::Result<OwnedFd> {
+    match stdin().is_terminal() {
+        true => stdin().as_fd().try_clone_to_owned(),
+        false => Ok(File::open("/dev/tty")?.into()),
+    }
+}
+
+/// Waits for input, at most for some time. Returns whether the terminal is gone instead: the library's
+/// own wait would then never end.
+fn hung_up(input: &OwnedFd, time: Duration) -> io::Result<bool> {
+    let mut polled = [PollFd::new(input, PollFlags::IN)];
+    let time = Timespec::try_from(time).expect("a tick is short");
+    match poll(&mut polled, Some(&time)) {
+        // A signal, such as that of a window that was resized.
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)),
+    }
+}
+
 struct Screen {
     runs: Runs,
     terminal: DefaultTerminal,
@@ -54,11 +79,14 @@ impl Screen {
     }
 
     fn run(mut self, stop: &Stop) -> io::Result<()> {
-        let mut updated = Instant::now();
+        let (mut updated, input) = (Instant::now(), input()?);
         self.draw()?;
         while !stop.asked() {
             let mut changed = false;
-            if event::poll(TICK)? {
+            if hung_up(&input, TICK)? {
+                return Ok(());
+            }
+            while event::poll(Duration::ZERO)? {
                 match event::read()? {
                     Event::Key(key) if key.is_press() => {
                         if self.handle(key)? {
