@@ -164,6 +164,7 @@ fn read_table(path: &Path, entry: &Entry) -> Result<Vec<Run>, Problem> {
     let mut left_out: BTreeMap<[String; 3], usize> = BTreeMap::new();
     for row in 0..table.len() {
         let wall_s = wall.map(|at| table.number(path, row, at)).transpose()?.flatten();
+        let wall_s = wall_s.filter(|seconds| seconds.is_finite());
         let Some(steps) = table.number(path, row, step)? else { continue };
         if steps.is_nan() || steps < 0.0 {
             let what =

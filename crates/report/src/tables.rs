@@ -305,7 +305,7 @@ pub fn markdown(study: &Study) -> String {
     }
     let _ = write!(
         page,
-        "\n## Wall-clock\n\nSeconds to the step of comparison, on each run's machine.\n\n"
+        "\n## Wall-clock\n\nSeconds to the step of comparison on each run's machine, the median over seeds.\n\n"
     );
     grid(&mut page, study, study.tasks.iter().map(|task| task.name.clone()), |cell| {
         cell.wall_s.map(|seconds| thousands(seconds.round() as u64))

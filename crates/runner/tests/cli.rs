@@ -551,11 +551,12 @@ fn trace_replays_actions_into_an_archive_of_the_documented_shapes() {
     ndarray_npy::write_npy(&wide, &Array2::<f32>::zeros((2, 4))).unwrap();
     let mut command = runner();
     command.args(["trace", "--env", "Hopper-v4", "--seed", "7", "--actions"]).arg(&wide);
-    refused(&command.arg("--out").arg(&trace).output().unwrap(), 2, &["4 numbers", "expected 3"]);
+    let new = out.path().join("new.npz");
+    refused(&command.arg("--out").arg(&new).output().unwrap(), 2, &["4 numbers", "expected 3"]);
     let mut command = runner();
     command.args(["trace", "--env", "Hopper-v4", "--seed", "7", "--actions"]).arg(&actions);
     let output = command.arg("--out").arg(out.path().join("./actions.npy")).output().unwrap();
-    refused(&output, 2, &["--out", "exists and is no .npz file"]);
+    refused(&output, 2, &["--out", "exists; delete it"]);
     assert!(ndarray_npy::read_npy::<_, Array2<f32>>(&actions).is_ok(), "the actions are gone");
 }
 

@@ -90,6 +90,14 @@ fn an_export_of_a_files_policy_names_the_files_terms_and_what_its_actions_are() 
     let readme = fs::read_to_string(to.join("README.md")).unwrap();
     assert!(readme.contains("default + scale * action") && !readme.contains("actuators' units"));
     assert!(readme.contains("scaled and clipped as there"));
+    assert_eq!(facts["task"], "crawler");
+    // An export of another task leaves nothing of this one.
+    assert!(train(out.path(), "Hopper-v4", 1, &[]).status.success());
+    for _ in 0..2 {
+        let output = export(&folder(out.path(), "Hopper-v4", 1), &to);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(!to.join("task.toml").exists());
+    }
 }
 
 /// Least number of steps that a task is played for.

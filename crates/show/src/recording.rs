@@ -4,7 +4,7 @@ use crate::pack::{Pack, Packer};
 use envs::{BatchStep, Recorder, Scene, Spec};
 use serde::Serialize;
 
-/// Positions are stored in steps of at most this, in metres. One over 65 m would take more than
+/// Positions are stored in steps of at most this, in metres. One over 6.5 m would take more than
 /// two bytes, so only the roots of kinematic trees have their position in the world.
 const COARSEST: f64 = 1e-4;
 /// The same for the components of quaternions: an angle of at most 0.01 degrees.

@@ -2,8 +2,8 @@
 //! policy is known too (`docs/toys.md`).
 //!
 //! 1. [`Toy`]: Q, pi_old, the target and exact samples of it;
-//! 2. [`Learner`]: trains the actor of SMFP or SAC with the code of training runs, with Q
-//!    in place of the critics;
+//! 2. [`Learner`]: trains an algorithm's actor (SMFP, SAC, SAC Flow, DIME, FlowRL) with the code
+//!    of training runs, with Q in place of the critics;
 //! 3. [`Measures`]: modes and distance of its samples to the target.
 
 mod learner;

@@ -181,6 +181,7 @@ impl Compiler<'_> {
     /// `tolerance(x, lower = 0, upper = 0, margin = 0, value_at_margin = 0.1, sigmoid = 'gaussian')`.
     fn tolerance(&mut self, call: &Call, program: &mut Vec<Operation>) -> Result<Value, Problem> {
         const NAMES: [&str; 6] = ["x", "lower", "upper", "margin", "value_at_margin", "sigmoid"];
+        let mut x = None;
         let mut bounds = [0.0; 3].map(|x| constant(x, call.at));
         let mut value_at_margin = 0.1;
         let mut sigmoid = Sigmoid::Gaussian;
@@ -198,7 +199,10 @@ impl Compiler<'_> {
                 return Err(Problem::new(at, format!("{name} is given twice")));
             }
             match (&operand.place, index) {
-                (_, 0) if i == 0 => {}
+                (Place::Text(_), 0) => {
+                    return Err(Problem::new(at, "x of tolerance must be a number"));
+                }
+                (_, 0) => x = Some(operand.clone()),
                 (Place::Text(text), 5) => {
                     let known = SIGMOIDS.iter().find(|(name, _)| name == text);
                     let names = SIGMOIDS.iter().map(|(name, _)| *name);
@@ -222,14 +226,14 @@ impl Compiler<'_> {
                 }
             }
         }
-        if !given[0] {
+        let Some(x) = x else {
             return Err(Problem::new(call.at, "tolerance of nothing, expected tolerance(x, ...)"));
-        }
+        };
         let wrong = |reason| Problem::new(call.at, format!("tolerance: {reason}"));
         let tolerance = Tolerance::new(value_at_margin, sigmoid).map_err(wrong)?;
         check_bounds(&bounds).map_err(wrong)?;
         let [lower, upper, margin] = bounds;
-        let operands = [call.operands[0].clone(), lower, upper, margin];
+        let operands = [x, lower, upper, margin];
         let shape = self.common("tolerance", &operands, call.at)?;
         let [x, lower, upper, margin] = &operands;
         let x = self.span(x, program)?;

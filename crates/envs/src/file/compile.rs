@@ -95,6 +95,15 @@ pub(super) struct Kept {
     pub len: usize,
 }
 
+/// Checks that a term or a goal does not hide a quantity from the expressions after it.
+fn hides_nothing(name: &str, code: &Code) -> Result<(), Problem> {
+    if fields::find(name).is_none() && !QUANTITIES.contains(&name) {
+        return Ok(());
+    }
+    let message = format!("'{name}' is a quantity of the simulation, expected another name");
+    Err(Problem::new(code.at, message))
+}
+
 impl<'m> Compiler<'m> {
     /// A compiler of nothing yet. The notes begin with the last action.
     pub fn new(model: &'m MjModel, dt: f64) -> Self {
@@ -142,6 +151,7 @@ impl<'m> Compiler<'m> {
             let message = format!("'{name}' is the name of a goal too");
             return Err(Problem::new(code.at, message));
         }
+        hides_nothing(name, code)?;
         let (start, shape) = self.compile(code, Role::Judgement, program)?;
         let value = Value { shape, place: Place::Notes(start), at: code.at };
         self.terms.insert(name.to_owned(), value);
@@ -155,12 +165,7 @@ impl<'m> Compiler<'m> {
         code: &Code,
         program: &mut Vec<Operation>,
     ) -> Result<Range<usize>, Problem> {
-        // It would hide the quantity, also from `[start.set]`.
-        if fields::find(name).is_some() || QUANTITIES.contains(&name) {
-            let message =
-                format!("'{name}' is a quantity of the simulation, expected another name");
-            return Err(Problem::new(code.at, message));
-        }
+        hides_nothing(name, code)?;
         let (start, shape) = self.compile(code, Role::Goal, program)?;
         let value = Value { shape, place: Place::Notes(start), at: code.at };
         self.goals.insert(name.to_owned(), value);

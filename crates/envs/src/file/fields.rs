@@ -176,7 +176,7 @@ impl Kind {
     /// the model's order.
     ///
     /// # Errors
-    /// There is none.
+    /// No object of this kind has the name or matches the pattern.
     pub fn named(self, model: &MjModel, name: &str, at: usize) -> Result<Vec<usize>, Problem> {
         let (object, kind) = self.object();
         let names =

@@ -25,6 +25,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use mujoco_rs::mujoco_c::mjtDisableBit;
+use mujoco_rs::wrappers::mj_data::MjData;
 use mujoco_rs::wrappers::mj_model::{
     MjModel, MjtBias, MjtDyn, MjtGain, MjtJoint, MjtObjBase, MjtTrn,
 };
@@ -205,6 +206,7 @@ fn entries(code: &Code, model: &MjModel, compiler: &mut Compiler) -> Vec<String>
 /// Changes numbers of the model.
 fn edit(file: &TaskFile, model: &mut MjModel) -> Result<(), Problem> {
     const FIELDS: [&str; 3] = ["dof_damping", "dof_armature", "dof_frictionloss"];
+    let mut heavier = false;
     for (target, value) in &file.model_edits {
         // The same numbers of `qvel`, whose rows these fields share.
         let mut code = target.clone();
@@ -230,12 +232,17 @@ fn edit(file: &TaskFile, model: &mut MjModel) -> Result<(), Problem> {
                 format!("{field} is {value}, expected at least 0"),
             ));
         }
+        heavier |= field == "dof_armature";
         let numbers = match field {
             "dof_damping" => model.dof_damping_mut(),
             "dof_armature" => model.dof_armature_mut(),
             _ => model.dof_frictionloss_mut(),
         };
         indices.iter().for_each(|i| numbers[*i as usize] = *value);
+    }
+    if heavier {
+        // What MuJoCo derived from the armature as it compiled the model.
+        MjData::new(model).set_const();
     }
     Ok(())
 }

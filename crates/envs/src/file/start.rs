@@ -142,7 +142,17 @@ impl Start {
         if self.goal_drawn == Moment::Before {
             draw_goal(random, world, notes);
         }
-        for _ in 0..ATTEMPTS {
+        // Every attempt begins with the same state, to which an expression may add noise. (Accelerations,
+        // from which MuJoCo's solver starts, stay as dm_control leaves them.)
+        let begun: [Vec<f64>; 3] = world.state_mut().map(|part| part.to_vec());
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                world
+                    .state_mut()
+                    .into_iter()
+                    .zip(&begun)
+                    .for_each(|(to, from)| to.copy_from_slice(from));
+            }
             for joint in &self.joints {
                 joint.draw(random, world.state_mut()[0]);
             }

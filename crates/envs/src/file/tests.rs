@@ -117,6 +117,7 @@ fn operators_bind_as_in_python() {
             0.5,
         ),
         ("tolerance(1, lower=action[0], upper=inf, margin=action[1])", 0.0),
+        ("tolerance(lower=action[0], upper=inf, x=1, margin=action[1])", 0.0),
     ] {
         assert_eq!(value(text, &x), [expected], "{text}");
     }
@@ -395,6 +396,7 @@ fn a_mistake_in_a_file_is_one_line_with_line_and_column() {
             &[":4:9:", "range is a list of 2 pairs, but the model has 1 actuators"],
         ),
         ("[obs", "[model_edits]\n\"dof_mass('x')\" = 1\n[obs", &["dof_damping"]),
+        ("[obs", "[terms]\ntime = \"1\"\n[obs", &[":4:", "'time' is a quantity of the simulation"]),
         (
             "[obs",
             "[model_edits.remove]\nbody = [\"c\"]\n[obs",
@@ -521,6 +523,59 @@ fn an_actuator_without_range_needs_one_in_the_file() {
     fs::write(&file, rules).unwrap();
     let message = Env::make(file.to_str().unwrap()).err().unwrap().to_string();
     assert!(message.contains("has the range [-1e300, 1e300], expected [low, high]"), "{message}");
+}
+
+#[test]
+fn an_armature_that_a_task_gives_a_joint_is_that_of_the_model_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    // A joint at its soft limit, whose stiffness follows from the inertia.
+    let model = |armature: &str| {
+        let xml = format!(
+            "<mujoco><option gravity='0 0 0'/><worldbody><body name='b'><joint name='j' {armature} \
+             limited='true' range='-10 10'/><geom size='.05' pos='.1 0 0' mass='.01'/></body></worldbody>\
+             <actuator><motor joint='j' ctrlrange='-1 1'/></actuator></mujoco>"
+        );
+        fs::write(folder.path().join("robot.xml"), xml).unwrap();
+    };
+    let rules = "model = \"robot.xml\"\nreward = \"0\"\n[observation]\nall = \"cat(qpos, qvel)\"\n";
+    let path = |edit: &str| {
+        fs::write(folder.path().join("task.toml"), format!("{rules}{edit}")).unwrap();
+        let mut env = Env::make(folder.path().join("task.toml").to_str().unwrap()).unwrap();
+        let mut observation = vec![0.0; 2];
+        env.reset(Some(0), &mut observation);
+        let mut path = Vec::new();
+        for _ in 0..300 {
+            env.step(&[1.0], &mut observation).unwrap();
+            path.extend_from_slice(&observation);
+        }
+        path
+    };
+    model("");
+    let (bare, edited) = (path(""), path("[model_edits]\n\"dof_armature('j')\" = 0.1\n"));
+    model("armature='0.1'");
+    assert_eq!(edited, path(""));
+    assert_ne!(edited, bare);
+}
+
+#[test]
+fn every_attempt_at_a_start_without_contact_begins_at_the_same_place() {
+    // One start in ten is free; a walk of such steps would soon be farther than one step away.
+    let folder = tempfile::tempdir().unwrap();
+    let xml = "<mujoco><worldbody><geom type='box' size='.9 .9 .9'/><body name='b'>\
+               <joint type='slide'/><geom size='.01'/></body></worldbody>\
+               <actuator><motor joint='' ctrlrange='-1 1'/></actuator></mujoco>"
+        .replace("<joint type='slide'/>", "<joint name='x' type='slide' axis='1 0 0'/>")
+        .replace("joint=''", "joint='x'");
+    fs::write(folder.path().join("robot.xml"), xml).unwrap();
+    let rules = "model = \"robot.xml\"\nreward = \"0\"\n[start]\nuntil_no_contact = true\n[start.set]\n\
+                 qpos = \"qpos + uniform(-1, 1)\"\n[observation]\nx = \"qpos\"\n";
+    fs::write(folder.path().join("task.toml"), rules).unwrap();
+    let mut env = Env::make(folder.path().join("task.toml").to_str().unwrap()).unwrap();
+    for seed in 0..50 {
+        let mut x = [0.0];
+        env.reset(Some(seed), &mut x);
+        assert!(x[0].abs() > 0.9 && x[0].abs() <= 1.0, "seed {seed}: {}", x[0]);
+    }
 }
 
 /// A door before a robot that can fly and its arm, which starts lower in the keyframe than in the model.
@@ -773,12 +828,22 @@ proptest! {
             let end = (at + length).min(good.len());
             format!("{}{with}{}", &good[..at], &good[end..])
         };
-        let hopper = edit(include_str!("../../tests/tasks/Hopper-v4.toml"));
-        let hopper = hopper.replace("../../../../models/hopper.xml", "robot.xml");
-        let raised = edit(&format!("{RAISED}[model_edits.remove]\ngeom = [\"floor\", \"f*\"]\n"));
-        for opened in [task(folder.path(), &hopper), flyer(folder.path(), &raised)] {
-            if let Err(error) = opened {
-                prop_assert!(!error.to_string().contains('\n'));
+        std::fs::copy(crate::models_dir().join("hopper.xml"), folder.path().join("hopper.xml")).unwrap();
+        let hopper = include_str!("../../tests/tasks/Hopper-v4.toml").replace("../../../../models/", "");
+        let raised = format!("{RAISED}[model_edits.remove]\ngeom = [\"f*\"]\n");
+        let open = |hopper: &str, raised: &str| {
+            [task(folder.path(), hopper), flyer(folder.path(), raised)]
+        };
+        prop_assert!(open(&hopper, &raised).iter().all(Result::is_ok));
+        for opened in open(&edit(&hopper), &edit(&raised)) {
+            match opened {
+                Err(error) => prop_assert!(!error.to_string().contains('\n')),
+                Ok(mut env) => {
+                    let mut observation = vec![0.0; env.spec().obs_dim];
+                    let action = env.spec().act_low.clone();
+                    env.reset(Some(1), &mut observation);
+                    let _ = env.step(&action, &mut observation); // may diverge
+                }
             }
         }
     }

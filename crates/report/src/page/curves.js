@@ -38,12 +38,12 @@ function series(cell, x) {
         low: p.interval?.low,
         high: p.interval?.high,
         n: p.runs ? plural(p.runs, "seed") : null,
+        runs: p.runs,
       }))
       .filter((p) => p.x != null);
   const runs = cell.runs.map((i) => data.runs[i]);
-  const first = cell.curve[0]?.runs;
-  const whole = cell.curve.findIndex((p) => p.runs !== first);
   const mean = points(cell.curve, (p) => p.value);
+  const whole = mean.findIndex((p) => p.runs !== mean[0].runs);
   if (cell.published) mean.forEach((p) => (p.n = "published mean"));
   const ends = runs
     .filter((run) => !run.finished && run.points.length)
@@ -60,7 +60,7 @@ function series(cell, x) {
       .map(({ run, p }) => ({
         x: x.of(p),
         y: p.score,
-        text: `seed ${run.seed}: stopped at step ${comma.format(run.reached)}`,
+        text: `seed ${run.seed}: ${run.failed ? "failed" : "stopped"} at step ${comma.format(run.reached)}`,
       }))
       .filter((p) => p.x != null),
   };

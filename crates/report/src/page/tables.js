@@ -164,7 +164,9 @@ function stateOf(run) {
   const of = run.asked == null ? "" : ` of ${comma.format(run.asked)}`;
   return run.finished
     ? [`finished at step ${comma.format(run.reached)}`, false]
-    : [`stopped at step ${comma.format(run.reached)}${of} (or is still running)`, true];
+    : run.failed
+      ? [`failed at step ${comma.format(run.reached)}${of}: ${run.failed}`, true]
+      : [`stopped at step ${comma.format(run.reached)}${of} (or is still running)`, true];
 }
 
 function runTable() {

@@ -140,7 +140,10 @@ pub fn processors() -> usize {
 /// that calls it: LibTorch's own threads would add the parts of a sum in another order,
 /// and results would depend on their number.
 pub fn use_threads(threads: usize) {
-    tch::set_num_interop_threads(1);
+    // LibTorch refuses to set it twice.
+    if tch::get_num_interop_threads() != 1 {
+        tch::set_num_interop_threads(1);
+    }
     networks::set_threads(threads);
     keep_freed_memory();
 }

@@ -10,7 +10,7 @@ use crate::train::run_spec::{RunSpec, check_task, portable};
 use crate::train::settings::{self, Settings, Sources};
 use clap::Args;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml_edit::{Array, Value};
 
 #[derive(Args)]
@@ -66,12 +66,14 @@ fn runs(args: &PlanArgs) -> Outcome<Vec<RunSpec>> {
     let grids = args.grid.iter().map(|grid| choices(grid)).collect::<Outcome<Vec<_>>>()?;
     check_keys(args, &grids)?;
     let points = points(&grids);
+    // Models are compiled once, not for every run.
+    let tasks = args.envs.iter().map(|env| Task::new(args, env)).collect::<Outcome<Vec<_>>>()?;
     let mut runs = Vec::new();
     for seed in &args.seeds.0 {
         for algo in &args.algos {
-            for env in &args.envs {
+            for task in &tasks {
                 for point in &points {
-                    runs.push(run(args, *seed, algo, env, point)?);
+                    runs.push(run(args, *seed, algo, task, point)?);
                 }
             }
         }
@@ -92,7 +94,37 @@ fn runs(args: &PlanArgs) -> Outcome<Vec<RunSpec>> {
     }
 }
 
-fn run(args: &PlanArgs, seed: u64, algo: &str, env: &str, point: &[Choice]) -> Outcome<RunSpec> {
+/// A task with what is simulated.
+struct Task<'a> {
+    env: &'a str,
+    model: Option<PathBuf>,
+    model_sha256: Option<String>,
+    task_sha256: Option<String>,
+}
+
+impl<'a> Task<'a> {
+    fn new(args: &PlanArgs, env: &'a str) -> Outcome<Self> {
+        let model = args.flags.model(env)?;
+        let compiled = model.as_ref().map(|model| compiled(env, Some(model))).transpose()?;
+        Ok(Self {
+            env,
+            model: model.map(|model| portable(&model)),
+            model_sha256: compiled.map(|(_, sum)| sum),
+            task_sha256: task_file(env)?.map(|(_, sum)| sum),
+        })
+    }
+
+    /// Its id, or the path of its file.
+    fn name(&self) -> String {
+        match envs::is_file(self.env) {
+            true => portable(Path::new(self.env)).display().to_string(),
+            false => self.env.to_owned(),
+        }
+    }
+}
+
+fn run(args: &PlanArgs, seed: u64, algo: &str, task: &Task, point: &[Choice]) -> Outcome<RunSpec> {
+    let env = task.env;
     let chosen = point.iter().map(|choice| format!("{}={}", choice.key, choice.value));
     let set: Vec<String> = args.flags.set.iter().cloned().chain(chosen).collect();
     let sources = Sources { set: &set, ..args.flags.sources(algo, env) };
@@ -104,21 +136,14 @@ fn run(args: &PlanArgs, seed: u64, algo: &str, env: &str, point: &[Choice]) -> O
         other => other,
     })?;
     let name = name(args.flags.name.as_deref(), point, &settings);
-    let model = args.flags.model(env)?;
-    let model_sha256 = model.as_ref().map(|model| compiled(env, Some(model))).transpose()?;
     RunSpec {
         name,
-        model: model.map(|model| portable(&model)),
-        model_sha256: model_sha256.map(|(_, sum)| sum),
-        task_sha256: task_file(env)?.map(|(_, sum)| sum),
-        ..args.flags.spec(algo, &task(env), seed, settings)
+        model: task.model.clone(),
+        model_sha256: task.model_sha256.clone(),
+        task_sha256: task.task_sha256.clone(),
+        ..args.flags.spec(algo, &task.name(), seed, settings)
     }
     .checked()
-}
-
-/// A task's id, or the path of its file.
-fn task(env: &str) -> String {
-    if envs::is_file(env) { portable(Path::new(env)).display().to_string() } else { env.to_owned() }
 }
 
 /// Reads `KEY=V1,V2`.

@@ -17,7 +17,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
-/// What a page begins with that may be written over.
+/// What every page contains: it may be written over.
 const MARK: &str = "<meta name=\"generator\" content=\"runner show\">";
 /// The page's name in the first run's folder.
 const NAME: &str = "show.html";
@@ -117,7 +117,7 @@ pub fn show(args: &ShowArgs) -> Outcome<()> {
             let (scene, spec) = (evaluator.scene(), evaluator.spec());
             let live =
                 source.as_ref().map(|source| source.live(agent.as_ref(), mode)).transpose()?;
-            let shown = Run { name, about, task: run.env.clone(), episodes, live };
+            let shown = Run { name, about, task: envs::task_name(&run.env).into(), episodes, live };
             if let Some(reduced) = page.add(shown, &scene, spec)? {
                 let show::Reduction { before, after } = reduced;
                 let [before, after] = [before, after].map(|count| thousands(count as u64));
@@ -151,7 +151,13 @@ pub fn replay(folder: &Path) -> Outcome<String> {
     let (_, episodes) = record(&mut evaluator, agent.as_ref(), ActMode::Deterministic)?;
     let mut page = Page::new("");
     let about = format!("seed {}, step {}", run.seed, thousands(step));
-    let shown = Run { name: run.label(), about, task: run.env.clone(), episodes, live: None };
+    let shown = Run {
+        name: run.label(),
+        about,
+        task: envs::task_name(&run.env).into(),
+        episodes,
+        live: None,
+    };
     page.add(shown, &evaluator.scene(), evaluator.spec())?;
     Ok(page.data())
 }

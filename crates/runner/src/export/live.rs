@@ -72,8 +72,11 @@ impl<'a> Source<'a> {
                 file.display()
             ))
         })?;
+        // An attribute may follow any white space, and have some around its sign.
+        let tight: String = model.split_whitespace().collect::<Vec<_>>().join(" ");
+        let tight = tight.replace(" =", "=").replace("= ", "=");
         let elsewhere = ["<include", " file=\"", " file='"];
-        if let Some(found) = elsewhere.iter().find(|mark| model.contains(**mark)) {
+        if let Some(found) = elsewhere.iter().find(|mark| tight.contains(**mark)) {
             return Err(Failure::Usage(format!(
                 "--live: {}: a page has no other files, but the model has `{}`; write their \
                  content into it (meshes as `vertex`), or leave --live out",

@@ -160,7 +160,13 @@ impl Export {
         facts["files"] = files.iter().map(sum).collect();
         let text = serde_json::to_string_pretty(&facts).expect("plain values");
         files.push((FACTS, (text + "\n").into_bytes()));
-        write_together(out, &files)
+        write_together(out, &files)?;
+        let old = out.join(TASK);
+        if self.task.is_none() && old.exists() {
+            // That of an earlier export.
+            fs::remove_file(&old).map_err(|error| Failure::file(&old, "delete", error))?;
+        }
+        Ok(())
     }
 
     /// The returns as CSV.
@@ -290,7 +296,7 @@ fn facts(
     let [obs, z, xi] = graph.inputs;
     Ok(json!({
         "format": policy::VERSION,
-        "task": run.env,
+        "task": envs::task_name(&run.env),
         "algorithm": run.algo,
         "seed": run.seed,
         "step": step,

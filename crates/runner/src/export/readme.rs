@@ -48,6 +48,7 @@ pub fn readme(facts: &Value) -> String {
         .replace("{planned}", &text("steps_planned"))
         .replace("{period}", &text("control_period_s"))
         .replace("{meaning}", meaning)
+        .replace("{episodes}", &super::EPISODES.to_string())
         .replace("{expressions}", expressions)
         .replace("{noise}", &noise)
         .replace("{modes}", modes)

@@ -8,7 +8,7 @@ use crate::base::console::message;
 use crate::base::device;
 use crate::base::failure::{Failure, Outcome};
 use crate::base::stop::{self, SAME_REQUEST};
-use crate::base::text::duration;
+use crate::base::text::{duration, shell_word};
 use crate::sweep::progress::SweepProgress;
 use crate::sweep::worker::{self, Ended, Worker};
 use crate::train::run_spec::RunSpec;
@@ -74,7 +74,8 @@ impl<'a> SweepPlan<'a> {
     pub fn commands(&self) -> Vec<String> {
         let line = |(index, state): &(usize, State)| {
             let arguments = worker::arguments(*index, self.threads_of(*index)).join(" ");
-            let command = format!("runner {arguments} --manifest {}", self.manifest.display());
+            let manifest = shell_word(&self.manifest.to_string_lossy());
+            let command = format!("runner {arguments} --manifest {manifest}");
             let command = if is_over(*state) { "-" } else { &command };
             format!("{:8} {command}", state.word())
         };

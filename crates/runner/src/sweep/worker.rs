@@ -1,7 +1,7 @@
 //! A worker of a sweep: a child process, `runner run`, that trains one run.
 
 use crate::base::failure::{Failure, Outcome};
-use crate::train::run_folder::is_running;
+use crate::train::run_folder::{DONE, is_running};
 use crate::train::run_spec::RunSpec;
 use crate::train::run_status::note_failure;
 use rustix::process::{Pid, Signal, kill_process};
@@ -91,7 +91,10 @@ impl Worker {
             Some(75) => Ended::Stopped,
             // Ended by a signal, or, with a shell's exit code, by a second one.
             None | Some(129 | 130 | 143) if asked => Ended::Stopped,
-            Some(2) if is_running(&run.folder()) => Ended::Elsewhere,
+            // (The other process may have finished it by now.)
+            Some(2) if is_running(&run.folder()) || run.folder().join(DONE).exists() => {
+                Ended::Elsewhere
+            }
             _ => Ended::Failed(self.reason(run, status)),
         })
     }

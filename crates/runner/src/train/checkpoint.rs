@@ -183,7 +183,7 @@ fn read_front(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
 /// The checkpoints of a run.
 pub struct Checkpoints {
     folder: PathBuf,
-    /// Steps of the intact ones, oldest first: two at most.
+    /// Steps of those that are kept, oldest first: two at most.
     kept: Vec<u64>,
 }
 
@@ -209,9 +209,15 @@ impl Checkpoints {
         self.folder.join(format!("step-{step:012}"))
     }
 
-    /// Counts the checkpoint at a step, from which a run was resumed, as intact.
-    pub fn resumed(&mut self, step: u64) {
-        self.kept = vec![step];
+    /// Counts the checkpoint at a step, from which a run was resumed, as intact, and keeps the one before
+    /// it: the run may write that step once more.
+    ///
+    /// # Errors
+    /// The folder can't be read.
+    pub fn resumed(&mut self, step: u64) -> Outcome<()> {
+        let older = steps(&self.folder)?.into_iter().filter(|older| *older < step).max();
+        self.kept = older.into_iter().chain([step]).collect();
+        Ok(())
     }
 
     /// Writes a checkpoint, then deletes all others except the one before.
@@ -255,7 +261,10 @@ impl Checkpoints {
         Tensor::write_safetensors(tensors, &agent).map_err(|error| {
             // (The library has the system's error in its text only.)
             let full = error.to_string().contains("StorageFull");
-            if full { io::ErrorKind::StorageFull.into() } else { io::Error::other(error) }
+            match full {
+                true => io::Error::from_raw_os_error(libc::ENOSPC),
+                false => io::Error::other(error),
+            }
         })?;
         File::open(&agent)?.sync_all()?;
         write_safely(&run, &serde_json::to_vec(state)?)?;

@@ -17,8 +17,8 @@ fn file(run: &Path, step: u64) -> PathBuf {
     run.join(FOLDER).join(format!("step-{step:012}.safetensors"))
 }
 
-/// Whether the agent at a step is to be kept: the first of all multiples of `every` (0: none) that
-/// `stride` steps at once lead to, if it is not kept yet.
+/// Whether the agent at a step is to be kept and is not yet: at the first step at or after each multiple of
+/// `every` (0: never), where `stride` steps are made at once.
 pub fn due(run: &Path, step: u64, every: u64, stride: u64) -> bool {
     every > 0 && step % every < stride && !file(run, step).exists()
 }

@@ -150,6 +150,7 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
     let episodes = settings.train.eval_episodes;
     let parts = Parts {
         identity: Identity::new(&spec.algo, spec.task(), *seed),
+        label: spec.label(),
         config: &settings.train,
         folder: &folder,
         evaluator: Evaluator::new(env, model, episodes, threads, *seed, device)?,

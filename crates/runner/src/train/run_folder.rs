@@ -376,14 +376,19 @@ const RETRIES: usize = 100;
 fn lock(path: &Path) -> Outcome<File> {
     let file = path.join(LOCK);
     let fail = |error| Failure::file(&file, "lock", error);
-    let lock = File::create(&file).map_err(|error| Failure::file(&file, "write", error))?;
+    // Also readable: over NFS only such a file can have a shared lock.
+    let lock = File::options().read(true).write(true).create(true).truncate(false).open(&file);
+    let lock = lock.map_err(|error| Failure::file(&file, "write", error))?;
     for _ in 0..RETRIES {
         match lock.try_lock() {
             Ok(()) => return Ok(lock),
             Err(TryLockError::Error(error)) => return Err(fail(error)),
             // A probe takes a shared lock, a run an exclusive one.
-            Err(TryLockError::WouldBlock) if lock.try_lock_shared().is_err() => break,
-            Err(TryLockError::WouldBlock) => lock.unlock().map_err(fail)?,
+            Err(TryLockError::WouldBlock) => match lock.try_lock_shared() {
+                Ok(()) => lock.unlock().map_err(fail)?,
+                Err(TryLockError::WouldBlock) => break,
+                Err(TryLockError::Error(error)) => return Err(fail(error)),
+            },
         }
         std::thread::sleep(RETRY);
     }

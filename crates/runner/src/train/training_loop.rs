@@ -36,6 +36,8 @@ const UNREAD_UPDATES: usize = 1000;
 /// The parts of a run that do not depend on whether it begins or is resumed.
 pub struct Parts<'a> {
     pub identity: Identity,
+    /// The run's name for people.
+    pub label: String,
     pub config: &'a TrainConfig,
     pub folder: &'a RunFolder,
     pub rollout: Rollout,
@@ -144,7 +146,7 @@ impl<'a> Run<'a> {
         for step in steps {
             match load(&mut parts, &checkpoints, step) {
                 Ok((state, replay)) => {
-                    checkpoints.resumed(step);
+                    checkpoints.resumed(step)?;
                     let logs = Logs::resume(parts.folder.path(), &state, parts.config.tensorboard)?;
                     let run = Self::new(parts, replay, state.streams, checkpoints, logs);
                     let step = state.counters.step;
@@ -180,13 +182,12 @@ impl<'a> Run<'a> {
         checkpoints: Checkpoints,
         logs: Logs,
     ) -> Self {
-        let Identity { algo, env, seed, .. } = &parts.identity;
         let (config, spec) = (parts.config, parts.rollout.spec());
         let on_device = || DeviceReplay::new(&replay, parts.device);
         Self {
             device_replay: config.replay_on_device.then(on_device),
             sample: Sample::new(config.batch_size, spec.obs_dim, spec.act_dim),
-            progress: Progress::new(&format!("{algo} {env} seed {seed}"), config.steps),
+            progress: Progress::new(&parts.label, config.steps),
             clock: Clock::new(0.0, 0),
             counters: Counters::default(),
             interval: Interval::new(parts.metrics.iter().map(String::as_str)),

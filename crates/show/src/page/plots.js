@@ -117,7 +117,7 @@ class Plot {
   }
 }
 
-/** Paints lines: {colour, times, values}. */
+/** Paints lines: {colour, dt, values, first}. */
 function lines(series) {
   return (context, plot) => {
     const all = series.flatMap(({ values }) => [
