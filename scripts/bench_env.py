@@ -32,10 +32,10 @@ import time
 import warnings
 
 import parity
+from peers import turns
 
 PACKAGES = parity.ROOT / "third_party" / "python-bench"
 ENVPOOL = "envpool==1.2.5"
-QUIET = 0.3  # above this load average other processes use the machine
 
 
 def use_packages():
@@ -266,9 +266,7 @@ def main():
         parity.fail(f"{args.runner} is not a program; build it with `cargo build -p runner`")
     use_packages()
 
-    load = os.getloadavg()[0]
-    if load > QUIET:
-        print(f"warning: the load average is {load:.2f}: other processes use the machine", file=sys.stderr)
+    load = turns.warn_of_load()
     envpool, envpool_mujoco = import_envpool()
 
     import gymnasium

@@ -20,7 +20,7 @@
 #
 # --tests adds what scripts/gpu_proof.py needs: itself, the tests of recorded updates, and the CPU's curves.
 set -euo pipefail
-out=bundle piece=60 program=target/debug/runner archs= tests=
+out=bundle piece=60 program= archs= tests=
 fail() {
     echo "error: $1" >&2
     exit 2
@@ -49,9 +49,11 @@ while [ $# -gt 0 ]; do
     esac
 done
 [[ $piece =~ ^[1-9][0-9]*$ ]] || fail "--piece-mib is $piece, expected a positive whole number"
-[ -x "$program" ] || fail "$program is missing; build it with \`cargo build -p runner\`"
-program=$(realpath "$program") out=$(realpath -m "$out")
+out=$(realpath -m "$out")
+[ -z "$program" ] || program=$(realpath -m "$program")
 cd "$(dirname "$0")/.."
+program=${program:-$PWD/target/debug/runner}
+[ -x "$program" ] || fail "$program is missing; build it with \`cargo build -p runner\`"
 [ -e third_party/libtorch/lib/libtorch_cpu.so ] || fail "set-up is not complete: run scripts/just setup"
 [ -z "$(ls -A "$out" 2> /dev/null)" ] || fail "$out is not empty; choose another folder"
 
@@ -106,7 +108,7 @@ if [ $# -lt 1 ] || { [ -e "$1" ] && [ -n "$(ls -A "$1")" ]; }; then
 fi
 cuda= # set to 1 in a bundle of the CUDA build
 if [ -n "$cuda" ]; then
-    nvidia=${2-$(python3 -c 'import nvidia; print(next(iter(nvidia.__path__)))')} && [ -e "$nvidia/cu13/lib/libcudart.so.13" ] || {
+    nvidia=${2-$(python3 -c 'import nvidia; print(next(iter(nvidia.__path__)))' 2>/dev/null)} && [ -e "$nvidia/cu13/lib/libcudart.so.13" ] || {
         echo "error: no libraries of CUDA 13 in '${nvidia-}'; name the folder site-packages/nvidia of a PyTorch for CUDA 13 as second argument" >&2
         exit 2
     }

@@ -5,7 +5,8 @@
 #     cargo run -p runner -- sweep results/campaign/a.jsonl
 #     cargo run -p runner -- report results/campaign
 #
-# All runs of a part are of one commit, which results/campaign/README.md names.
+# All runs of a part are of one commit, which results/campaign/README.md names: RUNNER is to be a `runner` of it,
+# because a manifest has every key of its version.
 #
 #   a       smfp and crossq on the seven tasks, seeds 0 to 2, 100,000 steps
 #   b       those of seeds 0 and 1, carried on to 300,000 steps
@@ -39,7 +40,8 @@ case ${1:?which part, such as a?} in
     a) for seed in 0 1 2; do long 100000 --algos smfp,crossq --envs $seven --seeds $seed; done ;;
     b) for seed in 0 1; do long 300000 --algos smfp,crossq --envs $seven --seeds $seed; done ;;
     c)
-        plan c 100000 --algos sac,td3,mdpo,meanflow,sac-flow-g --envs $seven --seeds 0-1
+        plan c 100000 --algos sac,td3,meanflow,sac-flow-g --envs $seven --seeds 0-1
+        plan c 100000 --algos mdpo --envs $seven --seeds 0-1 --set mirror.batch_share=0.125
         # DPMD's preset was changed after runs with seed 0.
         plan c 100000 --algos qvpo,dpmd,dime,flowrl --envs $three --seeds 1
         ;;

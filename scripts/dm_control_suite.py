@@ -1,7 +1,7 @@
 """The tasks of dm_control's suite that `models/dm_control` has as files, played by dm_control itself.
 
 For scripts/parity.py and scripts/record_dm_control.py. Needs Python 3.11 or newer and pip: the pinned
-dm_control is installed from PyPI into third_party/python-dm_control (350 MB).
+dm_control is installed from PyPI into third_party/python-dm_control (480 MB on disk).
 """
 
 import importlib.util
@@ -24,7 +24,7 @@ def use_dm_control():
     """Makes the pinned dm_control importable."""
     if sys.version_info < parity.OLDEST_PYTHON:
         parity.fail(f"this is Python {sys.version.split()[0]}; {PINS[2]} needs 3.11 or newer")
-    if not parity.install(PACKAGES, PINS, "350 MB"):
+    if not parity.install(PACKAGES, PINS, "480 MB on disk"):
         parity.fail(f"pip cannot install {' '.join(PINS)}, see above")
     os.environ.setdefault("MUJOCO_GL", "disable")
     if importlib.util.find_spec("absl"):

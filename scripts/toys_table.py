@@ -31,8 +31,12 @@ def cells(variant, rows):
     return [f"`{variant}`", updates, *found, *policy]
 
 
-root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "results/reference/toy")
-for path in sorted(root.glob("*.csv")):
+root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parents[1] / "results/reference/toy")
+tables = sorted(root.glob("*.csv"))
+if not tables:
+    print(f"error: {root}: no tables of `runner toy` in this folder", file=sys.stderr)
+    sys.exit(2)
+for path in tables:
     last = {}
     for row in csv.DictReader(path.open()):
         last.setdefault(row["variant"], {})[row["seed"]] = row  # the last row remains

@@ -26,11 +26,31 @@ fn main() {
     let version = torch.expect("scripts/native.lock pins torch")[2].to_string();
     println!("cargo:rustc-env=SMFP_TORCH_VERSION={version}");
 
-    println!("cargo:rerun-if-changed=../../.git/logs/HEAD");
+    println!("cargo:rustc-env=SMFP_COMMIT={}", commit().unwrap_or_else(|| "unknown".into()));
+}
+
+/// The commit of the clone, with `+changes` if the sources differ from it; none of an unpacked archive,
+/// also where it lies in another repository.
+fn commit() -> Option<String> {
     let git = |args: &[&str]| {
-        let output = Command::new("git").args(args).output().ok()?;
+        let output = Command::new("git").args(args).current_dir("../..").output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
     };
-    let commit = git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".into());
-    println!("cargo:rustc-env=SMFP_COMMIT={commit}");
+    let root = std::fs::canonicalize("../..").ok()?;
+    if std::fs::canonicalize(git(&["rev-parse", "--show-toplevel"])?).ok()? != root {
+        return None;
+    }
+    // A commit appends to this log; it is elsewhere in a worktree.
+    let log = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
+    let sources: Vec<PathBuf> =
+        std::fs::read_dir("..").ok()?.flatten().map(|it| it.path()).collect();
+    let sources = sources.iter().map(|folder| folder.join("src"));
+    let watched = sources.chain([root.join(log), root.join("Cargo.lock")]);
+    for path in watched.filter(|path| path.exists()) {
+        println!("cargo:rerun-if-changed={}", path.display());
+    }
+    let changed =
+        git(&["status", "--porcelain", "--", "crates/*/src/*", "mujoco-sys/src", "Cargo.lock"])?;
+    let mark = if changed.is_empty() { "" } else { "+changes" };
+    Some(git(&["rev-parse", "HEAD"])? + mark)
 }

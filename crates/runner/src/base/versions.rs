@@ -57,8 +57,9 @@ pub fn check_libraries() -> Result<String, String> {
     // third_party/mujoco/lib/libmujoco.so.X
     let root = root.ancestors().nth(3).unwrap_or(Path::new("")).to_path_buf();
     let list = root.join("SHA256SUMS");
-    let text = fs::read_to_string(&list)
-        .map_err(|error| format!("{}: {error}; run `scripts/just setup`", list.display()))?;
+    let text = fs::read_to_string(&list).map_err(|error| {
+        format!("{}: {error}; `git checkout models` restores it", list.display())
+    })?;
     let mut checked = 0;
     for entry in text.lines() {
         let (expected, name) = entry
@@ -83,5 +84,5 @@ pub fn check_libraries() -> Result<String, String> {
 pub fn models_hash() -> Result<String, String> {
     let list = envs::models_dir().join("SHA256SUMS");
     sha256_of(&list)
-        .map_err(|error| format!("{}: {error}; run `scripts/just setup`", list.display()))
+        .map_err(|error| format!("{}: {error}; `git checkout models` restores it", list.display()))
 }
