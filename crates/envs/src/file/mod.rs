@@ -291,7 +291,10 @@ fn start(
         keyframe: keys.keyframe.as_ref().map(|key| keyframe(key, model)).transpose()?,
         joints: random_joints(model, keys.joints),
         set,
-        until_no_contact: keys.until_no_contact,
+        until_no_contact: match keys.until_no_contact {
+            true => Some(room_for_state(model, compiler, 0)?),
+            false => None,
+        },
         raise: keys
             .raise
             .map(|raise| raised(raise, keys.until_no_contact, model, compiler))
@@ -317,10 +320,20 @@ fn raised(
     let Some(joint) = free else {
         return Err(Problem::new(at, "raise: the model has no free joint"));
     };
-    let numbers = (model.nq() + model.nv() + model.na()) as usize;
-    let state = compiler.reserve(&vec![0.0; numbers], at)?;
+    let state = room_for_state(model, compiler, at)?;
     let height = model.jnt_qposadr()[joint] as usize + 2;
-    Ok(Raise { step, height, state: state..state + numbers })
+    Ok(Raise { step, height, state })
+}
+
+/// Where the notes have room for `qpos`, `qvel` and `act`.
+fn room_for_state(
+    model: &MjModel,
+    compiler: &mut Compiler,
+    at: usize,
+) -> Result<Range<usize>, Problem> {
+    let numbers = (model.nq() + model.nv() + model.na()) as usize;
+    let first = compiler.reserve(&vec![0.0; numbers], at)?;
+    Ok(first..first + numbers)
 }
 
 /// The index of a keyframe.

@@ -25,7 +25,9 @@ pub(super) struct Start {
     pub keyframe: Option<usize>,
     pub joints: Vec<Joint>,
     pub set: Vec<Assignment>,
-    pub until_no_contact: bool,
+    /// Whether to draw again until nothing touches: where the notes have room for the state that every
+    /// attempt begins with.
+    pub until_no_contact: Option<Range<usize>>,
     pub raise: Option<Raise>,
     pub settle_steps: u32,
     pub goal: Vec<Operation>,
@@ -142,16 +144,14 @@ impl Start {
         if self.goal_drawn == Moment::Before {
             draw_goal(random, world, notes);
         }
-        // Every attempt begins with the same state, to which an expression may add noise. (Accelerations,
-        // from which MuJoCo's solver starts, stay as dm_control leaves them.)
-        let begun: [Vec<f64>; 3] = world.state_mut().map(|part| part.to_vec());
+        if let Some(state) = &self.until_no_contact {
+            keep(world, &mut notes[state.clone()]);
+        }
         for attempt in 0..ATTEMPTS {
-            if attempt > 0 {
-                world
-                    .state_mut()
-                    .into_iter()
-                    .zip(&begun)
-                    .for_each(|(to, from)| to.copy_from_slice(from));
+            // An expression may add noise to what is there. (Accelerations, from which MuJoCo's solver starts,
+            // stay as dm_control leaves them.)
+            if let Some(state) = self.until_no_contact.as_ref().filter(|_| attempt > 0) {
+                bring_back(world, &notes[state.clone()]);
             }
             for joint in &self.joints {
                 joint.draw(random, world.state_mut()[0]);
@@ -159,7 +159,7 @@ impl Start {
             for assignment in &self.set {
                 assignment.run(random, world, notes);
             }
-            if !self.until_no_contact {
+            if self.until_no_contact.is_none() {
                 break;
             }
             self.forward(world);
@@ -190,7 +190,7 @@ impl Start {
     /// As dm_control does it: each attempt begins with a reset, whose accelerations are those from
     /// which MuJoCo's solver starts.
     fn raise(&self, raise: &Raise, world: &mut World, state: &mut [f64]) {
-        world.state_mut().into_iter().flatten().zip(&mut *state).for_each(|(from, to)| *to = *from);
+        keep(world, state);
         for _ in 0..RAISES {
             self.forward(world);
             if world.physics().ncon == 0 {
@@ -198,7 +198,7 @@ impl Start {
             }
             state[raise.height] += raise.step;
             self.reset(world);
-            world.state_mut().into_iter().flatten().zip(&*state).for_each(|(to, from)| *to = *from);
+            bring_back(world, state);
         }
     }
 
@@ -208,6 +208,16 @@ impl Start {
             Order::DmControl => world.forward_with(&self.passive),
         }
     }
+}
+
+/// Copies the state into the notes: `qpos`, `qvel`, `act`.
+fn keep(world: &mut World, state: &mut [f64]) {
+    world.state_mut().into_iter().flatten().zip(state).for_each(|(from, to)| *to = *from);
+}
+
+/// Copies it back.
+fn bring_back(world: &mut World, state: &[f64]) {
+    world.state_mut().into_iter().flatten().zip(state).for_each(|(to, from)| *to = *from);
 }
 
 impl Assignment {
