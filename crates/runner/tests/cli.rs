@@ -165,7 +165,7 @@ fn a_recorded_configuration_repeats_its_run() {
     fs::write(&settings, "[critic]\ngamma = 0.9\n").unwrap();
     let config = settings.to_str().unwrap();
     let alone = runner().args(["train", "--seed", "1", "--config", config]).output().unwrap();
-    refused(&alone, 2, &["--env", "no run's record"]);
+    refused(&alone, 2, &["--env", "is not a run's config.toml"]);
     let text = fs::read_to_string(&record).unwrap();
     let old = text.replacen("commit = \"", "commit = \"0ld", 1).replacen("gamma", "discount", 1);
     fs::write(&settings, old).unwrap();
