@@ -362,6 +362,18 @@ fn a_number_that_a_formula_makes_of_a_simulation_in_order_is_named_and_not_calle
         &[("\"qpos[1:]\"", "\"log(qpos[1:] - 9)\"")],
         &["at the start of an episode number 0 of the observation ('position'[0]) is NaN"],
     );
+    // In an evaluation, where an episode breaks off without an error.
+    let late = odd.replace("qpos[0] - qpos[0] - 1", "0.1 - time");
+    let changed = text.replace("forward + 1", "forward + odd").replace("[terms]", &late);
+    fs::write(&task, changed).unwrap();
+    let output =
+        train(out.path(), &task, 3, &["--restart", "--set", "train.end_diverged_episodes=true"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let remark =
+        "episodes of the evaluation broke off and are scored as they stood before; the first:";
+    for words in [remark, "its term 'odd' NaN, while the simulation is fine"] {
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    }
     // What is wrong before the first step leaves no damaged checkpoint.
     fs::write(&task, &text).unwrap();
     let output = train(out.path(), &task, 3, &["--restart"]);

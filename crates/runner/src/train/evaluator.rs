@@ -22,9 +22,8 @@ pub struct Evaluator {
 pub struct Evaluation {
     /// Return and length of each episode.
     pub episodes: Vec<(f64, u32)>,
-    /// The number of them whose simulation diverged; they have the return and length of the
-    /// step before.
-    pub diverged: usize,
+    /// Why episodes broke off, one reason for each that did; they have the return and length of the step before.
+    pub broke_off: Vec<String>,
 }
 
 /// A moment of an episode of an evaluation.
@@ -34,20 +33,19 @@ pub struct Moment<'a> {
     /// The one that was reset or stepped.
     pub index: usize,
     /// The action, in the task's units, and its result; nothing after the reset. A step in which
-    /// the simulation diverged is not a moment.
+    /// an episode breaks off is not a moment.
     pub step: Option<(&'a [f32], &'a BatchStep)>,
 }
 
 impl Evaluation {
-    /// A remark on the episodes that diverged, if any did.
+    /// A remark on the episodes that broke off, if any did.
     pub fn remark(&self) -> Option<String> {
-        let (diverged, all) = (self.diverged, self.episodes.len());
-        (diverged > 0).then(|| {
-            format!(
-                "the simulation diverged in {diverged} of {all} episodes of the evaluation; they \
-                 are scored as they stood before"
-            )
-        })
+        let first = self.broke_off.first()?;
+        let (broken, all) = (self.broke_off.len(), self.episodes.len());
+        Some(format!(
+            "{broken} of {all} episodes of the evaluation broke off and are scored as they stood before; \
+             the first: {first}"
+        ))
     }
 
     /// Says what the episodes of `subject` returned.
@@ -168,7 +166,7 @@ impl Evaluator {
         let mut steps = vec![BatchStep::default(); n];
         let mut totals = vec![(0.0f64, 0u32); n];
         let mut alive = vec![true; n];
-        let mut diverged = 0;
+        let mut broke_off = Vec::new();
         self.envs.reset(Some(&self.seeds), &mut obs)?;
         for index in 0..n {
             watch(Moment { envs: &self.envs, index, step: None });
@@ -189,8 +187,8 @@ impl Evaluator {
             }
             self.envs.step_active(&alive, &actions, &mut steps, &mut obs)?;
             for i in rows {
-                if divergence(&self.envs, i, steps[i].reward, &obs).is_some() {
-                    diverged += 1;
+                if let Some(found) = divergence(&self.envs, i, steps[i].reward, &obs) {
+                    broke_off.push(found.what);
                     alive[i] = false;
                     continue;
                 }
@@ -201,7 +199,7 @@ impl Evaluator {
                 alive[i] = !(steps[i].terminated || steps[i].truncated);
             }
         }
-        Ok(Some(Evaluation { episodes: totals, diverged }))
+        Ok(Some(Evaluation { episodes: totals, broke_off }))
     }
 }
 
