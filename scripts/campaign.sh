@@ -31,9 +31,9 @@ plan() {
 # Runs that other parts carry on keep their replay.
 long() { plan a "$1" --set train.keep_replay=true "${@:2}"; }
 ablation() {
-    local name=$1
-    shift
-    plan e 100000 --envs $three --seeds 0-2 --name "$name" "${@/#/--set=}"
+    local name=$1 seeds=$2
+    shift 2
+    plan e 100000 --envs $three --seeds "$seeds" --name "$name" "${@/#/--set=}"
 }
 
 case ${1:?which part, such as a?} in
@@ -47,14 +47,16 @@ case ${1:?which part, such as a?} in
         ;;
     d) for algo in smfp crossq; do long 1000000 --algos $algo --envs HalfCheetah-v4,Walker2d-v4 --seeds 0; done ;;
     e)
-        ablation no-mirror objective.lambda=0
-        ablation no-entropy entropy.mode=none entropy.latents=0
-        ablation conditional entropy.latents=0
-        ablation latents-3 entropy.latents=3
-        # A Gaussian policy: with SMFP's objective, and with SAC's (preset control: SMFP's critics, network and
-        # optimisers).
-        plan e 100000 --algos mdpo --envs $three --seeds 0-2 --set mirror.batch_share=0.125
-        plan e 100000 --algos sac --preset control --name control --envs $three --seeds 0-2
+        for seed in 0 1 2; do
+            ablation no-mirror $seed objective.lambda=0
+            ablation no-entropy $seed entropy.mode=none entropy.latents=0
+            ablation conditional $seed entropy.latents=0
+            # A Gaussian policy: with SMFP's objective, and with SAC's (preset control: SMFP's critics, network and
+            # optimisers).
+            plan e 100000 --algos mdpo --envs $three --seeds $seed --set mirror.batch_share=0.125
+            plan e 100000 --algos sac --preset control --name control --envs $three --seeds $seed
+        done
+        ablation latents-3 0-2 entropy.latents=3
         ;;
     rivals) plan rivals 50000 --algos sac-flow-g,sac-flow-t,dime,flowrl --envs $three --seeds 0-2 ;;
     suite) plan suite 100000 --algos smfp --envs $suite --seeds 0 ;;
