@@ -31,7 +31,9 @@ pub use place::{Place, places};
 pub use problem::Problem;
 pub use run::{Found, Origin, Point, Run, read_folders};
 pub use scatter::{Panel, Row, Scatter};
-pub use study::{ActionTime, Cell, Cost, CurvePoint, Options, Reaching, Replays, Study, Task};
+pub use study::{
+    ActionTime, Cell, Cost, CurvePoint, Options, Reaching, Replays, Study, Task, thousands,
+};
 pub use tables::{ScoreRow, scores};
 pub use tail::{News, Tail};
 pub use terms::{RunTerm, TERMS, Term, TermPoint};
@@ -193,7 +195,7 @@ fn is_same(a: &Metadata, b: &Metadata) -> bool {
 }
 
 /// The first of `<path>.old-1`, `<path>.old-2` and so on that does not exist.
-fn free_name(path: &Path) -> PathBuf {
+pub fn free_name(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default();
     (1..)
         .map(|k| {

@@ -241,6 +241,22 @@ fn several_folders_at_any_depth_make_one_report_and_equal_runs_keep_apart() {
 }
 
 #[test]
+fn tasks_of_one_file_name_have_a_figure_each() {
+    let folder = tempfile::tempdir().unwrap();
+    for (task, factor) in [("my robot", 1.0), ("my-robot", 2.0)] {
+        perturbed(
+            "sac/Hopper-v4/seed-0",
+            &folder.path().join("sac").join(task).join("seed-0"),
+            factor,
+        );
+    }
+    said(&report(folder.path(), &[]));
+    let [one, other] = ["curves-my-robot.svg", "curves-my-robot-2.svg"]
+        .map(|name| fs::read_to_string(folder.path().join("report").join(name)).unwrap());
+    assert!(one.contains("my robot") && other.contains("my-robot"));
+}
+
+#[test]
 fn runs_of_two_folders_are_one_algorithm_if_they_are_seeds_of_one_experiment() {
     let folder = tempfile::tempdir().unwrap();
     let (here, there) = (folder.path().join("a"), folder.path().join("b"));

@@ -53,7 +53,15 @@ pub fn figures(study: &Study) -> Vec<Figure> {
     }];
     for task in study.tasks.iter().filter(|task| study.tasks.len() > 1 && task.has_curves()) {
         let content = Content::Charts(vec![chart(task)], of_task(task));
-        all.push(Figure { name: format!("curves-{}", file_name(&task.name)), content });
+        let name = format!("curves-{}", file_name(&task.name));
+        // `a b` and `a-b` are two tasks of one file name.
+        let taken = |name: &str| all.iter().any(|figure| figure.name == name);
+        let another = (2..).map(|k| format!("{name}-{k}")).find(|name| !taken(name));
+        let name = Some(name.clone())
+            .filter(|name| !taken(name))
+            .or(another)
+            .expect("some number is free");
+        all.push(Figure { name, content });
     }
     let Some(aggregate) = &study.aggregate else { return all };
     let members = names(aggregate.members.iter().map(|member| &member.algorithm).collect());

@@ -17,14 +17,6 @@ pub fn bytes(count: u64) -> String {
     if count < 1e9 { format!("{:.1} MB", count / 1e6) } else { format!("{:.2} GB", count / 1e9) }
 }
 
-/// "20,000".
-pub fn thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let groups = digits.as_bytes().rchunks(3).rev();
-    let groups = groups.map(|group| String::from_utf8_lossy(group).into_owned());
-    groups.collect::<Vec<_>>().join(",")
-}
-
 /// A text as one word of a shell's command.
 pub fn shell_word(text: &str) -> String {
     let plain = |letter: char| letter.is_alphanumeric() || "-_./=,:".contains(letter);

@@ -105,13 +105,13 @@ mod with_feature {
     use crate::base::device;
     use crate::base::failure::Outcome;
     use crate::base::stop::Stop;
-    use crate::base::text::thousands;
     use crate::train::evaluator::Moment;
     use crate::train::progress::Progress;
     use crate::train::saved_run::SavedRun;
     use crate::video::film::{Drawn, Film, Take, View, natural_rate};
     use crate::video::output::Output;
     use envs::Renderer;
+    use report::thousands;
     use tch::Device;
 
     /// The video's name in the run's folder.

@@ -3,6 +3,7 @@
 use crate::base::failure::{Failure, Outcome};
 use crate::train::run_model::Recorded;
 use crate::train::settings::EXTRAS;
+use report::free_name;
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -423,12 +424,7 @@ pub fn check_is_folder(path: &Path) -> Outcome<()> {
 }
 
 fn move_aside(path: &Path) -> Outcome<()> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let free = (1..)
-        .map(|k| path.with_file_name(format!("{name}.old-{k}")))
-        .find(|candidate| !candidate.exists())
-        .expect("some number is free");
-    fs::rename(path, &free).map_err(|error| Failure::file(path, "move aside", error))
+    fs::rename(path, free_name(path)).map_err(|error| Failure::file(path, "move aside", error))
 }
 
 #[cfg(test)]
