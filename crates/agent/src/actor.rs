@@ -1,7 +1,7 @@
 //! `[actor]`: the policy's network, its input and its optimiser.
 
 use crate::in_range;
-use networks::{Activation, AdamConfig};
+use networks::{Activation, AdamConfig, Hidden};
 use serde::{Deserialize, Serialize};
 
 /// `[actor]`, a section of every algorithm.
@@ -35,6 +35,11 @@ impl ActorConfig {
         in_range("actor.learning_rate", self.learning_rate, 0.0, 1.0)?;
         in_range("actor.beta1", self.beta1, 0.0, 0.9999)?;
         in_range("actor.update_every", self.update_every as f64, 1.0, 1e6)
+    }
+
+    /// The hidden layers of the network.
+    pub fn hidden(&self) -> Hidden {
+        Hidden::new(self.width, self.depth, self.activation)
     }
 
     /// The optimiser's settings.

@@ -172,10 +172,9 @@ impl DiffusionPolicy {
         let mut builder = ParamsBuilder::new();
         let embedding = TimeEmbedding::new(config.frequencies);
         let inputs = obs_dim + act_dim + embedding.dim();
-        let ActorConfig { width, depth, activation, .. } = *actor;
         let b = &mut builder;
-        let network = Mlp::new(b, "trunk", inputs, width, depth, activation, rng, |b, _| {
-            vec![Linear::constant(b, "eps", width, act_dim, 0.0)]
+        let network = Mlp::new(b, "trunk", inputs, actor.hidden(), rng, |b, _| {
+            vec![Linear::constant(b, "eps", actor.width, act_dim, 0.0)]
         });
         let schedule = Schedule::new(config.schedule, config.steps);
         let steps = config.steps as i64;

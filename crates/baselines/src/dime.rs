@@ -17,7 +17,7 @@ use agent::{
     ActorConfig, Agent, AgentConfig, Aggregate, CriticConfig, DistributionConfig, GraphBuilder,
     Idle, ObsNorm, Random, TemperatureConfig, in_range,
 };
-use networks::{CriticKind, Linear, Mlp, NormMode, Params, ParamsBuilder, tanh_log_slope};
+use networks::{CriticKind, Hidden, Linear, Mlp, NormMode, Params, ParamsBuilder, tanh_log_slope};
 use policy::{Graph, Op};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::{FRAC_PI_2, PI};
@@ -163,18 +163,23 @@ impl Diffusion {
     ) -> (Self, Params) {
         let mut builder = ParamsBuilder::new();
         let b = &mut builder;
-        let ActorConfig { width, depth, activation, .. } = *actor;
+        let ActorConfig { width, activation, .. } = *actor;
         let delta = b.constant("delta", &[1], inverse_softplus(config.step_size) as f32);
         let phi = b.constant("phi", &[act_dim], inverse_softplus(1.0) as f32);
         let phases = b.constant("phases", &[FREQUENCIES], 0.0);
-        let time = Mlp::new(b, "time", 2 * FREQUENCIES, width, 1, activation, rng, |b, rng| {
-            vec![Linear::new(b, "time.out", width, width, rng)]
-        });
+        let time = Mlp::new(
+            b,
+            "time",
+            2 * FREQUENCIES,
+            Hidden::new(width, 1, activation),
+            rng,
+            |b, rng| vec![Linear::new(b, "time.out", width, width, rng)],
+        );
         // (Of a layer that has all columns.)
         let inputs = obs_dim + act_dim;
         let bound = 1.0 / ((inputs + width) as f64).sqrt();
         let time_weight = b.uniform("trunk.time.weight", &[width, width], bound, rng);
-        let trunk = Mlp::new(b, "trunk", inputs, width, depth, activation, rng, |b, _| {
+        let trunk = Mlp::new(b, "trunk", inputs, actor.hidden(), rng, |b, _| {
             vec![Linear::constant(b, "trunk.out", width, act_dim, 0.0)]
         });
         let of_steps = |value: &dyn Fn(i64) -> f64, columns: i64| {

@@ -17,8 +17,8 @@ use agent::{
     Idle, Metrics, Noise, ObsNorm, Random, Value, in_range,
 };
 use networks::{
-    Activation, Adam, AdamConfig, Linear, Mlp, Params, ParamsBuilder, atanh_clamped, merge_state,
-    normal, uniform,
+    Activation, Adam, AdamConfig, Hidden, Linear, Mlp, Params, ParamsBuilder, atanh_clamped,
+    merge_state, normal, uniform,
 };
 use policy::{Graph, Op};
 use serde::{Deserialize, Serialize};
@@ -102,12 +102,10 @@ impl Policy {
         rng: &mut Random,
     ) -> (Self, Params) {
         let mut builder = ParamsBuilder::new();
-        let ActorConfig { width, depth, activation, .. } = *actor;
         let (b, inputs) = (&mut builder, obs_dim + act_dim + 1);
-        let network =
-            Mlp::layer_normed(b, "trunk", inputs, width, depth, activation, rng, |b, rng| {
-                vec![Linear::new(b, "velocity", width, act_dim, rng)]
-            });
+        let network = Mlp::new(b, "trunk", inputs, actor.hidden().layer_normed(), rng, |b, rng| {
+            vec![Linear::new(b, "velocity", actor.width, act_dim, rng)]
+        });
         let obs_norm = ObsNorm::new(actor.normalise, obs_dim, (Kind::Float, device));
         (Self { obs_norm, network, steps, obs_dim, act_dim }, builder.build(Kind::Float, device))
     }
@@ -181,9 +179,14 @@ impl StateValue {
         let mut builder = ParamsBuilder::new();
         let CriticConfig { width, depth, learning_rate, beta1, .. } = *critic;
         let (b, relu) = (&mut builder, Activation::Relu);
-        let network = Mlp::layer_normed(b, "trunk", obs_dim, width, depth, relu, rng, |b, rng| {
-            vec![Linear::new(b, "value", width, 1, rng)]
-        });
+        let network = Mlp::new(
+            b,
+            "trunk",
+            obs_dim,
+            Hidden::new(width, depth, relu).layer_normed(),
+            rng,
+            |b, rng| vec![Linear::new(b, "value", width, 1, rng)],
+        );
         let params = builder.build(Kind::Float, device);
         let adam = Adam::new(AdamConfig { learning_rate, beta1 }, &params);
         Self { network, params, adam, expectile }

@@ -45,10 +45,9 @@ impl GaussianPolicy {
         rng: &mut Random,
     ) -> (Self, Params) {
         let mut builder = ParamsBuilder::new();
-        let ActorConfig { width, depth, activation, .. } = *actor;
         let b = &mut builder;
-        let network = Mlp::new(b, "trunk", obs_dim, width, depth, activation, rng, |b, rng| {
-            ["mean", "log_std"].map(|name| Linear::new(b, name, width, act_dim, rng)).into()
+        let network = Mlp::new(b, "trunk", obs_dim, actor.hidden(), rng, |b, rng| {
+            ["mean", "log_std"].map(|name| Linear::new(b, name, actor.width, act_dim, rng)).into()
         });
         let obs_norm = ObsNorm::new(actor.normalise, obs_dim, (Kind::Float, device));
         let policy = Self { obs_norm, network, obs_dim, act_dim };

@@ -115,10 +115,9 @@ impl MeanFlowPolicy {
         let mut builder = ParamsBuilder::new();
         let times = TimeEmbedding::new(flow.frequencies);
         let inputs = obs_dim + act_dim + times.dim();
-        let ActorConfig { width, depth, activation, .. } = *actor;
         let b = &mut builder;
-        let network = Mlp::new(b, "trunk", inputs, width, depth, activation, rng, |b, _| {
-            vec![Linear::constant(b, "velocity", width, act_dim, 0.0)]
+        let network = Mlp::new(b, "trunk", inputs, actor.hidden(), rng, |b, _| {
+            vec![Linear::constant(b, "velocity", actor.width, act_dim, 0.0)]
         });
         let one = times.forward(&Tensor::ones([1, 1], (kind, device)));
         let obs_norm = ObsNorm::new(actor.normalise, obs_dim, (kind, device));

@@ -16,7 +16,8 @@ use agent::{
     TemperatureConfig, idle_where, in_range,
 };
 use networks::{
-    Activation, BatchNorm, Linear, Mlp, NormMode, Params, ParamsBuilder, Renorm, tanh_log_slope,
+    Activation, BatchNorm, Hidden, Linear, Mlp, NormMode, Params, ParamsBuilder, Renorm,
+    tanh_log_slope,
 };
 use policy::{Graph, Op, Value};
 use serde::{Deserialize, Serialize};
@@ -163,23 +164,28 @@ impl GatedFlow {
         let batch_norm = config
             .batch_norm
             .then(|| BatchNorm::new(b, &mut stats, "norm_in", features, config.norm_momentum));
-        let (width, depth, activation) = (actor.width, actor.depth, actor.activation);
+        let width = actor.width;
         let wide = 2 * time_dim;
-        let time = Mlp::new(b, "time", time_dim, wide, 1, Activation::Swish, rng, |b, rng| {
-            vec![Linear::new(b, "time.out", wide, time_dim, rng)]
-        });
+        let time = Mlp::new(
+            b,
+            "time",
+            time_dim,
+            Hidden::new(wide, 1, Activation::Swish),
+            rng,
+            |b, rng| vec![Linear::new(b, "time.out", wide, time_dim, rng)],
+        );
         let inputs = features + time_dim;
-        let gate = Mlp::new(b, "gate", inputs, width, depth, activation, rng, |b, _| {
+        let gate = Mlp::new(b, "gate", inputs, actor.hidden(), rng, |b, _| {
             vec![Linear::constant(b, "gate.out", width, act_dim, GATE_BIAS)]
         });
-        let candidate =
-            Mlp::new(b, "candidate", inputs, width, depth, activation, rng, |b, rng| {
-                vec![Linear::new(b, "candidate.out", width, act_dim, rng)]
-            });
-        let relu = Activation::Relu;
-        let std = Mlp::new(b, "std", obs_dim, width, STD_DEPTH, relu, rng, |b, rng| {
-            vec![Linear::new(b, "std.out", width, act_dim, rng)]
+        let candidate = Mlp::new(b, "candidate", inputs, actor.hidden(), rng, |b, rng| {
+            vec![Linear::new(b, "candidate.out", width, act_dim, rng)]
         });
+        let relu = Activation::Relu;
+        let std =
+            Mlp::new(b, "std", obs_dim, Hidden::new(width, STD_DEPTH, relu), rng, |b, rng| {
+                vec![Linear::new(b, "std.out", width, act_dim, rng)]
+            });
         let policy = Self {
             config: config.clone(),
             obs_norm: ObsNorm::new(actor.normalise, obs_dim, (kind, device)),

@@ -19,7 +19,9 @@ use agent::{
     ActorConfig, Agent, AgentConfig, CriticConfig, GraphBuilder, Idle, ObsNorm, Random,
     TemperatureConfig,
 };
-use networks::{Activation, BatchNorm, LayerNorm, Linear, Mlp, NormMode, Params, ParamsBuilder};
+use networks::{
+    Activation, BatchNorm, Hidden, LayerNorm, Linear, Mlp, NormMode, Params, ParamsBuilder,
+};
 use policy::{Graph, Op, Value};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -180,9 +182,14 @@ impl TransformerFlow {
             (of_obs, (0..flow.steps).map(of_step).collect())
         });
         let (half, quarter) = ((width / 2).max(1), (width / 4).max(1));
-        let memory = Mlp::new(b, "memory", obs_dim, half, 1, Activation::Swish, rng, |b, rng| {
-            vec![Linear::new(b, "memory.out", half, width, rng)]
-        });
+        let memory = Mlp::new(
+            b,
+            "memory",
+            obs_dim,
+            Hidden::new(half, 1, Activation::Swish),
+            rng,
+            |b, rng| vec![Linear::new(b, "memory.out", half, width, rng)],
+        );
         let action = Linear::new(b, "action", act_dim, width, rng);
         let time = [("0", 1, quarter), ("1", quarter, half), ("2", half, width)]
             .map(|(i, inputs, outputs)| Linear::new(b, &format!("time.{i}"), inputs, outputs, rng));
@@ -191,9 +198,10 @@ impl TransformerFlow {
             let self_attention = Attention::new(b, &name("self"), width, rng);
             let cross_attention = Attention::new(b, &name("cross"), width, rng);
             let (wide, inner) = (4 * width, name("inner"));
-            let feed_forward = Mlp::new(b, &inner, width, wide, 1, activation, rng, |b, rng| {
-                vec![Linear::new(b, &format!("{inner}.out"), wide, width, rng)]
-            });
+            let feed_forward =
+                Mlp::new(b, &inner, width, Hidden::new(wide, 1, activation), rng, |b, rng| {
+                    vec![Linear::new(b, &format!("{inner}.out"), wide, width, rng)]
+                });
             let norms = [0, 1, 2].map(|n| {
                 let name = name(&format!("norm_{n}"));
                 match flow.batch_norm {

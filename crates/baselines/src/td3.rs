@@ -81,10 +81,9 @@ impl Policy {
         rng: &mut Random,
     ) -> (Self, Params) {
         let mut builder = ParamsBuilder::new();
-        let ActorConfig { width, depth, activation, .. } = *config;
         let b = &mut builder;
-        let network = Mlp::new(b, "trunk", obs_dim, width, depth, activation, rng, |b, rng| {
-            vec![Linear::new(b, "mean", width, act_dim, rng)]
+        let network = Mlp::new(b, "trunk", obs_dim, config.hidden(), rng, |b, rng| {
+            vec![Linear::new(b, "mean", config.width, act_dim, rng)]
         });
         let obs_norm = ObsNorm::new(config.normalise, obs_dim, (Kind::Float, device));
         (Self { obs_norm, network, obs_dim, act_dim }, builder.build(Kind::Float, device))

@@ -47,7 +47,7 @@ pub use gaussian::{
 pub use instructions::Instructions;
 pub use layout::{Activation, GELU_CUBIC, GELU_SCALE, Linear};
 pub use mixture::{mixture_log_density, squashed_mixture};
-pub use mlp::{DenseLayer, Mlp};
+pub use mlp::{DenseLayer, Hidden, Mlp};
 pub use norm::{BatchNorm, LayerNorm, NormMode, Renorm};
 pub use op::set_explicit;
 pub use params::{Params, ParamsBuilder, StateError, load_state, merge_state};

@@ -22,61 +22,53 @@ pub struct DenseLayer {
     pub layer_norm: Option<[Tensor; 2]>,
 }
 
+/// The hidden layers of a network.
+#[derive(Debug, Clone, Copy)]
+pub struct Hidden {
+    /// Units in each.
+    pub width: i64,
+    /// How many there are.
+    pub depth: usize,
+    /// Their nonlinearity.
+    pub activation: Activation,
+    /// Whether a LayerNorm stands between each and its nonlinearity.
+    pub layer_norm: bool,
+}
+
+impl Hidden {
+    /// Layers without LayerNorm.
+    pub fn new(width: i64, depth: usize, activation: Activation) -> Self {
+        Self { width, depth, activation, layer_norm: false }
+    }
+
+    /// The same with a LayerNorm between each and its nonlinearity.
+    pub fn layer_normed(self) -> Self {
+        Self { layer_norm: true, ..self }
+    }
+}
+
 /// A multi-layer perceptron: hidden layers, and one or several linear heads on the
 /// last of them.
 #[derive(Debug, Clone)]
 pub struct Mlp(Arc<Layout>);
 
 impl Mlp {
-    /// `depth` hidden layers of the given width, and the heads that `heads` lays out
-    /// in the builder.
-    #[allow(clippy::too_many_arguments)]
+    /// The hidden layers, and the heads that `heads` lays out in the builder.
     pub fn new<R: Rng>(
         builder: &mut ParamsBuilder,
         name: &str,
         inputs: i64,
-        width: i64,
-        depth: usize,
-        activation: Activation,
+        hidden: Hidden,
         rng: &mut R,
         heads: impl FnOnce(&mut ParamsBuilder, &mut R) -> Vec<Linear>,
     ) -> Self {
-        Self::of(false, builder, name, inputs, width, depth, activation, rng, heads)
-    }
-
-    /// The same with LayerNorm between each hidden layer and its nonlinearity.
-    #[allow(clippy::too_many_arguments)]
-    pub fn layer_normed<R: Rng>(
-        builder: &mut ParamsBuilder,
-        name: &str,
-        inputs: i64,
-        width: i64,
-        depth: usize,
-        activation: Activation,
-        rng: &mut R,
-        heads: impl FnOnce(&mut ParamsBuilder, &mut R) -> Vec<Linear>,
-    ) -> Self {
-        Self::of(true, builder, name, inputs, width, depth, activation, rng, heads)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn of<R: Rng>(
-        normed: bool,
-        builder: &mut ParamsBuilder,
-        name: &str,
-        inputs: i64,
-        width: i64,
-        depth: usize,
-        activation: Activation,
-        rng: &mut R,
-        heads: impl FnOnce(&mut ParamsBuilder, &mut R) -> Vec<Linear>,
-    ) -> Self {
+        let Hidden { width, depth, activation, layer_norm } = hidden;
         let blocks = (0..depth)
             .map(|i| {
                 let inputs = if i == 0 { inputs } else { width };
                 let linear = Linear::new(builder, &format!("{name}.{i}"), inputs, width, rng);
                 let layer_norm =
-                    normed.then(|| LayerNorm::new(builder, &format!("{name}.norm_{i}"), width));
+                    layer_norm.then(|| LayerNorm::new(builder, &format!("{name}.norm_{i}"), width));
                 Block { linear, layer_norm, pre_norm: None, batch_norm: None }
             })
             .collect();
@@ -401,9 +393,14 @@ mod tests {
                 let mut rng = rand_pcg::Pcg64::seed_from_u64(8);
                 let mut builder = ParamsBuilder::new();
                 let b = &mut builder;
-                let mlp = Mlp::layer_normed(b, "m", 5, 32, 2, activation, &mut rng, |b, rng| {
-                    vec![Linear::new(b, "out", 32, 3, rng)]
-                });
+                let mlp = Mlp::new(
+                    b,
+                    "m",
+                    5,
+                    Hidden::new(32, 2, activation).layer_normed(),
+                    &mut rng,
+                    |b, rng| vec![Linear::new(b, "out", 32, 3, rng)],
+                );
                 let params = builder.build(kind, Device::Cpu);
                 let x = crate::normal(&mut rng, &[150, 5], Device::Cpu).to_kind(kind);
                 let x = x.set_requires_grad(true);
@@ -429,10 +426,14 @@ mod tests {
         for kind in [Kind::Float, Kind::Double] {
             let mut rng = rand_pcg::Pcg64::seed_from_u64(6);
             let mut builder = ParamsBuilder::new();
-            let mlp =
-                Mlp::new(&mut builder, "m", 5, 16, 2, Activation::Gelu, &mut rng, |b, rng| {
-                    vec![Linear::new(b, "out", 16, 2, rng)]
-                });
+            let mlp = Mlp::new(
+                &mut builder,
+                "m",
+                5,
+                Hidden::new(16, 2, Activation::Gelu),
+                &mut rng,
+                |b, rng| vec![Linear::new(b, "out", 16, 2, rng)],
+            );
             let params = builder.build(kind, Device::Cpu);
             let x = crate::normal(&mut rng, &[9, 5], Device::Cpu).to_kind(kind);
             let first = x.narrow(0, 0, 1).narrow(1, 3, 2).expand([9, 2], true).copy();
@@ -461,9 +462,14 @@ mod tests {
         for activation in Activation::ALL {
             let mut rng = rand_pcg::Pcg64::seed_from_u64(3);
             let mut builder = ParamsBuilder::new();
-            let mlp = Mlp::new(&mut builder, "m", 5, 16, 3, activation, &mut rng, |b, rng| {
-                vec![Linear::new(b, "a", 16, 2, rng), Linear::new(b, "b", 16, 3, rng)]
-            });
+            let mlp = Mlp::new(
+                &mut builder,
+                "m",
+                5,
+                Hidden::new(16, 3, activation),
+                &mut rng,
+                |b, rng| vec![Linear::new(b, "a", 16, 2, rng), Linear::new(b, "b", 16, 3, rng)],
+            );
             let p = builder.build(Kind::Double, Device::Cpu);
             let x = crate::normal(&mut rng, &[7, 5], Device::Cpu).to_kind(Kind::Double);
             let dx = crate::normal(&mut rng, &[7, 5], Device::Cpu).to_kind(Kind::Double);
@@ -483,9 +489,10 @@ mod tests {
     fn twice(activation: Activation, explicit: bool) -> [Tensor; 3] {
         let mut rng = rand_pcg::Pcg64::seed_from_u64(3);
         let mut builder = ParamsBuilder::new();
-        let mlp = Mlp::new(&mut builder, "m", 5, 16, 3, activation, &mut rng, |b, rng| {
-            vec![Linear::new(b, "a", 16, 2, rng), Linear::new(b, "b", 16, 3, rng)]
-        });
+        let mlp =
+            Mlp::new(&mut builder, "m", 5, Hidden::new(16, 3, activation), &mut rng, |b, rng| {
+                vec![Linear::new(b, "a", 16, 2, rng), Linear::new(b, "b", 16, 3, rng)]
+            });
         let p = builder.build(Kind::Float, Device::Cpu);
         let x = crate::normal(&mut rng, &[300, 5], Device::Cpu).set_requires_grad(true);
         let call = |x: &Tensor| match explicit {
@@ -518,9 +525,14 @@ mod tests {
         for activation in Activation::ALL {
             let mut rng = rand_pcg::Pcg64::seed_from_u64(4);
             let mut builder = ParamsBuilder::new();
-            let mlp = Mlp::new(&mut builder, "m", 5, 16, 2, activation, &mut rng, |b, rng| {
-                vec![Linear::new(b, "a", 16, 2, rng), Linear::new(b, "b", 16, 3, rng)]
-            });
+            let mlp = Mlp::new(
+                &mut builder,
+                "m",
+                5,
+                Hidden::new(16, 2, activation),
+                &mut rng,
+                |b, rng| vec![Linear::new(b, "a", 16, 2, rng), Linear::new(b, "b", 16, 3, rng)],
+            );
             let p = builder.build(Kind::Float, Device::Cpu);
             let x = crate::normal(&mut rng, &[300, 5], Device::Cpu);
             let dx = crate::normal(&mut rng, &[300, 5], Device::Cpu);

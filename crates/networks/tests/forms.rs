@@ -2,7 +2,7 @@
 //! the process.
 
 use networks::{
-    Activation, Adam, AdamConfig, Instructions, Linear, Mlp, ParamsBuilder, normal,
+    Activation, Adam, AdamConfig, Hidden, Instructions, Linear, Mlp, ParamsBuilder, normal,
     squashed_gaussian,
 };
 use rand::SeedableRng;
@@ -13,9 +13,10 @@ use tch::{Device, Kind, Tensor};
 fn five_steps(activation: Activation) -> Tensor {
     let mut rng = rand_pcg::Pcg64::seed_from_u64(3);
     let mut builder = ParamsBuilder::new();
-    let mlp = Mlp::new(&mut builder, "m", 23, 70, 2, activation, &mut rng, |b, rng| {
-        vec![Linear::new(b, "mean", 70, 5, rng), Linear::new(b, "log_std", 70, 5, rng)]
-    });
+    let mlp =
+        Mlp::new(&mut builder, "m", 23, Hidden::new(70, 2, activation), &mut rng, |b, rng| {
+            vec![Linear::new(b, "mean", 70, 5, rng), Linear::new(b, "log_std", 70, 5, rng)]
+        });
     let mut p = builder.build(Kind::Float, Device::Cpu);
     let config = AdamConfig { learning_rate: 1e-3, beta1: 0.9 };
     let mut adam = Adam::new(config, &p);

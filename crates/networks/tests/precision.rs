@@ -1,6 +1,6 @@
 //! Products in bfloat16 ([`Precision`]). One test, since it holds for the whole process.
 
-use networks::{Activation, Linear, Mlp, ParamsBuilder, Precision, normal};
+use networks::{Activation, Hidden, Linear, Mlp, ParamsBuilder, Precision, normal};
 use rand::SeedableRng;
 use tch::{Device, Kind, Tensor};
 
@@ -41,10 +41,14 @@ fn products_in_bf16_are_those_of_rounded_factors_summed_in_f32() {
     let mut rng = rand_pcg::Pcg64::seed_from_u64(3);
     let mut builder = ParamsBuilder::new();
     let [inputs, width, _, outputs] = WIDTHS;
-    let mlp =
-        Mlp::new(&mut builder, "m", inputs, width, 2, Activation::Relu, &mut rng, |b, rng| {
-            vec![Linear::new(b, "y", width, outputs, rng)]
-        });
+    let mlp = Mlp::new(
+        &mut builder,
+        "m",
+        inputs,
+        Hidden::new(width, 2, Activation::Relu),
+        &mut rng,
+        |b, rng| vec![Linear::new(b, "y", width, outputs, rng)],
+    );
     let p = builder.build(Kind::Float, Device::Cpu);
     let x = normal(&mut rng, &[ROWS, inputs], Device::Cpu);
     let d_y = normal(&mut rng, &[ROWS, outputs], Device::Cpu);

@@ -74,23 +74,14 @@ impl Policy {
             _ => Std::Head,
         };
         let b = &mut builder;
-        let network = Mlp::new(
-            b,
-            "trunk",
-            inputs,
-            actor.width,
-            actor.depth,
-            actor.activation,
-            rng,
-            |b, _| {
-                let mut head = |name, bias| Linear::constant(b, name, actor.width, act_dim, bias);
-                let mut heads = vec![head("velocity", 0.0)];
-                if matches!(std, Std::Head) {
-                    heads.push(head("log_std", policy.std_init.ln()));
-                }
-                heads
-            },
-        );
+        let network = Mlp::new(b, "trunk", inputs, actor.hidden(), rng, |b, _| {
+            let mut head = |name, bias| Linear::constant(b, name, actor.width, act_dim, bias);
+            let mut heads = vec![head("velocity", 0.0)];
+            if matches!(std, Std::Head) {
+                heads.push(head("log_std", policy.std_init.ln()));
+            }
+            heads
+        });
         let at = |t: f64| times.forward(&Tensor::full([1, 1], t, (kind, device)));
         let one_step_times = Tensor::cat(&[at(1.0), at(0.0)], 1);
         let ones = Tensor::ones([act_dim], (kind, device));
