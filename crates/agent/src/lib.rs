@@ -4,6 +4,7 @@
 //! returns its state as named tensors. It knows no environment, no file and no clock, and draws
 //! every random number from a generator that the caller owns.
 
+mod act_mode;
 mod actor;
 mod batch;
 pub mod candidates;
@@ -22,6 +23,7 @@ mod scale;
 mod td;
 mod temperature;
 
+pub use act_mode::ActMode;
 pub use actor::ActorConfig;
 pub use batch::Batch;
 pub use candidates::CandidatesConfig;
@@ -45,33 +47,6 @@ use tch::{Device, Tensor};
 /// Q(s, a): observations (B, obs) and actions (B, act) to values (B), with
 /// gradients to the actions.
 pub type Value<'a> = dyn Fn(&Tensor, &Tensor) -> Tensor + 'a;
-
-/// How actions are chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ActMode {
-    /// As in training: with all noise, and the algorithm's own candidates.
-    Explore,
-    /// One candidate, without the action noise of the policy's Gaussian head.
-    /// The latent of a generative policy is still drawn, unless its settings say otherwise.
-    Deterministic,
-    /// One candidate without any noise: latent and action noise are zero.
-    Mean,
-    /// One candidate, with all noise.
-    Stochastic,
-    /// The best of K stochastic candidates under the critics.
-    BestOf(usize),
-}
-
-impl ActMode {
-    /// Candidates proposed per state; `exploring` is the algorithm's own number of them.
-    pub fn candidates(self, exploring: i64) -> i64 {
-        match self {
-            Self::Explore => exploring,
-            Self::BestOf(k) => k as i64,
-            Self::Deterministic | Self::Mean | Self::Stochastic => 1,
-        }
-    }
-}
 
 /// The random numbers of an update, drawn before it.
 pub trait Noise: Any {

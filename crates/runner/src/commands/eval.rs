@@ -4,9 +4,7 @@ use crate::base::console;
 use crate::base::device;
 use crate::base::failure::Outcome;
 use crate::base::stop::Stop;
-use crate::train::evaluator::mode_name;
 use crate::train::saved_run::SavedRun;
-use crate::train::settings;
 use agent::ActMode;
 use clap::Args;
 use report::EvalRow;
@@ -32,7 +30,7 @@ pub struct EvalArgs {
     candidates: Option<u64>,
     /// Mode: deterministic (the default), mean (no noise at all: the latent is zero),
     /// stochastic or best-of-K.
-    #[arg(long, value_parser = settings::mode, conflicts_with = "stochastic")]
+    #[arg(long, conflicts_with = "stochastic")]
     mode: Option<ActMode>,
     /// With the noise of the policy's head: --mode stochastic.
     #[arg(long)]
@@ -67,6 +65,6 @@ pub fn eval(args: &EvalArgs) -> Outcome<()> {
         console::message(format!("warning: {remark}"));
     }
     let row =
-        EvalRow::summarise(step, mode_name(mode), &found.episodes, begun.elapsed().as_secs_f64());
+        EvalRow::summarise(step, mode.to_string(), &found.episodes, begun.elapsed().as_secs_f64());
     console::rows(&[row])
 }

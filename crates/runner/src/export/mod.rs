@@ -9,7 +9,7 @@ use crate::base::digest::{sha256, sha256_of};
 use crate::base::failure::{Failure, Outcome, check_writable};
 use crate::base::stop::Stop;
 use crate::base::versions::versions;
-use crate::train::evaluator::{Evaluation, mode_name};
+use crate::train::evaluator::Evaluation;
 use crate::train::run_model;
 use crate::train::saved_run::SavedRun;
 use agent::{ActMode, Agent};
@@ -285,7 +285,7 @@ fn facts(
     };
     let row = |row: &Measured| {
         json!({
-            "mode": mode_name(row.mode),
+            "mode": row.mode.to_string(),
             "runtime": returns(&row.runtime),
             "checkpoint": returns(&row.checkpoint),
         })

@@ -289,14 +289,3 @@ pub fn to_rows(tensor: &Tensor) -> Vec<f32> {
     let flat = tensor.to_device(Device::Cpu).contiguous().view([-1]);
     Vec::<f32>::try_from(flat).expect("actions are f32")
 }
-
-/// The mode's name in `eval.csv`.
-pub fn mode_name(mode: ActMode) -> String {
-    match mode {
-        ActMode::Explore => "explore".into(),
-        ActMode::Deterministic => "deterministic".into(),
-        ActMode::Mean => "mean".into(),
-        ActMode::Stochastic => "stochastic".into(),
-        ActMode::BestOf(k) => format!("best-of-{k}"),
-    }
-}

@@ -371,28 +371,10 @@ impl TrainConfig {
     /// A name that is none.
     pub fn modes(&self) -> Result<Vec<ActMode>, String> {
         let parse = |name: &String| {
-            mode(name).map_err(|expected| format!("train.eval_modes has \"{name}\", {expected}"))
+            name.parse()
+                .map_err(|expected: String| format!("train.eval_modes has \"{name}\", {expected}"))
         };
         self.eval_modes.iter().map(parse).collect()
-    }
-}
-
-/// An evaluation mode by its name.
-///
-/// # Errors
-/// What was expected.
-pub fn mode(name: &str) -> Result<ActMode, String> {
-    let best_of = || {
-        let k = name.strip_prefix("best-of-")?.parse().ok()?;
-        (1..=1024).contains(&k).then_some(ActMode::BestOf(k))
-    };
-    match name {
-        "deterministic" => Ok(ActMode::Deterministic),
-        "mean" => Ok(ActMode::Mean),
-        "stochastic" => Ok(ActMode::Stochastic),
-        _ => best_of().ok_or_else(|| {
-            "expected deterministic, mean, stochastic or best-of-K with K from 1 to 1024".into()
-        }),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::base::text::bytes;
 use crate::train::checkpoint::{
     self, Checkpoints, Counters, EnvironmentState, Identity, RunState, Streams,
 };
-use crate::train::evaluator::{Evaluator, mode_name, to_rows};
+use crate::train::evaluator::{Evaluator, to_rows};
 use crate::train::history;
 use crate::train::interval::Interval;
 use crate::train::logs::{EVAL, Logs, TRAIN, is_empty, log};
@@ -420,7 +420,7 @@ impl<'a> Run<'a> {
                 self.progress.note(step, &format!("warning: {remark}"));
             }
             let wall_s = self.clock.wall_s();
-            rows.push(EvalRow::summarise(step, mode_name(mode), &found.episodes, wall_s));
+            rows.push(EvalRow::summarise(step, mode.to_string(), &found.episodes, wall_s));
         }
         self.parts.folder.check_still_ours()?;
         rows.iter().try_for_each(|row| self.logs.eval(row))?;

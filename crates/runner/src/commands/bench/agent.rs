@@ -51,7 +51,7 @@ pub struct BenchActArgs {
     of: BenchAgentArgs,
     /// Mode of LibTorch's actions: deterministic, mean, stochastic or best-of-K (default: as the
     /// algorithm explores, which may choose among several candidates).
-    #[arg(long, value_parser = settings::mode)]
+    #[arg(long)]
     mode: Option<ActMode>,
 }
 
