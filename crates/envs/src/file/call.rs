@@ -4,7 +4,7 @@ use super::compile::{Compiler, Kept, Place, Role, Shape, Value, check_length, co
 use super::fields;
 use super::functions::{FUNCTIONS, PAIRWISE, SIGMOIDS, Sigmoid, Tolerance, operator};
 use super::problem::{Problem, shown};
-use super::program::{Kind, Operation};
+use super::program::{Operation, OperationKind};
 
 /// Functions that are not in [`FUNCTIONS`].
 pub(super) const SPECIAL: [&str; 9] = [
@@ -93,7 +93,7 @@ impl Compiler<'_> {
                 if role != Role::Judgement {
                     return Err(Problem::new(at, "control_cost belongs to the reward"));
                 }
-                self.emit(Shape::SCALAR, Kind::ControlCost { weight }, at, program)
+                self.emit(Shape::SCALAR, OperationKind::ControlCost { weight }, at, program)
             }
             "in_frame" => {
                 arity(2)?;
@@ -109,12 +109,12 @@ impl Compiler<'_> {
                 let shape = v.shape;
                 let v = self.in_notes(v, program)?;
                 let matrix = self.in_notes(matrix, program)?;
-                self.emit(shape, Kind::IntoFrame { v, matrix }, at, program)
+                self.emit(shape, OperationKind::IntoFrame { v, matrix }, at, program)
             }
             "unit" => {
                 arity(1)?;
                 let x = self.in_notes(&operands[0], program)?;
-                self.emit(operands[0].shape, Kind::Unit { x }, at, program)
+                self.emit(operands[0].shape, OperationKind::Unit { x }, at, program)
             }
             "uniform" => {
                 arity(2)?;
@@ -126,12 +126,12 @@ impl Compiler<'_> {
                 }
                 let low = self.span(&operands[0], program)?;
                 let high = self.span(&operands[1], program)?;
-                self.emit(shape, Kind::Uniform { low, high }, at, program)
+                self.emit(shape, OperationKind::Uniform { low, high }, at, program)
             }
             "normal" => {
                 arity(0)?;
                 let shape = random()?;
-                self.emit(shape, Kind::Normal, at, program)
+                self.emit(shape, OperationKind::Normal, at, program)
             }
             "rate" | "previous" => {
                 arity(1)?;
@@ -175,7 +175,7 @@ impl Compiler<'_> {
             return Err(Problem::new(call.at, "cat() of nothing"));
         }
         let shape = Shape::vector(indices.len(), 1);
-        self.emit(shape, Kind::Pick { indices: indices.into() }, call.at, program)
+        self.emit(shape, OperationKind::Pick { indices: indices.into() }, call.at, program)
     }
 
     /// `tolerance(x, lower = 0, upper = 0, margin = 0, value_at_margin = 0.1, sigmoid = 'gaussian')`.
@@ -239,7 +239,7 @@ impl Compiler<'_> {
         let x = self.span(x, program)?;
         let bounds =
             [self.span(lower, program)?, self.span(upper, program)?, self.span(margin, program)?];
-        let kind = Kind::Tolerance { tolerance, x, bounds, scalar: shape.scalar };
+        let kind = OperationKind::Tolerance { tolerance, x, bounds, scalar: shape.scalar };
         self.emit(shape, kind, call.at, program)
     }
 }

@@ -10,7 +10,7 @@ use super::fields::{self, Field, Read};
 use super::functions::{FUNCTIONS, Function, operator};
 use super::parse::{Code, Item};
 use super::problem::{Problem, shown};
-use super::program::{Inputs, Kind, Operation, Span, run};
+use super::program::{Inputs, Operation, OperationKind, Span, run};
 use crate::physics::Physics;
 
 /// Most numbers of a vector, and of all notes of a copy.
@@ -273,12 +273,17 @@ impl<'m> Compiler<'m> {
                 let place = Place::Constant(self.model.opt().gravity.to_vec());
                 Ok(Value { shape: Shape::vector(1, 3), place, at })
             }
-            "time" => computed(Shape::SCALAR, Kind::Time),
-            "ncon" => computed(Shape::SCALAR, Kind::Contacts),
+            "time" => computed(Shape::SCALAR, OperationKind::Time),
+            "ncon" => computed(Shape::SCALAR, OperationKind::Contacts),
             "center_of_mass" => {
                 let masses: Box<[f64]> = self.model.body_mass().into();
                 let total = crate::numpy::sum_of(&masses, |mass| mass);
-                self.emit(Shape::vector(1, 3), Kind::CentreOfMass { masses, total }, at, program)
+                self.emit(
+                    Shape::vector(1, 3),
+                    OperationKind::CentreOfMass { masses, total },
+                    at,
+                    program,
+                )
             }
             "action" => {
                 let shape = Shape::vector(self.model.nu() as usize, 1);
@@ -393,9 +398,9 @@ impl<'m> Compiler<'m> {
             Place::Data(read, indices) => {
                 let follow = indices.windows(2).all(|pair| pair[1] == pair[0] + 1);
                 let kind = if follow {
-                    Kind::Load { read: *read, first: indices[0] as usize }
+                    OperationKind::Load { read: *read, first: indices[0] as usize }
                 } else {
-                    Kind::Gather { read: *read, indices: indices.clone().into() }
+                    OperationKind::Gather { read: *read, indices: indices.clone().into() }
                 };
                 let value = self.emit(value.shape, kind, value.at, program)?;
                 self.in_notes(&value, program)
@@ -423,7 +428,7 @@ impl<'m> Compiler<'m> {
     pub fn emit(
         &mut self,
         shape: Shape,
-        kind: Kind,
+        kind: OperationKind,
         at: usize,
         program: &mut Vec<Operation>,
     ) -> Result<Value, Problem> {
@@ -492,15 +497,15 @@ impl<'m> Compiler<'m> {
         let [x, y, z] = spans;
         let of = operands[0].shape.len();
         let kind = match function {
-            Function::Unary(f) => Kind::Unary { f, x },
-            Function::Binary(f) => Kind::Binary { f, x, y },
-            Function::Ternary(f) => Kind::Ternary { f, x, y, z },
-            Function::Reduce(f) => Kind::Reduce { f, x: x.start, of },
+            Function::Unary(f) => OperationKind::Unary { f, x },
+            Function::Binary(f) => OperationKind::Binary { f, x, y },
+            Function::Ternary(f) => OperationKind::Ternary { f, x, y, z },
+            Function::Reduce(f) => OperationKind::Reduce { f, x: x.start, of },
             Function::Inner(f) => {
                 if operands.iter().any(|operand| operand.shape.len() != of) {
                     return Err(Problem::new(at, format!("{name} of a scalar and a vector")));
                 }
-                Kind::Inner { f, x: x.start, y: y.start, of }
+                OperationKind::Inner { f, x: x.start, y: y.start, of }
             }
         };
         let value = self.emit(shape, kind, at, into)?;

@@ -3,7 +3,7 @@
 use super::compile::{Compiler, Place, Shape, Value, check_length};
 use super::fields;
 use super::problem::{Problem, shown};
-use super::program::{Kind, Operation};
+use super::program::{Operation, OperationKind};
 
 impl Compiler<'_> {
     pub fn rows(
@@ -83,7 +83,7 @@ impl Compiler<'_> {
                     Place::Notes(start + indices[0] as usize)
                 } else {
                     let indices = indices.iter().map(|i| i + *start as u32).collect();
-                    return self.emit(shape, Kind::Pick { indices }, at, program);
+                    return self.emit(shape, OperationKind::Pick { indices }, at, program);
                 }
             }
             Place::Text(_) => return Err(Problem::new(at, "a text has no parts")),

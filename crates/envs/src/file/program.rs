@@ -25,10 +25,10 @@ impl Span {
 pub(super) struct Operation {
     pub to: usize,
     pub len: usize,
-    pub kind: Kind,
+    pub kind: OperationKind,
 }
 
-pub(super) enum Kind {
+pub(super) enum OperationKind {
     /// Numbers of a field that follow each other.
     Load {
         read: for<'a> fn(&Physics<'a>) -> &'a [f64],
@@ -129,58 +129,60 @@ impl Operation {
         let (before, after) = notes.split_at_mut(self.to);
         let to = &mut after[..self.len];
         match &self.kind {
-            Kind::Load { read, first } => {
+            OperationKind::Load { read, first } => {
                 to.copy_from_slice(&read(&inputs.physics)[*first..][..self.len]);
             }
-            Kind::Gather { read, indices } => {
+            OperationKind::Gather { read, indices } => {
                 let from = read(&inputs.physics);
                 to.iter_mut().zip(indices).for_each(|(to, i)| *to = from[*i as usize]);
             }
-            Kind::Time => to[0] = inputs.physics.time,
-            Kind::Contacts => to[0] = f64::from(inputs.physics.ncon),
-            Kind::CentreOfMass { masses, total } => {
+            OperationKind::Time => to[0] = inputs.physics.time,
+            OperationKind::Contacts => to[0] = f64::from(inputs.physics.ncon),
+            OperationKind::CentreOfMass { masses, total } => {
                 to.fill(0.0);
                 for (mass, position) in masses.iter().zip(inputs.physics.xipos) {
                     to.iter_mut().zip(position).for_each(|(sum, x)| *sum += mass * x);
                 }
                 to.iter_mut().for_each(|moment| *moment /= total);
             }
-            Kind::Pick { indices } => {
+            OperationKind::Pick { indices } => {
                 to.iter_mut().zip(indices).for_each(|(to, i)| *to = before[*i as usize]);
             }
-            Kind::Unary { f, x } => each(to, |i| f(x.at(before, i))),
-            Kind::Binary { f, x, y } => each(to, |i| f(x.at(before, i), y.at(before, i))),
-            Kind::Ternary { f, x, y, z } => {
+            OperationKind::Unary { f, x } => each(to, |i| f(x.at(before, i))),
+            OperationKind::Binary { f, x, y } => each(to, |i| f(x.at(before, i), y.at(before, i))),
+            OperationKind::Ternary { f, x, y, z } => {
                 each(to, |i| f(x.at(before, i), y.at(before, i), z.at(before, i)));
             }
-            Kind::Reduce { f, x, of } => to[0] = f(&before[*x..][..*of]),
-            Kind::Inner { f, x, y, of } => to[0] = f(&before[*x..][..*of], &before[*y..][..*of]),
-            Kind::IntoFrame { v, matrix } => {
+            OperationKind::Reduce { f, x, of } => to[0] = f(&before[*x..][..*of]),
+            OperationKind::Inner { f, x, y, of } => {
+                to[0] = f(&before[*x..][..*of], &before[*y..][..*of])
+            }
+            OperationKind::IntoFrame { v, matrix } => {
                 for (to, v) in to.chunks_exact_mut(3).zip(before[*v..].chunks_exact(3)) {
                     to.copy_from_slice(&vector_times_matrix(v, &before[*matrix..][..9]));
                 }
             }
-            Kind::Tolerance { tolerance, x, bounds, scalar } => {
+            OperationKind::Tolerance { tolerance, x, bounds, scalar } => {
                 // NumPy squares an array by multiplication, and a scalar by the C library's `pow`.
                 let square: fn(f64) -> f64 = if *scalar { squared } else { |x| x * x };
                 each(to, |i| {
                     tolerance.at(x.at(before, i), bounds.map(|bound| bound.at(before, i)), square)
                 });
             }
-            Kind::ControlCost { weight } => {
+            OperationKind::ControlCost { weight } => {
                 to[0] = f64::from(weight * sum_of_squares(inputs.action));
             }
-            Kind::Unit { x } => {
+            OperationKind::Unit { x } => {
                 let x = &before[*x..][..self.len];
                 let norm = crate::numpy::norm(x);
                 to.iter_mut().zip(x).for_each(|(to, x)| *to = x / norm);
             }
-            Kind::Uniform { low, high } => {
+            OperationKind::Uniform { low, high } => {
                 let random = inputs.random.as_mut().expect("only initial states are drawn");
                 let (low, high) = (*low, *high);
                 each(to, |i| random.uniform(low.at(before, i), high.at(before, i)));
             }
-            Kind::Normal => {
+            OperationKind::Normal => {
                 let random = inputs.random.as_mut().expect("only initial states are drawn");
                 to.iter_mut().for_each(|to| *to = random.standard_normal());
             }
