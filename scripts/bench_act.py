@@ -19,7 +19,6 @@ Has the requirements of scripts/bench_learn.py, and needs a C++ compiler for `to
 
 import argparse
 import csv
-import os
 import statistics
 import sys
 
@@ -121,13 +120,10 @@ def main():
     parser.add_argument(
         "--actions", type=int, default=2000, help="actions per measurement, a multiple of 2000"
     )
-    parser.add_argument("--runner", default=str(parity.ROOT / "target/debug/runner"))
+    parity.add_runner(parser)
     args = parser.parse_args()
     if args.rounds < 1 or args.actions < 1 or args.actions % 2000:
         parity.fail("--rounds must be at least 1, --actions a multiple of 2000")
-    args.runner = os.path.abspath(args.runner)
-    if not os.access(args.runner, os.X_OK):
-        parity.fail(f"{args.runner} is not a program; build it with `cargo build -p runner`")
     turns.install()
 
     load = turns.warn_of_load()

@@ -257,13 +257,10 @@ def main():
     parser.add_argument(
         "--seconds", type=float, default=0.6, help="duration of a measurement of plain MuJoCo"
     )
-    parser.add_argument("--runner", default=str(parity.ROOT / "target/debug/runner"))
+    parity.add_runner(parser)
     args = parser.parse_args()
     if min(args.envs, args.threads, args.rounds) < 1 or not args.seconds > 0:
         parity.fail("--envs, --threads and --rounds must be at least 1, --seconds positive")
-    args.runner = os.path.abspath(args.runner)
-    if not os.access(args.runner, os.X_OK):
-        parity.fail(f"{args.runner} is not a program; build it with `cargo build -p runner`")
     use_packages()
 
     load = turns.warn_of_load()

@@ -172,15 +172,12 @@ def main():
     parser.add_argument(
         "--steps", type=int, default=1000, help=f"steps per measurement, a multiple of {LOG_INTERVAL}"
     )
-    parser.add_argument("--runner", default=str(parity.ROOT / "target/debug/runner"))
+    parity.add_runner(parser)
     args = parser.parse_args()
     if args.rounds < 1 or args.steps < 1 or args.steps % LOG_INTERVAL:
         parity.fail(f"--rounds must be at least 1, --steps a multiple of {LOG_INTERVAL}")
     if min(args.threads) < 1 or max(args.threads) > cores:
         parity.fail(f"--threads must be from 1 to {cores}, the number of cores")
-    args.runner = os.path.abspath(args.runner)
-    if not os.access(args.runner, os.X_OK):
-        parity.fail(f"{args.runner} is not a program; build it with `cargo build -p runner`")
     turns.install()
 
     load = turns.warn_of_load()

@@ -11,7 +11,6 @@ otherwise idle machine.
 """
 
 import argparse
-import os
 import shlex
 import statistics
 
@@ -36,18 +35,16 @@ def main():
     )
     parser.add_argument("cases", nargs="+", metavar="CASE")
     parser.add_argument("--rounds", type=int, default=5, help="number of rounds")
-    parser.add_argument("--runner", default=str(parity.ROOT / "target/debug/runner"))
+    parity.add_runner(parser)
     args = parser.parse_args()
     if args.rounds < 1:
         parser.error("--rounds must be at least 1")
-    if not os.access(args.runner, os.X_OK):
-        parity.fail(f"{args.runner} is not a program; build it with `cargo build -p runner`")
 
     load = turns.warn_of_load()
     times = {case: [] for case in args.cases}
     for i in range(args.rounds):
         for case in args.cases if i % 2 == 0 else reversed(args.cases):
-            microseconds, processor = measure(os.path.abspath(args.runner), case)
+            microseconds, processor = measure(args.runner, case)
             times[case].append(microseconds)
     print(f"{processor}; load {load:.2f} at the start; {args.rounds} rounds\n")
     print("| case | median us | least us | of the first |\n|---|--:|--:|--:|")

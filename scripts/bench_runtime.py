@@ -19,7 +19,6 @@ Has the requirements of scripts/check_export.py.
 import argparse
 import csv
 import ctypes
-import os
 import pathlib
 import statistics
 import sys
@@ -74,13 +73,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algos", default="smfp,sac", help="algorithms, or all")
     parser.add_argument("--rounds", type=int, default=9, help="number of rounds")
-    parser.add_argument("--runner", default=str(parity.ROOT / "target/debug/runner"))
+    parity.add_runner(parser)
     args = parser.parse_args()
     if args.rounds < 1:
         parity.fail("--rounds must be at least 1")
-    runner = os.path.abspath(args.runner)
-    if not os.access(runner, os.X_OK):
-        parity.fail(f"{runner} is not a program; build it with `cargo build -p runner`")
+    runner = args.runner
     algos = check_export.ALGORITHMS if args.algos == "all" else args.algos.split(",")
     library = check_export.prepare()
     load = turns.warn_of_load()

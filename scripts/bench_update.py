@@ -67,13 +67,10 @@ def main():
         "--algo", nargs="+", default=["smfp"], metavar="NAME", help="in addition to sac; default: smfp"
     )
     parser.add_argument("--rounds", type=int, default=5, help="number of rounds")
-    parser.add_argument("--runner", default=str(parity.ROOT / "target/debug/runner"))
+    parity.add_runner(parser)
     args = parser.parse_args()
     if args.rounds < 1 or min(args.threads) < 1 or max(args.threads) > cores:
         parity.fail(f"--rounds must be at least 1, --threads from 1 to {cores}")
-    args.runner = os.path.abspath(args.runner)
-    if not os.access(args.runner, os.X_OK):
-        parity.fail(f"{args.runner} is not a program; build it with `cargo build -p runner`")
 
     load = turns.warn_of_load()
     found, machine = measure(args)

@@ -195,12 +195,10 @@ def programs(export):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--runner", default=ROOT / "target" / "debug" / "runner")
+    parity.add_runner(parser)
     parser.add_argument("--run", type=pathlib.Path, help="compare this run's policy instead")
     args = parser.parse_args()
-    runner = os.path.abspath(args.runner)
-    if not pathlib.Path(runner).is_file():
-        parity.fail(f"no {runner}; build it with `cargo build -p runner`")
+    runner = args.runner
     if sys.version_info < parity.OLDEST_PYTHON:
         print(f"not compared with onnxruntime: {PINS[2]} needs Python 3.11 or newer")
         return 0

@@ -98,10 +98,8 @@ def train(runner, out):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--runner", default=parity.ROOT / "target" / "debug" / "runner")
-    runner = str(parser.parse_args().runner)
-    if not pathlib.Path(runner).is_file():
-        parity.fail(f"no {runner}; build it with `cargo build -p runner`")
+    parity.add_runner(parser)
+    runner = parser.parse_args().runner
     if sys.version_info < parity.OLDEST_PYTHON:
         print(f"not compared with TensorBoard: {PINS[1]} needs Python 3.11 or newer")
         return 0

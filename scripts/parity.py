@@ -90,6 +90,19 @@ def fail(message):
     sys.exit(2)
 
 
+def add_runner(parser):
+    """Adds the option --runner: the program, as an absolute path."""
+
+    def program(path):
+        path = os.path.abspath(path)
+        if not os.access(path, os.X_OK) or os.path.isdir(path):
+            fail(f"{path} is not a program; build it with `cargo build -p runner`")
+        return path
+
+    default = str(ROOT / "target/debug/runner")
+    parser.add_argument("--runner", type=program, default=default, help="the program")
+
+
 @contextlib.contextmanager
 def quiet():
     """Suppresses what MuJoCo prints about every model that it loads."""
@@ -253,17 +266,14 @@ def main():
         help="by default 2 seeds and 1050 steps, beyond the longest time limit; if Python is too "
         "old, prints a message and does nothing",
     )
-    parser.add_argument("--runner", default=str(ROOT / "target/debug/runner"), help="the program")
+    add_runner(parser)
     args = parser.parse_args()
     if args.seeds is None:
         args.seeds = [0, 1] if args.quick else [0, 1, 2]
     if args.steps is None:
         args.steps = 1050 if args.quick else 3000
-    args.runner = os.path.abspath(args.runner)
     if args.steps < 1 or min(args.seeds) < 0:
         fail("--steps must be at least 1 and --seeds at least 0")
-    if not os.access(args.runner, os.X_OK):
-        fail(f"{args.runner} is not a program; build it with `cargo build -p runner`")
     if args.quick and sys.version_info < OLDEST_PYTHON:
         print(f"not compared with {args.suite}: {PINS[2]} needs Python 3.11 or newer")
         return
