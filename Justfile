@@ -136,6 +136,7 @@ test-slurm: build
 report-campaign: setup
     #!/usr/bin/env bash
     set -euo pipefail
+    shopt -s nullglob # a part may have no run of a task yet
     campaign=results/campaign
     make() {
         local out=$campaign/report/$1
