@@ -144,7 +144,7 @@ report-campaign: setup
         cargo run -p runner -- report "$@" --out "$out" --curves $campaign/published.toml --replays 0
     }
     make tasks $campaign/a --reference crossq --act-times results/bench/act.csv
-    [ ! -d $campaign/e ] || make ablations $campaign/{a,e}/*/{Hopper,Walker2d,HalfCheetah}-v4 --reference crossq
+    [ ! -d $campaign/e ] || make ablations $campaign/{a,e}/*/{Hopper,Walker2d,HalfCheetah}-v4 --reference smfp
     [ ! -d $campaign/rivals ] || make rivals $campaign/{a,rivals}/*/{Hopper,Walker2d,HalfCheetah}-v4 --reference crossq --at 50000
 
 # For maintainers: the campaign's report and the README's picture of its page (needs Chromium)
