@@ -2,14 +2,13 @@
 
 use crate::Problem;
 use ndarray::{ArrayD, ArrayViewD, Axis};
-use ndarray_npy::{
-    NpzReader, ReadNpyError, ReadNpzError, ReadableElement, ViewElement, ViewNpyError, ViewNpyExt,
-};
+use ndarray_npy::{ViewElement, ViewNpyError, ViewNpyExt};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use zip::ZipArchive;
 
 /// How a table's text is read; `.npy` and `.npz` need nothing of it.
 #[derive(Debug, Clone, Deserialize)]
@@ -70,8 +69,8 @@ impl Table {
             Some("npy") => {
                 let mut bytes = Vec::new();
                 File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(fail)?;
-                let array = npy(&bytes).map_err(|what| Problem::input(path, what))?;
-                Self::of_array(array).map_err(|what| Problem::input(path, what))
+                let array = npy(&bytes).and_then(|array| array.ok_or_else(|| TYPES.into()));
+                array.and_then(Self::of_array).map_err(|what| Problem::input(path, what))
             }
             Some("npz") => {
                 let file = File::open(path).map_err(fail)?;
@@ -131,12 +130,16 @@ impl Table {
 
     /// A column for every array; of a matrix the means over its rows, as over an evaluation's episodes.
     fn of_archive(file: File) -> Result<Self, String> {
-        let mut archive = NpzReader::new(file).map_err(|error| error.to_string())?;
-        let names = archive.names().map_err(|error| error.to_string())?;
+        let mut archive = ZipArchive::new(file).map_err(|error| error.to_string())?;
         let mut columns: Vec<(String, Vec<f64>)> = Vec::new();
-        for name in names {
+        for index in 0..archive.len() {
+            let mut member = archive.by_index(index).map_err(|error| error.to_string())?;
+            let name = member.name().to_string();
+            let mut bytes = Vec::new();
+            member.read_to_end(&mut bytes).map_err(|error| format!("{name}: {error}"))?;
             // Arrays of other types, such as names, are no columns.
-            let Some(array) = npz(&mut archive, &name)? else { continue };
+            let array = npy(&bytes).map_err(|what| format!("{name}: {what}"))?;
+            let Some(array) = array else { continue };
             let column = match array.ndim() {
                 1 => array.iter().copied().collect(),
                 2 if array.shape()[1] > 0 => {
@@ -216,7 +219,8 @@ fn widened<T: Copy + Into<f64>>(array: &ArrayD<T>) -> ArrayD<f64> {
     array.mapv(Into::into)
 }
 
-fn npy(bytes: &[u8]) -> Result<ArrayD<f64>, String> {
+/// The array of a `.npy` file; `None` if it holds no numbers.
+fn npy(bytes: &[u8]) -> Result<Option<ArrayD<f64>>, String> {
     // A view, whose shape is checked against the length of the file before anything is allocated.
     fn of<T: ViewElement + Clone>(bytes: &[u8]) -> Result<Option<ArrayD<T>>, String> {
         match ArrayViewD::<T>::view_npy(bytes) {
@@ -226,40 +230,13 @@ fn npy(bytes: &[u8]) -> Result<ArrayD<f64>, String> {
         }
     }
     if let Some(array) = of::<f64>(bytes)? {
-        return Ok(array);
+        return Ok(Some(array));
     }
     if let Some(array) = of::<f32>(bytes)? {
-        return Ok(widened(&array));
+        return Ok(Some(widened(&array)));
     }
     if let Some(array) = of::<i64>(bytes)? {
-        return Ok(array.mapv(|number| number as f64));
+        return Ok(Some(array.mapv(|number| number as f64)));
     }
-    if let Some(array) = of::<i32>(bytes)? {
-        return Ok(widened(&array));
-    }
-    Err(TYPES.into())
-}
-
-/// An array of an archive; `None` if it holds no numbers.
-fn npz(archive: &mut NpzReader<File>, name: &str) -> Result<Option<ArrayD<f64>>, String> {
-    fn of<T: ReadableElement>(
-        archive: &mut NpzReader<File>,
-        name: &str,
-    ) -> Result<Option<ArrayD<T>>, String> {
-        match archive.by_name::<ndarray::OwnedRepr<T>, ndarray::IxDyn>(name) {
-            Ok(array) => Ok(Some(array)),
-            Err(ReadNpzError::Npy(ReadNpyError::WrongDescriptor(_))) => Ok(None),
-            Err(error) => Err(format!("{name}: {error}")),
-        }
-    }
-    Ok(match of::<f64>(archive, name)? {
-        Some(array) => Some(array),
-        None => match of::<f32>(archive, name)? {
-            Some(array) => Some(widened(&array)),
-            None => match of::<i64>(archive, name)? {
-                Some(array) => Some(array.mapv(|number| number as f64)),
-                None => of::<i32>(archive, name)?.map(|array| widened(&array)),
-            },
-        },
-    })
+    Ok(of::<i32>(bytes)?.map(|array| widened(&array)))
 }

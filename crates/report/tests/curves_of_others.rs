@@ -1,9 +1,10 @@
 //! Tables as other programs write them become curves.
 
 use ndarray::{Array1, Array2, arr1, arr2};
-use ndarray_npy::{NpzWriter, write_npy};
+use ndarray_npy::{NpzWriter, WriteNpyExt, write_npy};
 use report::{Problem, Run, read_mapping};
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 /// The runs of one table, whose mapping has these lines beside file, algorithm and task.
@@ -77,6 +78,27 @@ fn an_evaluation_of_stable_baselines_is_a_row_and_its_return_the_mean_over_episo
     archive.finish().unwrap();
     let mapping = "step = \"timesteps\"\nreturn = \"results\"";
     assert_eq!(points(&read(folder.path(), "evaluations.npz", mapping).unwrap()[0]), CURVE);
+}
+
+#[test]
+fn an_array_that_claims_more_than_its_file_holds_is_refused_and_not_allocated() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut npy = Vec::new();
+    arr1(&[500.0, 1000.0]).write_npy(&mut npy).unwrap();
+    let (fact, claim) = (b"(2,)".as_slice(), b"(4000000000000000,)".as_slice());
+    let at = npy.windows(fact.len()).position(|bytes| bytes == fact).unwrap();
+    // Blanks at the end of the header make room.
+    let end = npy.iter().position(|byte| *byte == b'\n').unwrap();
+    npy.drain(end - (claim.len() - fact.len())..end);
+    npy.splice(at..at + fact.len(), claim.iter().copied());
+    let path = folder.path().join("evaluations.npz");
+    let mut archive = zip::ZipWriter::new(fs::File::create(&path).unwrap());
+    archive.start_file("timesteps.npy", zip::write::SimpleFileOptions::default()).unwrap();
+    archive.write_all(&npy).unwrap();
+    archive.finish().unwrap();
+    let mapping = "step = \"timesteps\"\nreturn = \"timesteps\"";
+    let problem = read(folder.path(), "evaluations.npz", mapping).unwrap_err().to_string();
+    assert!(problem.contains("evaluations.npz: timesteps.npy: "), "{problem}");
 }
 
 /// `Monitor` of Stable-Baselines3: one row per episode with return, length and seconds.
