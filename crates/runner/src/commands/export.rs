@@ -3,6 +3,7 @@
 use crate::base::failure::Outcome;
 use crate::base::{console, device};
 use crate::export::Export;
+use crate::train::run_folder::DONE;
 use crate::train::saved_run::SavedRun;
 use clap::Args;
 use std::path::PathBuf;
@@ -32,7 +33,7 @@ pub fn export(args: &ExportArgs) -> Outcome<()> {
     Export::check(&out)?;
     device::use_threads(1);
     let export = Export::of(&run, Device::Cpu)?;
-    if !args.run.join("DONE").exists() {
+    if !args.run.join(DONE).exists() {
         console::message(format!(
             "{}: the run is not finished; this is its policy at step {}",
             args.run.display(),

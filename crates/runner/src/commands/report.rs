@@ -4,6 +4,7 @@ use super::show;
 use crate::base::console::{self, message};
 use crate::base::device;
 use crate::base::failure::{Failure, Outcome, unknown};
+use crate::train::checkpoint;
 use crate::train::run_folder::check_is_folder;
 use clap::Args;
 use report::{Found, Options, Output, Replays, Study};
@@ -124,7 +125,7 @@ fn replays(most_mb: u64, study: &Study) -> Replays {
         for cell in &task.cells {
             let folder = |at: &usize| {
                 let folder = study.runs[*at].folder.as_deref()?;
-                folder.join("checkpoint").is_dir().then_some((*at, folder))
+                folder.join(checkpoint::FOLDER).is_dir().then_some((*at, folder))
             };
             let Some((at, folder)) = cell.runs.iter().find_map(folder) else { continue };
             if size >= most {

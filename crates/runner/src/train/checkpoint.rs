@@ -26,6 +26,10 @@ use tch::{Device, Kind, Tensor};
 
 /// Version of `run.json` and of the replay's rows. Other versions are refused.
 const FORMAT: u32 = 2;
+/// The folder of a run's checkpoints and of its replay.
+pub const FOLDER: &str = "checkpoint";
+/// The replay's file, in that folder.
+const REPLAY: &str = "replay.bin";
 /// The agent's tensors, in a checkpoint's folder.
 pub const AGENT: &str = "agent.safetensors";
 const RUN: &str = "run.json";
@@ -193,7 +197,7 @@ impl Checkpoints {
     /// # Errors
     /// The folder for them can't be made.
     pub fn open(run: &Path) -> Outcome<Self> {
-        let folder = run.join("checkpoint");
+        let folder = run.join(FOLDER);
         fs::create_dir_all(&folder)
             .map_err(|error| Failure::file(&folder, "make this folder", error))?;
         Ok(Self { folder, kept: Vec::new() })
@@ -201,12 +205,12 @@ impl Checkpoints {
 
     /// The replay's file.
     pub fn replay(&self) -> PathBuf {
-        self.folder.join("replay.bin")
+        self.folder.join(REPLAY)
     }
 
     /// The folder of the checkpoint at a step.
     pub fn at(&self, step: u64) -> PathBuf {
-        self.folder.join(format!("step-{step:012}"))
+        at(&self.folder, step)
     }
 
     /// Counts the checkpoint at a step, from which a run was resumed, as intact, and keeps the one before
@@ -329,6 +333,16 @@ fn remove(path: &Path) -> io::Result<()> {
     })
 }
 
+/// The replay's file of a run, which an unfinished one has, and a finished one if it was to keep it.
+pub fn replay_of(run: &Path) -> PathBuf {
+    run.join(FOLDER).join(REPLAY)
+}
+
+/// The checkpoint at a step, in the folder of all.
+fn at(folder: &Path, step: u64) -> PathBuf {
+    folder.join(format!("step-{step:012}"))
+}
+
 /// Steps of the checkpoints in a folder, newest first. A missing folder has none.
 ///
 /// # Errors
@@ -390,10 +404,10 @@ pub fn read(
 /// # Errors
 /// There is none that fits the agent.
 pub fn load_agent(run: &Path, expected: &Identity, agent: &mut dyn Agent) -> Outcome<u64> {
-    let folder = run.join("checkpoint");
+    let folder = run.join(FOLDER);
     let mut problem = None;
     for step in steps(&folder)? {
-        let path = folder.join(format!("step-{step:012}"));
+        let path = at(&folder, step);
         let loaded = read(&path, expected).and_then(|(_, tensors)| {
             agent.load(&tensors).map_err(|error| format!("{}: {error}", path.join(AGENT).display()))
         });
@@ -497,7 +511,7 @@ mod tests {
             panic!()
         };
         assert!(message.contains(&name) && message.contains("step 20"), "{message}");
-        assert_eq!(steps(&run.path().join("checkpoint")).unwrap(), [20]);
+        assert_eq!(steps(&run.path().join(FOLDER)).unwrap(), [20]);
     }
 
     /// Reads a checkpoint of the given files; what it reads goes into an agent.

@@ -1,6 +1,8 @@
 //! A run's folder: `results/<algo>[-<name>]/<env>/seed-<n>/`.
 
 use crate::base::failure::{Failure, Outcome};
+use crate::train::checkpoint;
+use crate::train::logs::TRAIN;
 use crate::train::run_model::Recorded;
 use crate::train::settings::EXTRAS;
 use report::free_name;
@@ -17,8 +19,6 @@ pub const RECORD: &str = "config.toml";
 pub const DONE: &str = "DONE";
 /// The file whose lock a process holds that works on a run.
 const LOCK: &str = "lock";
-/// The replay's file, which an unfinished run has, and a finished one if it was to keep it.
-const REPLAY: &str = "checkpoint/replay.bin";
 /// The key of `[train]` that lets training go on when a simulation diverges.
 const END_DIVERGED: &str = "end_diverged_episodes";
 /// The key of the number of steps.
@@ -125,7 +125,7 @@ impl RunFolder {
         if holds(&RECORD) {
             return Ok(Existing::Unfinished);
         }
-        match ["train.csv", "checkpoint"].iter().find(|name| holds(name)) {
+        match [TRAIN, checkpoint::FOLDER].iter().find(|name| holds(name)) {
             None => Ok(Existing::Nothing),
             Some(file) => Err(Failure::Usage(format!(
                 "{} holds {file} but no {RECORD} that says which run it belongs to; use --name \
@@ -291,7 +291,7 @@ pub fn relation(folder: &Path, old: &DocumentMut, new: &DocumentMut) -> Relation
              train.eval_interval = {eval} and train.log_interval = {log}"
         ));
     }
-    if !folder.join(REPLAY).exists() {
+    if !checkpoint::replay_of(folder).exists() {
         return Relation::Other(format!(
             "{differs}; it can't become longer, as it did not keep its replay \
              (train.keep_replay = true does)"

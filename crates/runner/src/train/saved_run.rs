@@ -4,6 +4,7 @@ use super::checkpoint::{self, Identity};
 use super::evaluator::Evaluator;
 use super::history;
 use super::make_agent;
+use super::run_folder::RECORD;
 use super::run_model::{Recorded, compiled, task_of};
 use super::settings::{self, Settings};
 use crate::base::console;
@@ -39,7 +40,7 @@ impl SavedRun {
     /// # Errors
     /// The folder holds no run, or its record or its model is damaged.
     pub fn open(folder: &Path, model: Option<&Path>) -> Outcome<Self> {
-        let path = folder.join("config.toml");
+        let path = folder.join(RECORD);
         let text = std::fs::read_to_string(&path).map_err(|error| {
             Failure::Usage(format!(
                 "{}: {error}; --run expects the folder of a run",

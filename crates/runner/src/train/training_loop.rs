@@ -128,7 +128,7 @@ impl<'a> Run<'a> {
     /// There is none, or a file that can't be read or written.
     pub fn resume(mut parts: Parts<'a>) -> Outcome<Self> {
         let mut checkpoints = Checkpoints::open(parts.folder.path())?;
-        let steps = checkpoint::steps(&parts.folder.path().join("checkpoint"))?;
+        let steps = checkpoint::steps(&parts.folder.path().join(checkpoint::FOLDER))?;
         let logs = [log(parts.folder.path(), TRAIN), log(parts.folder.path(), EVAL)];
         if steps.is_empty() && logs.iter().all(|log| is_empty(log)) {
             // The process died before its first checkpoint and left no results.
