@@ -56,11 +56,9 @@ pub fn figures(study: &Study) -> Vec<Figure> {
         let name = format!("curves-{}", file_name(&task.name));
         // `a b` and `a-b` are two tasks of one file name.
         let taken = |name: &str| all.iter().any(|figure| figure.name == name);
-        let another = (2..).map(|k| format!("{name}-{k}")).find(|name| !taken(name));
-        let name = Some(name.clone())
-            .filter(|name| !taken(name))
-            .or(another)
-            .expect("some number is free");
+        let others = (2..).map(|k| format!("{name}-{k}"));
+        let mut names = std::iter::once(name.clone()).chain(others);
+        let name = names.find(|name| !taken(name)).expect("some number is free");
         all.push(Figure { name, content });
     }
     let Some(aggregate) = &study.aggregate else { return all };
