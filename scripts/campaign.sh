@@ -6,7 +6,8 @@
 #     cargo run -p runner -- report results/campaign
 #
 # All runs of a part are of one commit, which results/campaign/README.md names: RUNNER is to be a `runner` of it,
-# because a manifest has every key of its version.
+# because a manifest has every key of its version. The alpha of SAC Flow is set because in b6904f3 its preset did not
+# yet begin with the published 0.2.
 #
 #   a       smfp and crossq on the seven tasks, seeds 0 to 2, 100,000 steps
 #   b       those of seeds 0 and 1, carried on to 300,000 steps
@@ -40,7 +41,8 @@ case ${1:?which part, such as a?} in
     a) for seed in 0 1 2; do long 100000 --algos smfp,crossq --envs $seven --seeds $seed; done ;;
     b) for seed in 0 1; do long 300000 --algos smfp,crossq --envs $seven --seeds $seed; done ;;
     c)
-        plan c 100000 --algos sac,td3,meanflow,sac-flow-g --envs $seven --seeds 0-1
+        plan c 100000 --algos sac,td3,meanflow --envs $seven --seeds 0-1
+        plan c 100000 --algos sac-flow-g --envs $seven --seeds 0-1 --set temperature.alpha=0.2
         plan c 100000 --algos mdpo --envs $seven --seeds 0-1 --set mirror.batch_share=0.125
         # DPMD's preset was changed after runs with seed 0.
         plan c 100000 --algos qvpo,dpmd,dime,flowrl --envs $three --seeds 1
@@ -58,7 +60,14 @@ case ${1:?which part, such as a?} in
         done
         ablation latents-3 0-2 entropy.latents=3
         ;;
-    rivals) plan rivals 50000 --algos sac-flow-g,sac-flow-t,dime,flowrl --envs $three --seeds 0-2 ;;
+    rivals)
+        # Mode `mean` leaves out all noise, as SMFP's `deterministic` does, while theirs draws x_0.
+        modes='train.eval_modes=["deterministic","stochastic","best-of-8","mean"]'
+        for seed in 0 1 2; do
+            plan rivals 50000 --algos sac-flow-g,sac-flow-t --envs $three --seeds $seed --set "$modes" --set temperature.alpha=0.2
+            plan rivals 50000 --algos dime,flowrl --envs $three --seeds $seed --set "$modes"
+        done
+        ;;
     suite) plan suite 100000 --algos smfp --envs $suite --seeds 0 ;;
     bf16) plan bf16 50000 --algos smfp,crossq --envs $three --seeds 40-41 --grid train.precision=f32,bf16 ;;
     *)
