@@ -236,6 +236,12 @@ fn a_run_that_cannot_become_longer_is_refused_with_the_reason_and_kept() {
     assert!(before == repeatable(&case.folder(out.path())));
     assert!(case.folder(out.path()).join("DONE").exists());
 
+    // It kept its replay, which is not there any more, as in a clone of tables.
+    let out = tempfile::tempdir().unwrap();
+    assert!(lengthened(&case, out.path(), 400).status.success());
+    std::fs::remove_file(case.folder(out.path()).join("checkpoint/replay.bin")).unwrap();
+    refused(&lengthened(&case, out.path(), 800), 2, &["replay.bin, is missing", "--restart"]);
+
     // Its last evaluation and row are ones that the longer run would not have.
     let out = tempfile::tempdir().unwrap();
     assert!(lengthened(&case, out.path(), 450).status.success());

@@ -291,11 +291,14 @@ pub fn relation(folder: &Path, old: &DocumentMut, new: &DocumentMut) -> Relation
              train.eval_interval = {eval} and train.log_interval = {log}"
         ));
     }
-    if !checkpoint::replay_of(folder).exists() {
-        return Relation::Other(format!(
-            "{differs}; it can't become longer, as it did not keep its replay \
-             (train.keep_replay = true does)"
-        ));
+    let replay = checkpoint::replay_of(folder);
+    if !replay.exists() {
+        let kept = old.get("train").and_then(|train| train.get("keep_replay")?.as_bool());
+        let why = match kept {
+            Some(true) => format!("its replay, {}, is missing", replay.display()),
+            _ => "it did not keep its replay (train.keep_replay = true does)".into(),
+        };
+        return Relation::Other(format!("{differs}; it can't become longer, as {why}"));
     }
     Relation::Beginning
 }
