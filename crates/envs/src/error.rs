@@ -81,6 +81,15 @@ pub enum Error {
         message: String,
     },
 
+    /// MuJoCo accepts a model that this crate can't simulate.
+    #[error("{}: {what}", file.display())]
+    UnsupportedModel {
+        /// The MJCF file.
+        file: PathBuf,
+        /// What it has, and what was expected.
+        what: String,
+    },
+
     /// A model parses but does not fit the task.
     #[error("{} does not fit {task}: {what} is {found}, expected {expected}", file.display())]
     ModelSize {
@@ -204,7 +213,7 @@ impl Error {
 /// What may have been meant by the name of an unknown task.
 fn hint(name: &str, file: Option<&Path>, nearest: Option<&str>) -> String {
     if name.ends_with(".xml") {
-        return format!("that is a model; `runner task new {name}` writes a task for it ");
+        return "that is a model; `runner task new` writes a task for it ".into();
     }
     if let Some(file) = file {
         return format!("did you mean the file {}? ", file.display());

@@ -5,8 +5,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use mujoco_rs::error::MjEditError;
+use mujoco_rs::mujoco_c::mjtEnableBit;
 use mujoco_rs::wrappers::mj_editing::MjSpec;
-use mujoco_rs::wrappers::mj_model::MjModel;
+use mujoco_rs::wrappers::mj_model::{MjModel, MjtObjBase};
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
@@ -98,10 +99,11 @@ pub(crate) fn load(path: &Path) -> Result<MjModel, Error> {
     check_readable(path)?;
     if path.extension().is_some_and(|extension| extension == "mjb") {
         let before = messages_so_far();
-        return MjModel::from_mjb(path)
+        let model = MjModel::from_mjb(path)
             .map_err(|_| Error::Model { file: path.to_owned(), message: mjb_error(&before) });
+        return supported(model?, path);
     }
-    MjModel::from_xml(path).map_err(|cause| rejected(path, &cause))
+    supported(MjModel::from_xml(path).map_err(|cause| rejected(path, &cause))?, path)
 }
 
 /// Loads an MJCF file that is changed by `edit` before it is compiled; `broken` makes an error of
@@ -114,10 +116,47 @@ pub(crate) fn load_edited(
     check_readable(path)?;
     let mut spec = MjSpec::from_xml(path).map_err(|cause| rejected(path, &cause))?;
     edit(&mut spec)?;
-    spec.compile().map_err(|cause| match cause {
+    let model = spec.compile().map_err(|cause| match cause {
         MjEditError::CompileFailed(reason) => broken(reason),
         cause => broken(cause.to_string()),
-    })
+    });
+    supported(model?, path)
+}
+
+fn supported(model: MjModel, path: &Path) -> Result<MjModel, Error> {
+    match unsupported(&model) {
+        None => Ok(model),
+        Some(what) => Err(Error::UnsupportedModel { file: path.to_owned(), what }),
+    }
+}
+
+/// What MuJoCo accepts and this crate can't name, save or simulate.
+fn unsupported(model: &MjModel) -> Option<String> {
+    let names: Vec<u8> = model.names().iter().map(|byte| *byte as u8).collect();
+    let strange = names.split(|byte| *byte == 0).find(|name| str::from_utf8(name).is_err());
+    if let Some(name) = strange {
+        let name = String::from_utf8_lossy(name);
+        return Some(format!("the name '{name}' is not UTF-8, expected a file in UTF-8"));
+    }
+    let timestep = model.opt().timestep;
+    if !(timestep > 0.0 && timestep.is_finite()) {
+        return Some(format!("its timestep is {timestep}, expected seconds above 0"));
+    }
+    for (flag, bit) in [("sleep", mjtEnableBit::mjENBL_SLEEP), ("ipc", mjtEnableBit::mjENBL_IPC)] {
+        if model.opt().enableflags & bit as i32 != 0 {
+            return Some(format!(
+                "it enables {flag}, whose state can't be saved with a simulation's: \
+                 remove the flag from <option>"
+            ));
+        }
+    }
+    // A component of the action is an actuator's control, and has its name, gear and force.
+    let sizes = model.actuator_ctrlnum().iter().zip(model.actuator_outnum());
+    let (actuator, (controls, forces)) = sizes.enumerate().find(|(_, sizes)| *sizes != (&1, &1))?;
+    let name = model.id_to_name(MjtObjBase::mjOBJ_ACTUATOR, actuator).unwrap_or_default();
+    Some(format!(
+        "actuator {actuator} '{name}' has {controls} controls and {forces} forces, expected one of each"
+    ))
 }
 
 /// Prepares for MuJoCo, whose message does not distinguish a missing file from a malformed one.
@@ -166,5 +205,43 @@ mod tests {
         fs::write(folder.path().join("hopper.xml"), &content).unwrap();
         assert!(matches!(refusal(), Error::AlteredModel { .. }));
         assert_eq!(refusal().to_string().lines().count(), 1);
+    }
+
+    #[test]
+    fn a_model_that_mujoco_accepts_and_that_cannot_be_simulated_here_is_refused_with_the_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("arm.xml");
+        let refusal = |option: &str, joint: &[u8], actuator: &str| {
+            let head = format!("<mujoco><option {option}</option><worldbody><body><joint name='");
+            let tail = format!(
+                "' type='slide'/><geom size='1'/></body></worldbody><actuator><motor joint='"
+            );
+            let end = format!("'/>{actuator}</actuator></mujoco>");
+            let parts = [head.as_bytes(), joint, tail.as_bytes(), joint, end.as_bytes()];
+            fs::write(&file, parts.concat()).unwrap();
+            load(&file).err().map(|error| error.to_string())
+        };
+        assert_eq!(refusal(">", b"hip", ""), None);
+        for (option, joint, actuator, words) in [
+            (">", &b"h\xfcft"[..], "", "not UTF-8"),
+            ("timestep='nan'>", b"hip", "", "timestep is NaN"),
+            ("timestep='-0.01'>", b"hip", "", "timestep is -0.01"),
+            ("><flag sleep='enable'/>", b"hip", "", "enables sleep"),
+            (
+                ">",
+                b"hip",
+                "<pid name='servo' joint='hip' kp='1'/>",
+                "actuator 1 'servo' has 2 controls",
+            ),
+            (
+                ">",
+                b"hip",
+                "<dcmotor joint='hip' input='none' motorconst='1' resistance='1'/>",
+                "actuator 1 '' has 0 controls",
+            ),
+        ] {
+            let message = refusal(option, joint, actuator).unwrap_or_else(|| panic!("{words}"));
+            assert!(message.contains("arm.xml: ") && message.contains(words), "{message}");
+        }
     }
 }

@@ -160,7 +160,7 @@ impl<'a> World<'a> {
                 qacc: view(data.qacc, model.nv),
                 act: view(data.act, model.na),
                 ctrl: view(data.ctrl, model.nu),
-                actuator_force: view(data.actuator_force, model.nu),
+                actuator_force: view(data.actuator_force, model.nout),
                 sensordata: view(data.sensordata, model.nsensordata),
                 xquat: view(data.xquat, model.nbody),
                 xmat: view(data.xmat, model.nbody),

@@ -1,7 +1,7 @@
 //! Published curves, from tables of any layout: a mapping file describes the columns
 //! (examples in `docs/report.md`).
 
-use crate::run::{self, Origin, Point, Run};
+use crate::run::{self, MOST_RETURN, MOST_STEPS, Origin, Point, Run};
 use crate::table::{Layout, Table};
 use crate::{ActionTime, Problem};
 use serde::Deserialize;
@@ -86,10 +86,6 @@ fn yes() -> bool {
 
 /// Seconds above this are the time of day, not of a run: three years.
 const LONGEST_RUN: f64 = 1e8;
-
-/// Larger numbers are mistakes, and would leave the range of the arithmetic here.
-const MOST_STEPS: f64 = 1e15;
-const MOST_RETURN: f64 = 1e100;
 
 /// Reads the runs that a mapping file names.
 ///

@@ -9,6 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use toml_edit::{DocumentMut, Item, Value};
 
+/// Larger numbers are mistakes, and would leave the range of the arithmetic here.
+pub const MOST_STEPS: f64 = 1e15;
+pub const MOST_RETURN: f64 = 1e100;
+
 /// An evaluation in the mode `deterministic`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Point {
@@ -261,6 +265,11 @@ pub fn check(path: &Path, points: &[Point]) -> Result<(), Problem> {
     if let Some(point) = points.iter().find(|point| !point.score.is_finite()) {
         let what = format!("step {}: the return is {}, expected a number", point.step, point.score);
         return Err(Problem::input(path, what));
+    }
+    let far = |point: &&Point| point.step as f64 > MOST_STEPS || point.score.abs() > MOST_RETURN;
+    if let Some(Point { step, score, .. }) = points.iter().find(far) {
+        let expected = format!("expected at most {MOST_STEPS:e} and {MOST_RETURN:e}");
+        return Err(Problem::input(path, format!("step {step}, return {score}: {expected}")));
     }
     match points.windows(2).find(|pair| pair[0].step >= pair[1].step) {
         Some(pair) => Err(Problem::input(

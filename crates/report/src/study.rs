@@ -301,12 +301,12 @@ fn task(name: &str, algorithms: &[String], runs: &[Run], options: &Options) -> T
 }
 
 /// The step of comparison: the largest that more than half of the algorithms have
-/// reached with at least one run. An algorithm that crashed early does not lower it, and
-/// one that is far ahead is compared at this earlier step.
+/// reached with at least one run; those without an evaluation do not count. Of three, one that
+/// crashed early does not lower it, and one that is far ahead is compared at this earlier step.
 fn horizon<'a>(algorithms: impl Iterator<Item = Vec<&'a Run>>) -> u64 {
     let furthest = |runs: Vec<&Run>| {
         let counted = runs.iter().filter(|run| run.origin != Origin::PublishedMean);
-        counted.map(|run| run.last_step()).max()
+        counted.map(|run| run.last_step()).max().filter(|step| *step > 0)
     };
     let mut reached: Vec<u64> = algorithms.filter_map(furthest).collect();
     reached.sort_unstable_by(|a, b| b.cmp(a));

@@ -95,6 +95,14 @@ fn crashed_missing_and_short_runs_are_reported_and_do_not_lower_the_step_of_comp
 }
 
 #[test]
+fn an_algorithm_without_an_evaluation_leaves_the_others_scores() {
+    let study = study(vec![run("sac", "Ant", 0, &[1.0, 2.0, 3.0]), run("td3", "Ant", 0, &[])]);
+    let task = &study.tasks[0];
+    assert_eq!((task.horizon, &task.cells[0].scores[..]), (30, &[2.0][..]));
+    assert!(task.cells[1].score.is_none());
+}
+
+#[test]
 fn the_time_to_a_threshold_is_a_median_in_which_runs_that_never_reach_it_are_last() {
     let sac = run("sac", "Ant", 0, &[100.0, 100.0, 100.0]);
     let reaching = |scores: &[[f64; 3]]| {

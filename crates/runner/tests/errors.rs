@@ -23,8 +23,12 @@ fn wrong_input_is_one_line_that_names_the_nearest_name_and_touches_nothing() {
         ),
         (&["--env", "Hopper", "--seed", "1"], &["did you mean 'Hopper-v4'?"]),
         (&["--env", "zebra", "--seed", "1"], &["unknown task 'zebra': (a file"]),
-        (&["--env", "my/robot.xml", "--seed", "1"], &["`runner task new my/robot.xml`"]),
+        (&["--env", "my/robot.xml", "--seed", "1"], &["'my/robot.xml'", "`runner task new`"]),
         (&["--env", "Ant-v4", "--seed", "-3"], &["-3", "--seed"]),
+        (
+            &["--env", "Ant-v4", "--seed", "9223372036854775808"],
+            &["seed 9223372036854775808", "at most 9223372036854775807"],
+        ),
         (&["--env", "Ant-v4", "--seed", "1", "--steps", "-3"], &["-3", "--steps"]),
         (&["--env", "Ant-v4", "--seed", "1", "--steps", "0"], &["train.steps is 0"]),
         (&["--env", "Ant-v4", "--seed", "1", "--threads", "0"], &["--threads"]),

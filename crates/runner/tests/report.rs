@@ -208,6 +208,9 @@ fn wrong_input_is_refused_in_one_line_and_nothing_is_written() {
     )
     .unwrap();
     refused(&report(folder.path(), &[]), &["seed-0/eval.csv: row 5: column 3"]);
+    let far = whole.replace("20000,deterministic,", "9223372036854775808,deterministic,");
+    fs::write(run.join("eval.csv"), far).unwrap();
+    refused(&report(folder.path(), &[]), &["seed-0/eval.csv: step 9223372036854775808", "1e15"]);
     fs::write(run.join("eval.csv"), &whole).unwrap();
     for (flag, value) in [("--at", "-1"), ("--threshold", "high")] {
         refused(&report(folder.path(), &[flag, value]), &[flag]);

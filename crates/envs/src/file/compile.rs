@@ -7,7 +7,7 @@ use mujoco_rs::wrappers::mj_model::MjModel;
 
 use super::call::{Call, SPECIAL};
 use super::fields::{self, Field, Read};
-use super::functions::{FUNCTIONS, Function, operator};
+use super::functions::{FUNCTIONS, Function, PAIRWISE, operator};
 use super::parse::{Code, Item};
 use super::problem::{Problem, shown};
 use super::program::{Inputs, Operation, OperationKind, Span, run};
@@ -152,7 +152,13 @@ impl<'m> Compiler<'m> {
             return Err(Problem::new(code.at, message));
         }
         hides_nothing(name, code)?;
-        let (start, shape) = self.compile(code, Role::Judgement, program)?;
+        let (mut start, shape) = self.compile(code, Role::Judgement, program)?;
+        // What a term was in the last step is overwritten before anybody reads this step's terms.
+        if self.kept.iter().any(|kept| (kept.to..kept.to + kept.len).contains(&start)) {
+            let indices = (start as u32..(start + shape.len()) as u32).collect();
+            let copy = self.emit(shape, OperationKind::Pick { indices }, code.at, program)?;
+            start = self.in_notes(&copy, program)?;
+        }
         let value = Value { shape, place: Place::Notes(start), at: code.at };
         self.terms.insert(name.to_owned(), value);
         Ok((start, shape))
@@ -381,6 +387,10 @@ impl<'m> Compiler<'m> {
                 }
             }
         }
+        if indices.is_empty() {
+            let message = format!("{} of what is named here is empty in this model", field.name);
+            return Err(Problem::new(call.at, message));
+        }
         let scalar = exact && indices.len() == 1;
         let shape = Shape { rows, columns: field.columns, scalar };
         self.field(field, indices, shape, call.at)
@@ -475,6 +485,8 @@ impl<'m> Compiler<'m> {
         };
         if operands.len() != expected {
             let found = operands.len();
+            let pairwise = PAIRWISE.iter().any(|(known, _)| *known == name);
+            let expected = if pairwise { "1 or 2".into() } else { expected.to_string() };
             let message = format!("{name} has {found} arguments, expected {expected}");
             return Err(Problem::new(at, message));
         }

@@ -137,20 +137,28 @@ fn fine_in_names(c: char) -> bool {
 /// Why a task's file can't have this name, if it can't.
 pub fn wrong_name(path: &Path) -> Option<String> {
     let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or("");
-    let fine = !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(fine_in_names);
-    (!fine).then(|| {
-        format!(
+    let fine = name.len() <= LONGEST_NAME && name.chars().all(fine_in_names);
+    if !fine || reserved(name) {
+        return Some(format!(
             "the name of the file, which is the task's, may have letters, digits, '-', '_' and '.', \
-             and at most {LONGEST_NAME} of them"
-        )
-    })
+             and at most {LONGEST_NAME} of them; it can't be 'config' or only dots"
+        ));
+    }
+    None
+}
+
+/// Whether a task can't have a name because of the files and folders of runs: a copy of its file lies
+/// beside `config.toml`, and a folder of runs has its name.
+fn reserved(name: &str) -> bool {
+    name.eq_ignore_ascii_case("config") || name.chars().all(|c| c == '.')
 }
 
 /// A name that the task's file of a model can have: the model's, with '-' for what it can't have.
 pub fn file_name_for(model: &Path) -> String {
     let stem = model.file_stem().unwrap_or_default().to_string_lossy();
     let fine = |c: char| if fine_in_names(c) { c } else { '-' };
-    format!("{}.toml", stem.chars().take(LONGEST_NAME).map(fine).collect::<String>())
+    let name: String = stem.chars().take(LONGEST_NAME).map(fine).collect();
+    if reserved(&name) { "task.toml".into() } else { format!("{name}.toml") }
 }
 
 /// Whether numbers can be the bounds of an action, which are in single precision.
@@ -449,8 +457,10 @@ impl<'a> Section<'a> {
     fn code(&self, key: &str, item: &Item) -> Result<Code, Problem> {
         let span = item.span().unwrap_or(self.at..self.at);
         let raw = self.text.get(span.clone()).unwrap_or_default();
-        if item.as_value().and_then(number).is_some() {
-            return parse(raw, span.start, true);
+        if let Some(number) = item.as_value().and_then(number) {
+            // TOML has ways to write a number that expressions lack, such as 1_000 and 0x10.
+            return parse(raw, span.start, true)
+                .or_else(|_| parse(&format!("{number:?}"), span.start, false));
         }
         let Some(value) = item.as_str() else {
             let message =

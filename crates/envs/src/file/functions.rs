@@ -84,15 +84,9 @@ fn asinh(x: f64) -> f64 {
     crate::ffi::asinh(x)
 }
 
-/// `numpy.clip`: keeps NaN.
+/// `numpy.clip`: keeps NaN; the upper bound if it is below the lower one.
 fn clip(x: f64, low: f64, high: f64) -> f64 {
-    if x < low {
-        low
-    } else if x > high {
-        high
-    } else {
-        x
-    }
+    least(most(x, low), high)
 }
 
 /// `numpy.minimum`: NaN if one is.

@@ -27,14 +27,19 @@ pub(super) const KINDS: [(&str, MjtObjBase); 10] = [
 ];
 
 impl Removal {
+    /// Whether an object of this kind is meant. No pattern means the world.
+    fn chooses(&self, name: &str) -> bool {
+        matches(&self.name, name) && !(self.kind.0 == "body" && name == "world")
+    }
+
     /// Takes the objects out of a specification; with a body all that hangs on it and what refers to it.
     fn carry_out(&self, spec: &mut MjSpec) -> Result<(), Problem> {
         let Self { kind: (kind, object), name, at } = self;
-        if *kind == "body" && matches(name, "world") {
+        if *kind == "body" && name == "world" {
             return Err(Problem::new(*at, "the world can't be removed"));
         }
         let known = names(spec, *object);
-        let mut chosen = known.iter().filter(|known| matches(name, known)).peekable();
+        let mut chosen = known.iter().filter(|known| self.chooses(known)).peekable();
         if chosen.peek().is_none() && name.contains('*') {
             let message = format!("no {kind} of the model matches '{}'", shown(name));
             return Err(Problem::new(*at, message));
@@ -53,9 +58,9 @@ impl Removal {
 
     /// Checks that a compiled model has none of the objects.
     fn check(&self, model: &MjModel) -> Result<(), Problem> {
-        let Self { kind: (kind, object), name, at } = self;
+        let Self { kind: (kind, object), at, .. } = self;
         let mut names = (0..count(model, *object)).filter_map(|i| model.id_to_name(*object, i));
-        let found = names.find(|found| matches(name, found));
+        let found = names.find(|found| self.chooses(found));
         found.map_or(Ok(()), |found| {
             let found = shown(found);
             let message =
@@ -181,7 +186,7 @@ mod tests {
             ("geom = [1]", &[":4:1: geom: expected names"]),
             ("goem = [\"wall_x\"]", &[":4:1: unknown key 'goem'", "'geom'"]),
             ("body = [\"world\"]", &[":4:9:", "the world"]),
-            ("body = [\"*\"]", &[":4:9:", "the world"]),
+            ("body = [\"*\"]", &["no actuators"]),
             ("site = [\"imu\"]", &[":4:9:", "MuJoCo rejects", "sensor"]),
             ("geom = [\"hull\"]", &[":4:9:", "MuJoCo rejects", "mass"]),
             ("actuator = [\"hip\"]", &["no actuators"]),

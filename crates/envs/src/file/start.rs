@@ -171,6 +171,10 @@ impl Start {
             self.raise(raise, world, &mut notes[raise.state.clone()]);
         }
         if self.settle_steps > 0 {
+            // dm_control's first step has the forces of the reset.
+            if self.order == Order::Gymnasium {
+                world.forward();
+            }
             world.settle(self.settle_steps);
         }
         self.forward(world);

@@ -95,10 +95,14 @@ impl RunSpec {
     /// # Errors
     /// The user's model can't be read.
     pub fn shape(&self) -> Outcome<DocumentMut> {
+        // TOML's integers have a sign.
+        let seed = i64::try_from(self.seed).map_err(|_| {
+            Failure::Usage(format!("seed {}: expected at most {}", self.seed, i64::MAX))
+        })?;
         let mut run = Table::new();
         run["algo"] = value(&self.algo);
         run["env"] = value(self.task());
-        run["seed"] = value(self.seed as i64);
+        run["seed"] = value(seed);
         run["device"] = value(&self.device);
         if let Some(model) = &self.model {
             let sum = match &self.model_sha256 {

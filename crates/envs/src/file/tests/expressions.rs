@@ -104,6 +104,7 @@ fn operators_bind_as_in_python() {
         ("sum(action.[z, x])", 3.5),
         ("dot(action, action)", 13.25),
         ("clip(action, -1, 1)[0]", 1.0),
+        ("clip(2, 3, 1)", 1.0), // as numpy.clip(2, 3, 1)
         ("2 * -action[2] - -1", 0.0),
         ("gravity.z", -9.81),
         ("sum(body_subtreemass('b0', 'b2')) / body_mass('b1')", 2.0),

@@ -98,11 +98,15 @@ fn the_name_of_a_first_file_is_one_that_a_task_can_have() {
         ("a/go1_v2.3.xml", "go1_v2.3.toml"),
         ("my robot (1).xml", "my-robot--1-.toml"),
         ("r\u{fc}ssel.xml", "r-ssel.toml"),
+        ("a/config.xml", "task.toml"),
+        ("a/...xml", "task.toml"),
     ] {
         assert_eq!(file_name_for(Path::new(model)), name);
         assert_eq!(wrong_name(Path::new(name)), None);
     }
     let long = file_name_for(Path::new(&"\u{fc}".repeat(200)));
     assert_eq!((long.len(), wrong_name(Path::new(&long))), (105, None));
-    assert!(wrong_name(Path::new("a/my robot.toml")).is_some());
+    for name in ["a/my robot.toml", "a/config.toml", "Config.toml", "...toml", "a/..toml"] {
+        assert!(wrong_name(Path::new(name)).is_some(), "{name}");
+    }
 }

@@ -64,6 +64,59 @@ fn targets_of_positions_need_motors() {
     }
 }
 
+#[test]
+fn a_term_that_is_what_was_before_is_recorded_as_it_is_computed_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = "model = \"robot.xml\"\nreward = \"before\"\n[terms]\nbefore = \"previous(qpos)[0]\"\n\
+                 sum = \"0 + before\"\n[observation]\nx = \"qpos[0]\"\n";
+    let mut env = task(folder.path(), rules).unwrap();
+    let mut x = [0.0];
+    env.reset(Some(0), &mut x);
+    for _ in 0..5 {
+        let before = x[0];
+        let reward = env.step(&[1.0], &mut x).unwrap().reward;
+        assert_eq!((reward, env.terms().collect::<Vec<_>>()), (before, vec![before; 2]));
+        assert_ne!(x[0], before, "it moves");
+    }
+}
+
+#[test]
+fn a_number_may_be_written_in_every_way_of_toml() {
+    let folder = tempfile::tempdir().unwrap();
+    for (written, number) in [("1_000", 1000.0), ("0x10", 16.0), ("+5", 5.0), ("-1.5e-3", -1.5e-3)]
+    {
+        let rules =
+            format!("model = \"robot.xml\"\nreward = {written}\n[observation]\nx = \"qpos\"\n");
+        let mut env = task(folder.path(), &rules).unwrap();
+        let mut observation = [0.0; 2];
+        env.reset(Some(0), &mut observation);
+        assert_eq!(env.step(&[0.0], &mut observation).unwrap().reward, number, "{written}");
+    }
+}
+
+#[test]
+fn steps_before_an_episode_begin_with_the_forces_of_the_state_that_was_set() {
+    // In the model a ball is deep in the floor; the start has it in free air.
+    let folder = tempfile::tempdir().unwrap();
+    let xml = "<mujoco><worldbody><geom type='plane' size='1 1 1'/><body><joint name='z' type='slide' \
+               axis='0 0 1'/><geom size='.1'/></body></worldbody>\
+               <actuator><motor joint='z' ctrlrange='-1 1'/></actuator></mujoco>";
+    fs::write(folder.path().join("ball.xml"), xml).unwrap();
+    let speed = |order: &str| {
+        let rules = format!(
+            "model = \"ball.xml\"\nreward = \"0\"\norder = \"{order}\"\n[start]\nsettle_steps = 3\n\
+             [start.set]\nqpos = \"1\"\n[observation]\nspeed = \"qvel\"\n"
+        );
+        fs::write(folder.path().join("ball.toml"), rules).unwrap();
+        let mut env = Env::make(folder.path().join("ball.toml").to_str().unwrap()).unwrap();
+        let mut speed = [0.0];
+        env.reset(Some(0), &mut speed);
+        speed[0]
+    };
+    assert!((speed("gymnasium") + 3.0 * 0.002 * 9.81).abs() < 1e-9);
+    assert!(speed("dm_control") > 0.0, "dm_control keeps the forces of the reset for a step");
+}
+
 /// Two sliders that do not meet, with a motor each, after some steps to targets.
 fn followed(folder: &std::path::Path, gains: &str) -> Result<[f64; 4], Error> {
     let body = |i| {
@@ -182,6 +235,7 @@ fn a_mistake_in_a_file_is_one_line_with_line_and_column() {
         ("[obs", "[start]\nraise = 0\n[obs", &[":4:9:", "raise is 0", "more than 0"]),
         ("[obs", "[start]\nraise = 0.1\n[obs", &[":4:9:", "no free joint"]),
         ("[obs", "[start.set]\nact = 1\n[obs", &[":4:1:", "act is empty"]),
+        ("rate(qpos[0])", "min(1, 2, 3)", &[":2:11:", "min has 3 arguments, expected 1 or 2"]),
         ("[obs", "terms = 3\n[obs", &[":3:1:", "no table"]),
         ("[obs", "[goal]\na = \"rate(qpos)\"\n[obs", &[":4:6:", "rate"]),
         (
