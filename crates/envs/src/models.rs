@@ -166,6 +166,10 @@ fn check_readable(path: &Path) -> Result<(), Error> {
         return Err(Error::MujocoVersion { found, expected: MUJOCO_VERSION });
     }
     File::open(path).map_err(|cause| Error::UnreadableModel { file: path.to_owned(), cause })?;
+    if path.to_str().is_none() {
+        let what = "MuJoCo can't read it, as its path is not UTF-8".into();
+        return Err(Error::UnsupportedModel { file: path.to_owned(), what });
+    }
     capture();
     Ok(())
 }
@@ -213,9 +217,8 @@ mod tests {
         let file = folder.path().join("arm.xml");
         let refusal = |option: &str, joint: &[u8], actuator: &str| {
             let head = format!("<mujoco><option {option}</option><worldbody><body><joint name='");
-            let tail = format!(
-                "' type='slide'/><geom size='1'/></body></worldbody><actuator><motor joint='"
-            );
+            let tail =
+                "' type='slide'/><geom size='1'/></body></worldbody><actuator><motor joint='";
             let end = format!("'/>{actuator}</actuator></mujoco>");
             let parts = [head.as_bytes(), joint, tail.as_bytes(), joint, end.as_bytes()];
             fs::write(&file, parts.concat()).unwrap();

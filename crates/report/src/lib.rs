@@ -123,12 +123,15 @@ impl<Row: Record> Log<Row> {
         Ok(Self::append_to(path, file, true))
     }
 
-    /// Resumes a file after its first `bytes`; the rest is truncated.
+    /// Resumes a file after its first `bytes`; the rest is truncated. A file that would be empty may be
+    /// missing.
     ///
     /// # Errors
     /// The file does not exist or can't be written.
     pub fn resume(path: &Path, bytes: u64) -> std::io::Result<Self> {
-        let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(bytes == 0).truncate(false);
+        let mut file = options.open(path)?;
         file.set_len(bytes)?;
         file.seek(SeekFrom::End(0))?;
         Ok(Self::append_to(path, file, bytes == 0))
@@ -301,6 +304,12 @@ mod tests {
         std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"3,0,").unwrap();
         Log::resume(&path, bytes).unwrap().append(&row(4)).unwrap();
         assert_eq!(read::<TrainRow>(&path).unwrap(), [row(1), row(4)]);
+
+        // Some programs that copy folders leave out empty files.
+        std::fs::remove_file(&path).unwrap();
+        assert!(Log::<TrainRow>::resume(&path, bytes).is_err());
+        Log::resume(&path, 0).unwrap().append(&row(5)).unwrap();
+        assert_eq!(read::<TrainRow>(&path).unwrap(), [row(5)]);
     }
 
     #[test]

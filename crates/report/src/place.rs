@@ -62,7 +62,10 @@ pub(crate) fn places_and_misnamed(root: &Path) -> Result<Vec<Place>, Problem> {
         for folder in level {
             match place(&folder) {
                 Some(place) => places.push(place),
-                None => folders(&folder, &mut below)?,
+                None => match folders(&folder, &mut below) {
+                    Err(_) if folder != whole && is_nobodys(&folder) => {}
+                    found => found?,
+                },
             }
         }
         level = below;
@@ -84,6 +87,11 @@ pub fn folder_with(root: &Path, name: &str) -> Option<PathBuf> {
         level = below;
     }
     None
+}
+
+/// Whether a folder that can't be read has no runs: it was deleted, or is a disk's own.
+fn is_nobodys(folder: &Path) -> bool {
+    !folder.exists() || folder.ends_with("lost+found")
 }
 
 /// Appends the subfolders of a folder.

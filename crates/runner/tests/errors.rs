@@ -73,6 +73,19 @@ fn wrong_input_is_one_line_that_names_the_nearest_name_and_touches_nothing() {
 }
 
 #[test]
+fn settings_from_a_pipe_are_refused_because_they_would_be_read_once_only() {
+    let out = tempfile::tempdir().unwrap();
+    let mut command = runner();
+    command.args(["--env", "Ant-v4", "--seed", "1", "--config", "/dev/stdin"]);
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    command.current_dir(out.path()).stdin(reader);
+    std::io::Write::write_all(&mut writer, b"[critic]\ngamma = 0.5\n").unwrap();
+    drop(writer);
+    refused(&command.output().unwrap(), 2, &["--config /dev/stdin", "a pipe", "expected a file"]);
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0, "something was written");
+}
+
+#[test]
 fn cuda_that_is_not_there_is_an_error_and_never_a_silent_fall_back() {
     if tch::Cuda::is_available() {
         return; // Then there is nothing to refuse.

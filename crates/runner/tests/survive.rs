@@ -207,8 +207,8 @@ fn a_run_dies_while_it_becomes_longer_and_the_same_command_goes_on() {
     let (long, short) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     assert!(case.run(long.path()).status.success());
     assert!(lengthened(&case, short.path(), 800).status.success());
-    // First it is no longer done; then its record is that of the longer run; then the replay
-    // grows under another name. Each death leaves what was done before it.
+    // The replay grows under another name; then the run is no longer done; then its record is that of
+    // the longer run. Each death leaves what was done before it.
     let folder = case.folder(short.path());
     std::fs::remove_file(folder.join("DONE")).unwrap();
     let record = std::fs::read_to_string(folder.join("config.toml")).unwrap();
@@ -216,6 +216,31 @@ fn a_run_dies_while_it_becomes_longer_and_the_same_command_goes_on() {
     assert!(longer != record, "{record}");
     std::fs::write(folder.join("config.toml"), longer).unwrap();
     std::fs::write(folder.join("checkpoint/replay.grown"), "half a file").unwrap();
+    let output = lengthened(&case, short.path(), 2000);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let [long, short] = [long.path(), short.path()].map(|out| repeatable(&case.folder(out)));
+    assert!(long == short, "the runs differ");
+}
+
+#[test]
+fn a_run_that_died_while_it_became_longer_may_become_longer_still() {
+    let more = &["--set", "train.replay_capacity=100000"];
+    let case = Case { algo: "td3", env: "Hopper-v4", steps: 2000, more };
+    let (long, short) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    assert!(case.run(long.path()).status.success());
+    assert!(lengthened(&case, short.path(), 800).status.success());
+    // It died on its way to 1200 steps, after its replay had grown for them and before a checkpoint: a
+    // ring has two slots for each step, and one step more.
+    let folder = case.folder(short.path());
+    std::fs::remove_file(folder.join("DONE")).unwrap();
+    let record = std::fs::read_to_string(folder.join("config.toml")).unwrap();
+    let longer = record.replace("\nsteps = 800\n", "\nsteps = 1200\n");
+    std::fs::write(folder.join("config.toml"), longer).unwrap();
+    let replay = std::fs::File::options().write(true).open(folder.join("checkpoint/replay.bin"));
+    let replay = replay.unwrap();
+    let bytes = replay.metadata().unwrap().len();
+    assert_eq!(bytes % (2 * 801), 0);
+    replay.set_len(bytes / (2 * 801) * (2 * 1201)).unwrap();
     let output = lengthened(&case, short.path(), 2000);
     assert!(output.status.success(), "{}", stderr(&output));
     let [long, short] = [long.path(), short.path()].map(|out| repeatable(&case.folder(out)));
@@ -236,10 +261,17 @@ fn a_run_that_cannot_become_longer_is_refused_with_the_reason_and_kept() {
     assert!(before == repeatable(&case.folder(out.path())));
     assert!(case.folder(out.path()).join("DONE").exists());
 
-    // It kept its replay, which is not there any more, as in a clone of tables.
+    // It kept its replay, which is damaged: it stays the finished run that it was.
     let out = tempfile::tempdir().unwrap();
     assert!(lengthened(&case, out.path(), 400).status.success());
-    std::fs::remove_file(case.folder(out.path()).join("checkpoint/replay.bin")).unwrap();
+    let replay = case.folder(out.path()).join("checkpoint/replay.bin");
+    std::fs::write(&replay, vec![7; std::fs::metadata(&replay).unwrap().len() as usize]).unwrap();
+    let output = lengthened(&case, out.path(), 800);
+    assert!(output.status.code() == Some(2) && stderr(&output).contains("damaged"));
+    let output = lengthened(&case, out.path(), 400);
+    assert!(stderr(&output).contains("this run is finished"), "{}", stderr(&output));
+    // It is not there any more, as in a clone of tables.
+    std::fs::remove_file(replay).unwrap();
     refused(&lengthened(&case, out.path(), 800), 2, &["replay.bin, is missing", "--restart"]);
 
     // Its last evaluation and row are ones that the longer run would not have.

@@ -297,6 +297,24 @@ fn a_run_that_fails_stops_no_other_and_is_listed_and_what_is_finished_is_never_r
     assert_eq!(table.lines().last(), Some("3 done, 1 failed"), "{table}");
 }
 
+#[test]
+fn a_finished_run_that_cannot_go_on_has_failed_and_is_not_at_work_elsewhere() {
+    let place = Place::new();
+    let keep = ["--set", "train.keep_replay=true", "--set", "train.eval_interval=100"];
+    let mut lines = place.plan(&[&["--algos", "sac", "--seeds", "0"][..], &keep].concat());
+    let sweep = || place.run(&["sweep", "sweep.jsonl", "--jobs", "1"]);
+    assert_eq!(sweep().status.code(), Some(0));
+    lines[0]["settings"]["train"]["steps"] = 600.into();
+    place.write_lines(&lines);
+    let replay = place.path(&folder("sac", 0)).join("checkpoint/replay.bin");
+    let bytes = fs::metadata(&replay).unwrap().len();
+    fs::write(&replay, vec![7; bytes as usize]).unwrap();
+    let output = sweep();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("failed: index 0") && text.contains("damaged"), "{text}");
+}
+
 /// Steps that take minutes: such runs end by being stopped.
 const ENDLESS: u64 = 1_000_000;
 
@@ -461,7 +479,9 @@ fn the_script_for_slurm_asks_for_what_the_runs_need_and_shell_reads_it() {
     for short in ["3", "2:59", "0:03:00", "0-0:3"] {
         refused(&slurm(&[&gpu[..], &["--time", short]].concat()), 2, &["--time", "--stop-before"]);
     }
-    assert!(slurm(&[&gpu[..], &["--time", "0-1"]].concat()).status.success());
+    for long in ["0-1", "0"] {
+        assert!(slurm(&[&gpu[..], &["--time", long]].concat()).status.success(), "{long}");
+    }
     assert!(!place.path("results").exists() && !place.path("sweep.slurm").exists());
 
     let mut command = place.command(&["slurm", "sweep.jsonl", "--gpus-per-run", "1"]);

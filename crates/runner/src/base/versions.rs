@@ -57,9 +57,8 @@ pub fn check_libraries() -> Result<String, String> {
     // third_party/mujoco/lib/libmujoco.so.X
     let root = root.ancestors().nth(3).unwrap_or(Path::new("")).to_path_buf();
     let list = root.join("SHA256SUMS");
-    let text = fs::read_to_string(&list).map_err(|error| {
-        format!("{}: {error}; `git checkout models` restores it", list.display())
-    })?;
+    let text = fs::read_to_string(&list)
+        .map_err(|error| format!("{}: {error}; run `scripts/just setup`", list.display()))?;
     let mut checked = 0;
     for entry in text.lines() {
         let (expected, name) = entry
@@ -73,6 +72,9 @@ pub fn check_libraries() -> Result<String, String> {
             return Err(format!("{} was altered (its SHA-256 is {found}); {fix}", path.display()));
         }
         checked += 1;
+    }
+    if checked == 0 {
+        return Err(format!("{}: lists no file; run `scripts/just setup`", list.display()));
     }
     Ok(format!("{checked} files match {}", list.display()))
 }

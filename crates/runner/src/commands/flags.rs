@@ -172,7 +172,11 @@ const LONGEST_RANGE: u64 = 1000;
 /// Reads a list such as `0-2,7`.
 pub fn number_list(text: &str) -> Result<NumberList, String> {
     let fail = || format!("expected numbers and ranges, such as 0-2,7 (at most {LONGEST_RANGE})");
-    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| fail());
+    // A run's record has integers with a sign.
+    let number = |text: &str| match text.trim().parse() {
+        Ok(number) if number <= i64::MAX as u64 => Ok(number),
+        _ => Err(fail()),
+    };
     let mut all = Vec::new();
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

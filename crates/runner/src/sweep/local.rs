@@ -202,6 +202,8 @@ impl Sweep<'_> {
 
     /// Collects workers that have exited.
     fn reap(&mut self) {
+        // A worker may have had the same signal, which is no failure of it then.
+        self.pass_signals_on();
         let asked = self.asked.is_some();
         let mut at = 0;
         while let Some((worker, _)) = self.working.get_mut(at) {

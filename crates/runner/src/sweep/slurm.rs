@@ -168,7 +168,8 @@ fn script(
         options.push(format!("mem={}", memory(size, per_task)?));
     }
     if let Some(seconds) = resources.time.as_deref().and_then(seconds)
-        && seconds <= u64::from(resources.stop_before)
+        && (1..=u64::from(resources.stop_before)).contains(&seconds)
+    // 0 is no limit
     {
         return Err(Failure::Usage(format!(
             "--time {}: {seconds} s, expected more than the {} of --stop-before, at which runs stop",

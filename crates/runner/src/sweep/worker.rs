@@ -1,9 +1,9 @@
 //! A worker of a sweep: a child process, `runner run`, that trains one run.
 
 use crate::base::failure::{Failure, Outcome};
-use crate::train::run_folder::{DONE, is_running};
+use crate::train::run_folder::is_running;
 use crate::train::run_spec::RunSpec;
-use crate::train::run_status::note_failure;
+use crate::train::run_status::{is_finished, note_failure};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -92,7 +92,7 @@ impl Worker {
             // Ended by a signal, or, with a shell's exit code, by a second one.
             None | Some(129 | 130 | 143) if asked => Ended::Stopped,
             // (The other process may have finished it by now.)
-            Some(2) if is_running(&run.folder()) || run.folder().join(DONE).exists() => {
+            Some(2) if is_running(&run.folder()) || is_finished(run).unwrap_or(false) => {
                 Ended::Elsewhere
             }
             _ => Ended::Failed(self.reason(run, status)),

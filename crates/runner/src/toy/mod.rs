@@ -12,6 +12,7 @@ use baselines::sac_flow_g::SacFlowGConfig;
 use baselines::sac_flow_t::SacFlowTConfig;
 use report::{Log, Panel, Row, Scatter, ToyRow};
 use serde::de::DeserializeOwned;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tch::Device;
@@ -202,6 +203,8 @@ fn summary(row: &ToyRow) -> String {
 struct UnfinishedTable {
     path: PathBuf,
     log: Log<ToyRow>,
+    /// Held until the table is finished.
+    _lock: File,
 }
 
 impl UnfinishedTable {
@@ -209,12 +212,24 @@ impl UnfinishedTable {
     fn begin(path: PathBuf) -> Outcome<Self> {
         let unfinished = report::unfinished(&path);
         let fail = |error| Failure::file(&unfinished, "write", error);
-        match std::fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail(error)),
-            _ => {}
+        let locked = |file: std::io::Result<File>| {
+            let file = file.map_err(fail)?;
+            match file.try_lock() {
+                Ok(()) => Ok(file),
+                Err(TryLockError::Error(error)) => Err(fail(error)),
+                Err(TryLockError::WouldBlock) => Err(Failure::Usage(format!(
+                    "{}: another process writes this table; wait for it or choose another --out",
+                    unfinished.display()
+                ))),
+            }
+        };
+        if unfinished.exists() {
+            let _old = locked(File::open(&unfinished))?;
+            std::fs::remove_file(&unfinished).map_err(fail)?;
         }
         let log = Log::create(&unfinished).map_err(fail)?;
-        Ok(Self { path, log })
+        let _lock = locked(File::open(&unfinished))?;
+        Ok(Self { path, log, _lock })
     }
 
     fn append(&mut self, row: &ToyRow) -> Outcome<()> {
@@ -254,5 +269,25 @@ impl Picture {
 
     fn write(self, path: &Path) -> Outcome<()> {
         self.scatter.write(path).map_err(|error| Failure::file(path, "write", error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_another_process_writes_is_left_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("three-modes-both.csv");
+        let first = UnfinishedTable::begin(path.clone()).unwrap();
+        let Err(failure) = UnfinishedTable::begin(path.clone()) else { panic!("two at once") };
+        assert!(failure.code() == 2 && failure.message().contains("another process"));
+        first.finish().unwrap();
+        assert!(path.exists());
+
+        // What a process that was killed left behind is begun again.
+        drop(UnfinishedTable::begin(path.clone()).unwrap());
+        UnfinishedTable::begin(path).unwrap().finish().unwrap();
     }
 }

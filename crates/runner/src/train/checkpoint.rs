@@ -18,6 +18,7 @@ use crate::base::failure::{Failure, Outcome};
 use crate::train::interval::Interval;
 use agent::{Agent, Random};
 use replay::Cursor;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -276,8 +277,7 @@ impl Checkpoints {
         let sums: io::Result<String> = [AGENT, RUN].into_iter().map(sum).collect();
         write_safely(&draft.join(SUMS), sums?.as_bytes())?;
         File::open(draft)?.sync_all()?;
-        remove(done)?;
-        fs::rename(draft, done)?;
+        replace(draft, done)?;
         File::open(&self.folder)?.sync_all()
     }
 
@@ -322,6 +322,19 @@ fn write_safely(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// Renames a folder to one that may exist: a run that is stopped just after it was resumed saves the
+/// same step again, and that checkpoint may be the only one.
+fn replace(draft: &Path, done: &Path) -> io::Result<()> {
+    if done.exists() {
+        let exchange = RenameFlags::EXCHANGE;
+        if renameat_with(CWD, draft, CWD, done, exchange).is_ok() {
+            return remove(draft);
+        }
+        remove(done)?; // a file system that can't exchange them, such as NFS
+    }
+    fs::rename(draft, done)
 }
 
 /// Deletes a file or a folder, if it is there.
@@ -431,6 +444,21 @@ mod tests {
     use agent::stream;
     use proptest::prelude::*;
     use std::sync::LazyLock;
+
+    #[test]
+    fn a_checkpoint_of_a_step_that_has_one_takes_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let [draft, done] = ["unfinished", "step-7"].map(|name| folder.path().join(name));
+        for text in ["first", "second"] {
+            fs::create_dir(&draft).unwrap();
+            fs::write(draft.join(text), text).unwrap();
+            replace(&draft, &done).unwrap();
+            assert!(!draft.exists());
+            let names: Vec<_> =
+                fs::read_dir(&done).unwrap().map(|it| it.unwrap().file_name()).collect();
+            assert_eq!(names, [text]);
+        }
+    }
 
     fn identity() -> Identity {
         Identity::new("td3", "Hopper-v4", 3)

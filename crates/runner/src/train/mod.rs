@@ -70,6 +70,9 @@ pub fn make_agent(
 /// A device that isn't there, a folder that can't be used, training that diverged, a stop.
 pub fn run(spec: &RunSpec) -> Outcome<()> {
     let RunSpec { settings, env, seed, .. } = spec;
+    // First, so that a request to stop while the run begins is not the end of the process.
+    let stop = Stop::on_signals()
+        .map_err(|error| Failure::Failed(format!("can't listen for signals: {error}")))?;
     let model = spec.model.as_deref();
     if let Some(file) = model
         && !file.exists()
@@ -92,8 +95,6 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
     // A third of a second, before a run of hours that depends on these files.
     versions::check_libraries().map_err(Failure::Failed)?;
     device::use_threads(threads);
-    let stop = Stop::on_signals()
-        .map_err(|error| Failure::Failed(format!("can't listen for signals: {error}")))?;
     let mut record = record(spec, threads, device)?;
     let (model_bytes, model_sum) = run_model::compiled(env, model)?;
     if spec.model_sha256.as_ref().is_some_and(|planned| *planned != model_sum) {
@@ -187,8 +188,12 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
         ));
     }
     let run = match existing {
-        Existing::Unfinished => {
+        Existing::Unfinished | Existing::Beginning => {
             let run = Run::resume(parts)?;
+            if existing == Existing::Beginning {
+                // Not before it is known that it can go on: a finished run stays one until then.
+                folder.lengthen(&record)?;
+            }
             folder.record_resume(resumed(run.step(), &record))?;
             run
         }

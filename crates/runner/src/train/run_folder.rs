@@ -42,6 +42,8 @@ pub enum Existing {
     Nothing,
     /// A run that was stopped.
     Unfinished,
+    /// A run with fewer steps, finished or not, which is the beginning of the one that is wanted.
+    Beginning,
     /// A finished run.
     Finished,
 }
@@ -135,8 +137,7 @@ impl RunFolder {
         }
     }
 
-    /// Checks that the run in the folder is the one with this record, or makes it that one if
-    /// it is its beginning.
+    /// Checks that the run in the folder is the one with this record, or its beginning.
     fn check_record(&self, record: &DocumentMut, existing: Existing) -> Outcome<Existing> {
         let what = if existing == Existing::Finished { "a finished run" } else { "a run" };
         let old = self.record()?;
@@ -151,7 +152,7 @@ impl RunFolder {
                 }
                 Ok(existing)
             }
-            Relation::Beginning => self.lengthen(record),
+            Relation::Beginning => Ok(Existing::Beginning),
             Relation::Other(why) => Err(Failure::Usage(format!(
                 "{} holds {what} {why}; --restart begins again and keeps the old run as \
                  seed-N.old-K, --name or --out makes another folder",
@@ -160,16 +161,18 @@ impl RunFolder {
         }
     }
 
-    /// Makes the run in the folder the beginning of the longer one with this record. If the
-    /// process dies in between, the folder holds an unfinished run, and the same command gets
-    /// here again.
-    fn lengthen(&self, record: &DocumentMut) -> Outcome<Existing> {
+    /// Makes the run in the folder the longer one with this record, of which it is the
+    /// [`Beginning`](Existing::Beginning). If the process dies in between, the folder holds an
+    /// unfinished run, and the same command gets here again.
+    ///
+    /// # Errors
+    /// A file can't be written or deleted.
+    pub fn lengthen(&self, record: &DocumentMut) -> Outcome<()> {
         let done = self.path.join(DONE);
         if done.exists() {
             fs::remove_file(&done).map_err(|error| Failure::file(&done, "delete", error))?;
         }
-        self.change(&["steps", "keep_replay", END_DIVERGED], record)?;
-        Ok(Existing::Unfinished)
+        self.change(&["steps", "keep_replay", END_DIVERGED], record)
     }
 
     /// Gives keys of `[train]` in the run's record the values that they have in `record`.
@@ -223,6 +226,11 @@ impl RunFolder {
         };
         let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
             ErrorKind::InvalidData => damaged(),
+            ErrorKind::NotFound => Failure::Usage(format!(
+                "{}: missing, so that nothing says which run the folder holds; --restart begins \
+                 again and keeps it as seed-N.old-K",
+                path.display()
+            )),
             _ => Failure::file(&path, "read", error),
         })?;
         text.parse().map_err(|_| damaged())

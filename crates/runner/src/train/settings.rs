@@ -173,6 +173,13 @@ pub fn resolve(sources: &Sources) -> Outcome<Settings> {
                 path.display()
             )));
         }
+        if path.exists() && !path.is_file() {
+            // It is read for the run that it records, too, which would leave nothing of a pipe.
+            return Err(Failure::Usage(format!(
+                "--config {}: is a pipe or a device, expected a file",
+                path.display()
+            )));
+        }
         let text = std::fs::read_to_string(path)
             .map_err(|error| Failure::Usage(format!("--config {}: {error}", path.display())))?;
         let file: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {

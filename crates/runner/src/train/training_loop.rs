@@ -502,12 +502,15 @@ fn load(
     let cursors: Vec<_> = state.environments.iter().map(EnvironmentState::cursor).collect();
     let (path, shape) = (checkpoints.replay(), replay_shape(parts.config, parts.rollout.spec()));
     let damaged = |error| format!("{}: damaged: {error}", path.display());
-    // A run that has become longer may need longer rings than it had. (If the process died
-    // after they had grown, they have the length that they need.)
-    let shorter = state.replay_ring.map(|ring| Shape { window: ring, spare: 0, ..shape });
-    if let Some(from) = shorter.filter(|from| from.ring() < shape.ring())
-        && fs::metadata(&path).is_ok_and(|file| file.len() == from.bytes())
-    {
+    // A run that has become longer may need longer rings than it had. (If the process died after they
+    // had grown and before a checkpoint, they are longer than in the checkpoint.)
+    let length = fs::metadata(&path).map_or(0, |file| file.len());
+    let slots = shape.bytes() / shape.ring() as u64; // one of each ring
+    let ring = usize::try_from(length / slots).unwrap_or(usize::MAX);
+    let whole =
+        length.is_multiple_of(slots) && state.replay_ring.is_some_and(|least| least <= ring);
+    if whole && ring < shape.ring() {
+        let from = Shape { window: ring, spare: 0, ..shape };
         let written: Vec<u64> = cursors.iter().map(|cursor| cursor.written).collect();
         Replay::grow(&path, from, shape, &written).map_err(damaged)?;
     }

@@ -79,11 +79,21 @@ impl Screen {
     }
 
     fn run(mut self, stop: &Stop) -> io::Result<()> {
-        let (mut updated, input) = (Instant::now(), input()?);
+        let input = input()?;
+        let shown = self.follow(stop, &input);
+        if hung_up(&input, Duration::ZERO).unwrap_or(true) {
+            // The library's end of it would print to the terminal that is gone, and panic.
+            std::mem::forget(self.terminal);
+        }
+        shown
+    }
+
+    fn follow(&mut self, stop: &Stop, input: &OwnedFd) -> io::Result<()> {
+        let mut updated = Instant::now();
         self.draw()?;
         while !stop.asked() {
             let mut changed = false;
-            if hung_up(&input, TICK)? {
+            if hung_up(input, TICK)? {
                 return Ok(());
             }
             while event::poll(Duration::ZERO)? {
