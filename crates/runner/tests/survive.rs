@@ -200,22 +200,21 @@ fn a_finished_run_that_becomes_longer_ends_as_one_that_was_long_from_the_start()
     }
 }
 
-#[test]
-fn a_run_dies_while_it_becomes_longer_and_the_same_command_goes_on() {
+/// A run of 800 steps that died on its way to `towards` of them, after its record had changed and before a
+/// checkpoint, becomes one of 2000; `then` changes its folder further.
+fn dies_while_it_becomes_longer(towards: u64, then: impl Fn(&Path)) {
     let more = &["--set", "train.replay_capacity=100000"];
     let case = Case { algo: "td3", env: "Hopper-v4", steps: 2000, more };
     let (long, short) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     assert!(case.run(long.path()).status.success());
     assert!(lengthened(&case, short.path(), 800).status.success());
-    // The replay grows under another name; then the run is no longer done; then its record is that of
-    // the longer run. Each death leaves what was done before it.
     let folder = case.folder(short.path());
     std::fs::remove_file(folder.join("DONE")).unwrap();
     let record = std::fs::read_to_string(folder.join("config.toml")).unwrap();
-    let longer = record.replace("\nsteps = 800\n", "\nsteps = 2000\n");
+    let longer = record.replace("\nsteps = 800\n", &format!("\nsteps = {towards}\n"));
     assert!(longer != record, "{record}");
     std::fs::write(folder.join("config.toml"), longer).unwrap();
-    std::fs::write(folder.join("checkpoint/replay.grown"), "half a file").unwrap();
+    then(&folder.join("checkpoint"));
     let output = lengthened(&case, short.path(), 2000);
     assert!(output.status.success(), "{}", stderr(&output));
     let [long, short] = [long.path(), short.path()].map(|out| repeatable(&case.folder(out)));
@@ -223,28 +222,23 @@ fn a_run_dies_while_it_becomes_longer_and_the_same_command_goes_on() {
 }
 
 #[test]
+fn a_run_dies_while_it_becomes_longer_and_the_same_command_goes_on() {
+    // The replay grows under another name, which an earlier death may have left.
+    dies_while_it_becomes_longer(2000, |checkpoints| {
+        std::fs::write(checkpoints.join("replay.grown"), "half a file").unwrap();
+    });
+}
+
+#[test]
 fn a_run_that_died_while_it_became_longer_may_become_longer_still() {
-    let more = &["--set", "train.replay_capacity=100000"];
-    let case = Case { algo: "td3", env: "Hopper-v4", steps: 2000, more };
-    let (long, short) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    assert!(case.run(long.path()).status.success());
-    assert!(lengthened(&case, short.path(), 800).status.success());
-    // It died on its way to 1200 steps, after its replay had grown for them and before a checkpoint: a
-    // ring has two slots for each step, and one step more.
-    let folder = case.folder(short.path());
-    std::fs::remove_file(folder.join("DONE")).unwrap();
-    let record = std::fs::read_to_string(folder.join("config.toml")).unwrap();
-    let longer = record.replace("\nsteps = 800\n", "\nsteps = 1200\n");
-    std::fs::write(folder.join("config.toml"), longer).unwrap();
-    let replay = std::fs::File::options().write(true).open(folder.join("checkpoint/replay.bin"));
-    let replay = replay.unwrap();
-    let bytes = replay.metadata().unwrap().len();
-    assert_eq!(bytes % (2 * 801), 0);
-    replay.set_len(bytes / (2 * 801) * (2 * 1201)).unwrap();
-    let output = lengthened(&case, short.path(), 2000);
-    assert!(output.status.success(), "{}", stderr(&output));
-    let [long, short] = [long.path(), short.path()].map(|out| repeatable(&case.folder(out)));
-    assert!(long == short, "the runs differ");
+    // Its replay had grown: a ring has two slots for each step, and one step more.
+    dies_while_it_becomes_longer(1200, |checkpoints| {
+        let replay = std::fs::File::options().write(true).open(checkpoints.join("replay.bin"));
+        let replay = replay.unwrap();
+        let bytes = replay.metadata().unwrap().len();
+        assert_eq!(bytes % (2 * 801), 0);
+        replay.set_len(bytes / (2 * 801) * (2 * 1201)).unwrap();
+    });
 }
 
 #[test]
