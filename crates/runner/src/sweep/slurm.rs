@@ -167,9 +167,9 @@ fn script(
     if let Some(size) = &resources.mem {
         options.push(format!("mem={}", memory(size, per_task)?));
     }
+    // 0 is no limit.
     if let Some(seconds) = resources.time.as_deref().and_then(seconds)
         && (1..=u64::from(resources.stop_before)).contains(&seconds)
-    // 0 is no limit
     {
         return Err(Failure::Usage(format!(
             "--time {}: {seconds} s, expected more than the {} of --stop-before, at which runs stop",

@@ -505,10 +505,9 @@ fn load(
     // A run that has become longer may need longer rings than it had. (If the process died after they
     // had grown and before a checkpoint, they are longer than in the checkpoint.)
     let length = fs::metadata(&path).map_or(0, |file| file.len());
-    let slots = shape.bytes() / shape.ring() as u64; // one of each ring
-    let ring = usize::try_from(length / slots).unwrap_or(usize::MAX);
-    let whole =
-        length.is_multiple_of(slots) && state.replay_ring.is_some_and(|least| least <= ring);
+    let slot = shape.bytes() / shape.ring() as u64; // bytes of one slot of every ring
+    let ring = usize::try_from(length / slot).unwrap_or(usize::MAX);
+    let whole = length.is_multiple_of(slot) && state.replay_ring.is_some_and(|least| least <= ring);
     if whole && ring < shape.ring() {
         let from = Shape { window: ring, spare: 0, ..shape };
         let written: Vec<u64> = cursors.iter().map(|cursor| cursor.written).collect();
