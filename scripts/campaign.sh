@@ -15,6 +15,7 @@
 #   d       smfp and crossq on HalfCheetah and Walker2d, seed 0, carried on to 1,000,000 steps
 #   e       parts of smfp taken away or replaced, on three tasks, seeds 0 to 2, 100,000 steps
 #   rivals  the flow and diffusion policies that smfp is compared with, on three tasks, 50,000 steps
+#   flowrl  FlowRL's runs among the rivals, of a later commit
 #   suite   smfp on three tasks of dm_control, seed 0, 100,000 steps
 #   bf16    smfp and crossq with products in f32 and bf16, seeds 40 and 41, 50,000 steps
 set -euo pipefail
@@ -22,6 +23,8 @@ cd "$(dirname "$0")/.."
 runner=${RUNNER:-target/debug/runner}
 seven=Hopper-v4,Walker2d-v4,HalfCheetah-v4,Ant-v4,Humanoid-v4,HumanoidStandup-v4,Swimmer-v4
 three=Hopper-v4,Walker2d-v4,HalfCheetah-v4
+# Mode `mean` leaves out all noise, as SMFP's `deterministic` does, while the rivals' draws x_0.
+modes='train.eval_modes=["deterministic","stochastic","best-of-8","mean"]'
 suite=models/dm_control/cheetah-run.toml,models/dm_control/walker-walk.toml,models/dm_control/cartpole-swingup.toml
 
 plan() {
@@ -45,7 +48,7 @@ case ${1:?which part, such as a?} in
         plan c 100000 --algos sac-flow-g --envs $seven --seeds 0-1 --set temperature.alpha=0.2
         plan c 100000 --algos mdpo --envs $seven --seeds 0-1 --set mirror.batch_share=0.125
         # DPMD's preset was changed after runs with seed 0.
-        plan c 100000 --algos qvpo,dpmd,dime,flowrl --envs $three --seeds 1
+        plan c 100000 --algos qvpo,dpmd,dime --envs $three --seeds 1
         ;;
     d) for algo in smfp crossq; do long 1000000 --algos $algo --envs HalfCheetah-v4,Walker2d-v4 --seeds 0; done ;;
     e)
@@ -61,17 +64,16 @@ case ${1:?which part, such as a?} in
         ablation latents-3 0-2 entropy.latents=3
         ;;
     rivals)
-        # Mode `mean` leaves out all noise, as SMFP's `deterministic` does, while theirs draws x_0.
-        modes='train.eval_modes=["deterministic","stochastic","best-of-8","mean"]'
         for seed in 0 1 2; do
             plan rivals 50000 --algos sac-flow-g,sac-flow-t --envs $three --seeds $seed --set "$modes" --set temperature.alpha=0.2
-            plan rivals 50000 --algos dime,flowrl --envs $three --seeds $seed --set "$modes"
+            plan rivals 50000 --algos dime --envs $three --seeds $seed --set "$modes"
         done
         ;;
+    flowrl) plan rivals 50000 --algos flowrl --envs $three --seeds 0-2 --set "$modes" ;;
     suite) plan suite 100000 --algos smfp --envs $suite --seeds 0 ;;
     bf16) plan bf16 50000 --algos smfp,crossq --envs $three --seeds 40-41 --grid train.precision=f32,bf16 ;;
     *)
-        echo "error: no part '$1'; there are a, b, c, d, e, rivals, suite and bf16" >&2
+        echo "error: no part '$1'; there are a, b, c, d, e, rivals, flowrl, suite and bf16" >&2
         exit 2
         ;;
 esac

@@ -90,6 +90,10 @@ def integrate(c, p, obs, noise):
     return jnp.tanh(x)
 
 
+def k_of_replay(c):
+    return c["critic"] | c["replay_critic"] | {"kind": "layernorm"}
+
+
 def state_value(k, p, obs):
     return net(p, "value", obs, k["depth"], "relu")[:, 0]
 
@@ -111,7 +115,8 @@ def draw_state(rng, name, c):
     a, k = c["actor"], c["critic"]
     state = named("actor", draw_params(rng, actor_shapes(a)))
     state |= draw_adam(rng, "actor_adam", actor_shapes(a), ACTOR_UPDATES)
-    state |= draw_critics(rng, k, UPDATES) | to_replay(draw_critics(rng, k, UPDATES))
+    state |= draw_critics(rng, k, UPDATES)
+    state |= to_replay(draw_critics(rng, k_of_replay(c), UPDATES))
     state |= named("replay_value", draw_params(rng, value_shapes(k)))
     state |= draw_adam(rng, "replay_value_adam", value_shapes(k), UPDATES)
     return state | draw_obs_norm(rng, a, 4000)
@@ -128,8 +133,8 @@ def draw_noise(rng, c, state):
 
 
 def update_replay_values(c, state, batch, next_action):
-    k, value = c["critic"], sub(state, "replay_value")
-    q = target_value_of(k, of_replay(state))(batch["obs"], batch["action"])
+    k, k_b, value = c["critic"], k_of_replay(c), sub(state, "replay_value")
+    q = target_value_of(k_b, of_replay(state))(batch["obs"], batch["action"])
     gap = q - state_value(k, value, batch["obs"])
     clear("the side of the expectile", jnp.abs(gap))
     assert (gap > 0).any() and (gap < 0).any(), "the case does not test the expectile"
@@ -143,7 +148,7 @@ def update_replay_values(c, state, batch, next_action):
     next_value = state_value(k, value, batch["next_obs"])
     y = batch["reward"] + k["gamma"] * (1 - batch["terminated"]) * next_value
     last = batch | {"reward": y, "terminated": jnp.ones(BATCH)}
-    stepped, metrics = update_critics(k, of_replay(state), last, next_action)
+    stepped, metrics = update_critics(k_b, of_replay(state), last, next_action)
     return new | to_replay(stepped), {
         "replay_value_loss": value_loss,
         "replay_critic_loss": metrics["critic_loss"],
@@ -154,7 +159,7 @@ def update_replay_values(c, state, batch, next_action):
 def update_actor(c, state, batch, noise):
     a, k, flow = c["actor"], c["critic"], c["flow"]
     value = value_of(k, state)
-    of_replays = value_of(k, of_replay(state))(batch["obs"], batch["action"])
+    of_replays = value_of(k_of_replay(c), of_replay(state))(batch["obs"], batch["action"])
     obs = seen(a, state, batch["obs"])
     b = batch["action"]
     if flow["unsquash"]:

@@ -225,10 +225,42 @@ impl CriticLearner {
     ) -> Metrics {
         // The loss's gradient is known in closed form: no graph is needed.
         let _guard = tch::no_grad_guard();
-        let (pass, outputs, next) = match self.config.kind.has_batch_norm() {
+        let passes = match self.config.kind.has_batch_norm() {
             true => self.joint_passes(batch, next_action),
             false => self.separate_passes(batch, next_action),
         };
+        self.step(passes, batch, next_bonus)
+    }
+
+    /// One step on sum_i mean (Q_i(s, a) - y)^2 for labels y (B). Measures what
+    /// [`update`](Self::update) measures.
+    ///
+    /// # Panics
+    /// With batch normalisation, whose statistics are those of pairs and next pairs.
+    pub fn regress(&mut self, obs: &Tensor, action: &Tensor, y: &Tensor) -> Metrics {
+        assert!(!self.config.kind.has_batch_norm(), "a regression has no next pairs");
+        let _guard = tch::no_grad_guard();
+        let pass = self.critics.record(self.online.trainable(), obs, action, NormMode::Running);
+        let outputs = pass.outputs.shallow_clone();
+        let next = outputs.zeros_like();
+        // A label is the reward of a last step.
+        let batch = Batch {
+            obs: obs.shallow_clone(),
+            action: action.shallow_clone(),
+            reward: y.shallow_clone(),
+            next_obs: obs.shallow_clone(),
+            terminated: y.ones_like(),
+        };
+        self.step((pass, outputs, next), &batch, None)
+    }
+
+    /// The step of an update after its passes.
+    fn step(
+        &mut self,
+        (pass, outputs, next): (CriticPass, Tensor, Tensor),
+        batch: &Batch,
+        next_bonus: Option<&Tensor>,
+    ) -> Metrics {
         let gamma = self.config.gamma;
         let TdErrors { loss, d_outputs, q_mean } =
             self.head.errors(gamma, &outputs, &next, batch, next_bonus);

@@ -10,6 +10,10 @@
 //!
 //! b is the replay's action before squashing, Q_b its value under the best of the replay, and
 //! |.|^2 the mean over the action's dimensions. There is no entropy.
+//!
+//! Q_b has layer normalisation and target networks, as published, whatever the kind of the policy's
+//! critics: CrossQ has no targets because it normalises (s, a) together with the next pair that y is
+//! computed from, and Q_b has no next pair.
 
 use agent::candidates::repeat_rows;
 use agent::{
@@ -17,8 +21,8 @@ use agent::{
     Idle, Metrics, Noise, ObsNorm, Random, Value, in_range,
 };
 use networks::{
-    Activation, Adam, AdamConfig, Hidden, Linear, Mlp, Params, ParamsBuilder, atanh_clamped,
-    merge_state, normal, uniform,
+    Activation, Adam, AdamConfig, CriticKind, Hidden, Linear, Mlp, Params, ParamsBuilder,
+    atanh_clamped, merge_state, normal, uniform,
 };
 use policy::{Graph, Op};
 use serde::{Deserialize, Serialize};
@@ -34,12 +38,24 @@ const WEIGHT_RANGE: (f64, f64) = (1e-3, 1.0);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlowRlConfig {
-    /// The critics, of the policy and of the replay.
+    /// The critics of the policy.
     pub critic: CriticConfig,
+    /// The critics of the replay's actions.
+    pub replay_critic: ReplayCriticConfig,
     /// The policy's network and its optimiser.
     pub actor: ActorConfig,
     /// The flow.
     pub flow: FlowRlFlowConfig,
+}
+
+/// `[replay_critic]`: the critics Q_b, whose sizes, rates and discount are those of `[critic]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplayCriticConfig {
+    /// Polyak rate of the target networks.
+    pub tau: f64,
+    /// Updates between two steps of the target networks.
+    pub target_interval: i64,
 }
 
 /// `[flow]`: the integration, and the regression to the replay's actions.
@@ -60,8 +76,11 @@ pub struct FlowRlFlowConfig {
 
 impl AgentConfig for FlowRlConfig {
     fn validate(&self) -> Result<(), String> {
-        let Self { critic, actor, flow } = self;
+        let Self { critic, replay_critic, actor, flow } = self;
         critic.validate()?;
+        in_range("replay_critic.tau", replay_critic.tau, 0.0, 1.0)?;
+        let interval = replay_critic.target_interval as f64;
+        in_range("replay_critic.target_interval", interval, 1.0, 1e9)?;
         actor.validate()?;
         in_range("flow.steps", flow.steps as f64, 1.0, 1000.0)?;
         in_range("flow.expectile", flow.expectile, 0.0, 1.0)?;
@@ -80,6 +99,15 @@ impl AgentConfig for FlowRlConfig {
         rng: &mut Random,
     ) -> Box<dyn Agent> {
         Box::new(FlowRl::new(self, obs_dim, act_dim, device, rng))
+    }
+}
+
+impl FlowRlConfig {
+    /// The critics Q_b.
+    fn of_replay(&self) -> CriticConfig {
+        let ReplayCriticConfig { tau, target_interval } = self.replay_critic;
+        let kind = CriticKind::LayerNorm;
+        CriticConfig { kind, tau, target_interval, ..self.critic.clone() }
     }
 }
 
@@ -349,11 +377,12 @@ impl FlowRl {
         rng: &mut Random,
     ) -> Self {
         let FlowRlConfig { critic, flow, .. } = config;
+        let of_replay = config.of_replay();
         Self {
             config: config.clone(),
             actor: FlowRlActor::new(config, obs_dim, act_dim, device, rng),
             critic: CriticLearner::new(critic, obs_dim, act_dim, device, rng),
-            replay_critic: CriticLearner::new(critic, obs_dim, act_dim, device, rng),
+            replay_critic: CriticLearner::new(&of_replay, obs_dim, act_dim, device, rng),
             replay_v: StateValue::new(critic, flow.expectile, obs_dim, device, rng),
             device,
         }
@@ -364,7 +393,7 @@ impl FlowRl {
         self.actor.policy.obs_norm.update(&batch.obs);
         let next_action = self.actor.act(&batch.next_obs, &noise.next);
         let mut metrics = self.critic.update(batch, &next_action, None);
-        metrics.extend(self.update_replay_values(batch, &next_action));
+        metrics.extend(self.update_replay_values(batch));
         if let Some(noise) = &noise.actor {
             let q = |obs: &Tensor, action: &Tensor| self.critic.value(obs, action);
             let q_b = |obs: &Tensor, action: &Tensor| self.replay_critic.value(obs, action);
@@ -374,22 +403,17 @@ impl FlowRl {
     }
 
     /// One step of V_b and of Q_b.
-    fn update_replay_values(&mut self, batch: &Batch, next_action: &Tensor) -> Metrics {
-        // Q_b regresses to y_b as to the reward of a last step.
-        let whole = {
+    fn update_replay_values(&mut self, batch: &Batch) -> Metrics {
+        let y = {
             let _guard = tch::no_grad_guard();
             let next = self.replay_v.value(self.replay_v.params.frozen(), &batch.next_obs);
             let discount = (1.0 - &batch.terminated) * self.config.critic.gamma;
-            Batch {
-                reward: &batch.reward + discount * next,
-                terminated: batch.terminated.ones_like(),
-                ..batch.shallow_clone()
-            }
+            &batch.reward + discount * next
         };
         let q = self.replay_critic.target_value(&batch.obs, &batch.action);
         let value_loss = self.replay_v.update(&batch.obs, &q);
         let mut metrics = Metrics::from([("replay_value_loss", &value_loss)]);
-        let critic = self.replay_critic.update(&whole, next_action, None);
+        let critic = self.replay_critic.regress(&batch.obs, &batch.action, &y);
         metrics.extend(critic.renamed(|name| match name {
             "critic_loss" => "replay_critic_loss",
             _ => "replay_q_mean",
@@ -425,8 +449,9 @@ impl Agent for FlowRl {
     }
 
     fn branches(&self) -> Vec<bool> {
-        // (Those of both ensembles: they count alike.)
-        self.critic.branches()
+        let mut branches = self.critic.branches();
+        branches.extend(self.replay_critic.branches());
+        branches
     }
 
     fn calls_per_action(&self) -> u32 {
@@ -453,7 +478,6 @@ impl Agent for FlowRl {
 
     fn observe_returns(&mut self, returns: &[f64]) {
         self.critic.observe_returns(returns);
-        self.replay_critic.observe_returns(returns);
     }
 
     fn actor_due(&self) -> bool {

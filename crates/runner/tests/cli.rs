@@ -96,6 +96,25 @@ fn one_seed_gives_the_same_bytes_and_another_seed_others() {
     assert!(first.0 != other.0 && first.2 != other.2, "two seeds gave one run");
 }
 
+/// Critics that bootstrap from themselves without a stabiliser leave this range within 1,000 updates.
+#[test]
+fn the_value_of_flowrls_replay_stays_within_what_the_rewards_allow() {
+    let out = tempfile::tempdir().unwrap();
+    let mut command = runner();
+    command.args(["--algo", "flowrl", "--env", "Hopper-v4", "--seed", "0", "--steps", "2500"]);
+    for set in ["warmup_steps=1000", "log_interval=500", "eval_episodes=1"] {
+        command.arg("--set").arg(format!("train.{set}"));
+    }
+    let output = command.arg("--out").arg(out.path()).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let run = out.path().join("flowrl").join("Hopper-v4").join("seed-0");
+    let (rows, _, _) = repeatable(&run);
+    let values: Vec<f64> = rows.iter().filter_map(|row| metric(row, "replay_q_mean")).collect();
+    assert_eq!(values.len(), 3);
+    // A reward is 1 and the velocity, which hardly reaches 4 m/s; gamma is 0.99.
+    assert!(values.iter().all(|value| value.abs() < 500.0), "{values:?}");
+}
+
 #[test]
 fn an_evaluation_changes_no_number_of_the_training() {
     let out = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];

@@ -384,11 +384,10 @@ impl<'a> Run<'a> {
             let reward = self.counters.largest_reward;
             let gamma = self.parts.gamma;
             let bound = reward.max(1.0) / (1.0 - gamma).max(1e-6);
-            let q_mean = metrics.iter().find(|(name, _)| *name == "q_mean");
-            let q_mean = q_mean.map_or(0.0, |(_, value)| *value);
-            if q_mean.abs() > EXPLODED * bound {
+            let mut values = metrics.iter().filter(|(name, _)| name.ends_with("q_mean"));
+            if let Some((name, q)) = values.find(|(_, q)| q.abs() > EXPLODED * bound) {
                 return Err(self.diverged(&format!(
-                    "q_mean is {q_mean:.3e}, over {EXPLODED} times what the largest reward \
+                    "{name} is {q:.3e}, over {EXPLODED} times what the largest reward \
                      ({reward:.3}) allows at gamma {gamma}"
                 )));
             }
