@@ -6,8 +6,8 @@
 #     cargo run -p runner -- report results/campaign
 #
 # All runs of a part are of one commit, which results/campaign/README.md names: RUNNER is to be a `runner` of it,
-# because a manifest has every key of its version. The alpha of SAC Flow is set because in b6904f3 its preset did not
-# yet begin with the published 0.2.
+# because a manifest has every key of its version. The alpha of SAC Flow and the learning rate of DIME's actor are
+# set because in b6904f3 their presets did not yet have the published ones.
 #
 #   a       smfp and crossq on the seven tasks, seeds 0 to 2, 100,000 steps
 #   b       those of seeds 0 and 1, carried on to 300,000 steps
@@ -48,7 +48,8 @@ case ${1:?which part, such as a?} in
         plan c 100000 --algos sac-flow-g --envs $seven --seeds 0-1 --set temperature.alpha=0.2
         plan c 100000 --algos mdpo --envs $seven --seeds 0-1 --set mirror.batch_share=0.125
         # DPMD's preset was changed after runs with seed 0.
-        plan c 100000 --algos qvpo,dpmd,dime --envs $three --seeds 1
+        plan c 100000 --algos qvpo,dpmd --envs $three --seeds 1
+        plan c 100000 --algos dime --envs $three --seeds 1 --set actor.learning_rate=3e-4
         ;;
     d) for algo in smfp crossq; do long 1000000 --algos $algo --envs HalfCheetah-v4,Walker2d-v4 --seeds 0; done ;;
     e)
@@ -66,7 +67,7 @@ case ${1:?which part, such as a?} in
     rivals)
         for seed in 0 1 2; do
             plan rivals 50000 --algos sac-flow-g,sac-flow-t --envs $three --seeds $seed --set "$modes" --set temperature.alpha=0.2
-            plan rivals 50000 --algos dime --envs $three --seeds $seed --set "$modes"
+            plan rivals 50000 --algos dime --envs $three --seeds $seed --set "$modes" --set actor.learning_rate=3e-4
         done
         ;;
     flowrl) plan rivals 50000 --algos flowrl --envs $three --seeds 0-2 --set "$modes" ;;

@@ -190,3 +190,29 @@ fn dimes_bound_is_tight_where_backward_and_forward_kernels_are_each_others_rever
     println!("entropy {exact:.4}, bound {bound:.4} +- {error:.4}");
     assert!((bound - exact).abs() < 4.0 * error + 1e-3, "{bound} and {exact}");
 }
+
+#[test]
+fn one_outlying_gradient_does_not_throw_dimes_policy() {
+    // R has the squares of the drifts, and the critics' targets have R: a policy that is thrown
+    // takes the critics along.
+    let mut rng = stream(1, "test");
+    let config: DimeConfig = common::config(dime::PRESETS, "\"temperature.alpha\" = 0.05");
+    let mut actor = config.agent(OBS, 2, Device::Cpu, &mut rng).into_actor();
+    let mut r = |scale: f64| {
+        let obs = normal(&mut rng, &[64, OBS], Device::Cpu);
+        let noise = path_noise(actor.policy().0, 64, Device::Cpu, &mut rng);
+        let value = |obs: &Tensor, action: &Tensor| {
+            let error = action - obs.narrow(1, 0, 2).tanh();
+            error.square().sum_dim_intlist(&[1i64][..], false, None) * -scale
+        };
+        let metrics = actor.update(&obs, &noise, NormMode::Running, &value);
+        let read = metrics.read().unwrap();
+        -read.iter().find(|(name, _)| *name == "entropy").unwrap().1
+    };
+    let largest = |of: Vec<f64>| of.into_iter().fold(f64::MIN, f64::max);
+    let usual = largest((0..400).map(|_| r(3.0)).collect());
+    r(1e4);
+    let after = largest((0..10).map(|_| r(3.0)).collect());
+    println!("R at most {usual:.2} before, {after:.2} after");
+    assert!(after < usual + 2.0, "R at most {usual} before, {after} after");
+}
