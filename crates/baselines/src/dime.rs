@@ -96,6 +96,14 @@ impl AgentConfig for DimeConfig {
         in_range("diffusion.steps", diffusion.steps as f64, 1.0, 1000.0)?;
         in_range("diffusion.prior_std", diffusion.prior_std, 1e-3, 1e3)?;
         in_range("diffusion.step_size", diffusion.step_size, 1e-6, 1e2)?;
+        let DimeDiffusionConfig { prior_std, step_size, .. } = *diffusion;
+        if step_size >= 2.0 * prior_std.powi(2) {
+            // There the drift of -x / s^2 alone overshoots, further each step.
+            return Err(format!(
+                "diffusion.step_size is {step_size}, expected less than 2 diffusion.prior_std^2, with \
+                 diffusion.prior_std = {prior_std}"
+            ));
+        }
         in_range("diffusion.batch_share", diffusion.batch_share, 1e-3, 1.0)?;
         in_range("diffusion.gradient_clip", diffusion.gradient_clip, 1e-9, 1e9)?;
         if distribution.on && critic.kind == CriticKind::Xqc {

@@ -21,6 +21,19 @@ fn wrong_input_is_one_line_that_names_the_nearest_name_and_touches_nothing() {
             &["--env", "Ant-v4", "--seed", "1", "--set", "actor.learning_rate=-0.1"],
             &["actor.learning_rate is -0.1", "expected a number from 0 to 1"],
         ),
+        (
+            &[
+                "--env",
+                "Ant-v4",
+                "--seed",
+                "1",
+                "--algo",
+                "dime",
+                "--set",
+                "diffusion.prior_std=0.2",
+            ],
+            &["diffusion.step_size is 0.1", "less than 2 diffusion.prior_std^2"],
+        ),
         (&["--env", "Hopper", "--seed", "1"], &["did you mean 'Hopper-v4'?"]),
         (&["--env", "zebra", "--seed", "1"], &["unknown task 'zebra': (a file"]),
         (&["--env", "my/robot.xml", "--seed", "1"], &["'my/robot.xml'", "`runner task new`"]),
@@ -48,7 +61,7 @@ fn wrong_input_is_one_line_that_names_the_nearest_name_and_touches_nothing() {
                 "--set",
                 "critic.depth=64",
             ],
-            &["critic.width = 65536 with critic.depth = 64", "memory"],
+            &["critic.width = 65536, critic.depth = 64", "memory"],
         ),
         (
             &["--env", "Ant-v4", "--seed", "1", "--set", "train.batch_size=-1"],
@@ -175,6 +188,35 @@ fn a_run_that_leaves_the_finite_numbers_stops_with_the_step_and_the_quantity() {
     let eval = runner().args(["eval", "--episodes", "1", "--run"]).arg(&run).output().unwrap();
     assert!(eval.status.success(), "{}", stderr(&eval));
     assert_eq!(stderr(&attempt()).lines().last().unwrap(), last);
+}
+
+#[test]
+fn a_policy_whose_actions_are_not_finite_is_what_diverged_and_not_the_environment() {
+    let out = tempfile::tempdir().unwrap();
+    let mut command = runner();
+    command.args([
+        "--env",
+        "Hopper-v4",
+        "--seed",
+        "1",
+        "--steps",
+        "3000",
+        "--algo",
+        "dime",
+        "--out",
+    ]);
+    command.arg(out.path()).args(["--set", "train.warmup_steps=200"]);
+    // The actor's first step, after which there are no finite actions but still finite weights.
+    command.args(["--set", "actor.learning_rate=1", "--set", "actor.update_every=1"]);
+    let output = command.output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let last = text.lines().last().unwrap();
+    for words in
+        ["training diverged at step 20", "Hopper-v4: component 0 of the policy's action is"]
+    {
+        assert!(last.contains(words), "{last}");
+    }
 }
 
 #[test]

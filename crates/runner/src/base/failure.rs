@@ -11,6 +11,8 @@ pub enum Failure {
     Usage(String),
     /// The request was valid, but carrying it out failed: exit code 1.
     Failed(String),
+    /// A number of the policy's is not finite: exit code 1. The message says which.
+    Diverged(String),
     /// Stopped on request, with a checkpoint: exit code 75.
     Stopped(String),
 }
@@ -27,7 +29,10 @@ impl Failure {
     /// The message.
     pub fn message(&self) -> &str {
         match self {
-            Self::Usage(message) | Self::Failed(message) | Self::Stopped(message) => message,
+            Self::Usage(message)
+            | Self::Failed(message)
+            | Self::Diverged(message)
+            | Self::Stopped(message) => message,
         }
     }
 
@@ -35,7 +40,7 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::Failed(_) => 1,
+            Self::Failed(_) | Self::Diverged(_) => 1,
             Self::Stopped(_) => 75,
         }
     }
@@ -106,7 +111,7 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 /// The error "unknown KIND 'NAME': did you mean 'X'? (all: ...)".
 pub fn unknown(kind: &str, name: &str, known: &[&str]) -> Failure {
     let hint = nearest(name, known.iter().copied())
-        .map(|near| format!("did you mean '{near}'? "))
+        .map(|near| format!(": did you mean '{near}'?"))
         .unwrap_or_default();
-    Failure::Usage(format!("unknown {kind} '{name}': {hint}(all: {})", known.join(", ")))
+    Failure::Usage(format!("unknown {kind} '{name}'{hint} (all: {})", known.join(", ")))
 }

@@ -1,7 +1,7 @@
 //! Evaluation: whole episodes on environments of its own.
 
 use crate::base::console;
-use crate::base::failure::Outcome;
+use crate::base::failure::{Failure, Outcome};
 use crate::base::stop::Stop;
 use agent::{ActMode, Agent, Random, stream};
 use envs::{Batch, BatchStep, Scene, Spec};
@@ -102,7 +102,7 @@ impl Evaluator {
     /// requested before all were over.
     ///
     /// # Errors
-    /// MuJoCo failed.
+    /// MuJoCo failed, or an action is not finite.
     pub fn run(
         &mut self,
         agent: &dyn Agent,
@@ -182,7 +182,11 @@ impl Evaluator {
                 .flat_map(|i| &obs[i * spec.obs_dim..][..spec.obs_dim])
                 .map(|x| *x as f32)
                 .collect();
-            for (i, action) in rows.iter().zip(act(&seen).chunks_exact(spec.act_dim)) {
+            let acted = act(&seen);
+            if let Some(what) = wrong_action(&spec, &acted) {
+                return Err(Failure::Diverged(what));
+            }
+            for (i, action) in rows.iter().zip(acted.chunks_exact(spec.act_dim)) {
                 actions[i * spec.act_dim..][..spec.act_dim].copy_from_slice(action);
             }
             self.envs.step_active(&alive, &actions, &mut steps, &mut obs)?;
@@ -235,6 +239,13 @@ pub fn divergence(envs: &Batch, index: usize, reward: f64, obs: &[f64]) -> Optio
         false => format!("{}: {number}, while the simulation is fine", spec.id),
     };
     Some(Divergence { what, simulation })
+}
+
+/// The first number of a policy's actions (n, act_dim) that is not finite, in words; none if all are.
+pub fn wrong_action(spec: &Spec, actions: &[f32]) -> Option<String> {
+    let at = actions.iter().position(|x| !x.is_finite())?;
+    let component = at % spec.act_dim;
+    Some(format!("{}: component {component} of the policy's action is {}", spec.id, actions[at]))
 }
 
 /// The first number of an observation that `f32` can't hold, in words; none if there is none.

@@ -4,11 +4,16 @@ mod cgroup;
 
 use crate::base::failure::{Failure, Outcome};
 use crate::base::text::bytes;
+use crate::train::make_agent;
+use crate::train::registry::Algorithm;
+use crate::train::settings::Settings;
+use envs::Spec;
 use procfs::{Current, Meminfo, process::Process};
 use replay::Shape;
 use rustix::fs::statvfs;
 use std::path::Path;
-use toml_edit::DocumentMut;
+use tch::Device;
+use toml_edit::{DocumentMut, value};
 
 /// Checks that a new replay fits on the disk and in memory. Returns a line that says what it
 /// takes.
@@ -49,29 +54,66 @@ fn available() -> Option<u64> {
     machine.into_iter().chain(cgroup::free()).min()
 }
 
-/// Checks that the networks of a configuration fit in memory, by the sizes of their layers: LibTorch ends
-/// the process where they don't. `inputs` is the size of an observation and an action.
+/// Checks that the agent of a configuration fits in memory: LibTorch ends the process where it doesn't.
 ///
 /// # Errors
-/// They don't fit.
-pub fn check_networks(settings: &DocumentMut, inputs: usize) -> Outcome<()> {
-    for section in ["critic", "actor"] {
-        let number = |key: &str| settings.get(section)?.get(key)?.as_integer();
-        let (Some(width), Some(depth)) = (number("width"), number("depth")) else { continue };
-        let (w, members) = (width as f64, number("members").unwrap_or(1) as f64);
-        let numbers = members * w * (inputs as f64 + (depth - 1) as f64 * w);
-        // Parameters, gradients, Adam's two moments, and a copy of the parameters.
-        let needed = (numbers * 4.0 * 5.0) as u64;
-        if let Some(found) = available().filter(|found| *found < needed) {
-            return Err(Failure::Usage(format!(
-                "{section}.width = {width} with {section}.depth = {depth} makes networks of {}, and {} of \
-                 memory are free; choose smaller ones",
-                bytes(needed),
-                bytes(found)
-            )));
+/// It doesn't fit.
+pub fn check_agent(algo: &str, settings: &Settings, spec: &Spec) -> Outcome<()> {
+    let number = |section: &str, key| settings.document[section][key].to_string();
+    let sizes = WIDTHS.map(|section| {
+        let [width, depth] = ["width", "depth"].map(|key| number(section, key));
+        format!("{section}.width = {}, {section}.depth = {}", width.trim(), depth.trim())
+    });
+    // The state has a gradient beside the parameters and Adam's two moments.
+    let needed = (predicted(algo, &settings.document, spec)? * 4.0 * 4.0 / 3.0) as u64;
+    match available().filter(|found| *found < needed) {
+        Some(found) => Err(Failure::Usage(format!(
+            "{} make an agent of {}, and {} of memory are free; choose smaller ones",
+            sizes.join(", "),
+            bytes(needed),
+            bytes(found)
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The sections that have a `width`, in every algorithm.
+const WIDTHS: [&str; 2] = ["actor", "critic"];
+
+fn width(document: &DocumentMut, section: &str) -> i64 {
+    document[section]["width"].as_integer().expect("every algorithm has it")
+}
+
+/// How many numbers the state of an agent has, without building it: layers make that a polynomial of
+/// second degree in each of the two widths, with no product of both, and narrow agents determine it.
+fn predicted(algo: &str, document: &DocumentMut, spec: &Spec) -> Outcome<f64> {
+    const NARROW: [i64; 3] = [8, 16, 24];
+    let base = NARROW[0];
+    let mut total = -counted(algo, document, spec, [base, base])?;
+    for (index, section) in WIDTHS.iter().enumerate() {
+        let x = width(document, section) as f64;
+        for at in NARROW {
+            let mut widths = [base; 2];
+            widths[index] = at;
+            let others = NARROW.iter().filter(|other| **other != at);
+            let weight = |other: &i64| (x - *other as f64) / (at - other) as f64;
+            let weight: f64 = others.map(weight).product();
+            total += weight * counted(algo, document, spec, widths)?;
         }
     }
-    Ok(())
+    Ok(total)
+}
+
+/// How many numbers the state of an agent has with other widths, of actor and critic.
+fn counted(algo: &str, document: &DocumentMut, spec: &Spec, widths: [i64; 2]) -> Outcome<f64> {
+    let mut own = document.clone();
+    own.remove("train");
+    for (section, width) in WIDTHS.iter().zip(widths) {
+        own[section]["width"] = value(width);
+    }
+    let config = (Algorithm::find(algo)?.read)(own).map_err(Failure::Usage)?;
+    let agent = make_agent(config.as_ref(), spec, 0, Device::Cpu);
+    Ok(agent.state().iter().map(|(_, tensor)| tensor.numel() as f64).sum())
 }
 
 /// Memory of this process in bytes, without the pages of mapped files: this grows if there
@@ -79,4 +121,27 @@ pub fn check_networks(settings: &DocumentMut, inputs: usize) -> Outcome<()> {
 pub fn resident() -> Option<u64> {
     let status = Process::myself().ok()?.status().ok()?;
     status.rssanon.map(|kilobytes| kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::registry::ALGORITHMS;
+    use crate::train::settings::{Sources, resolve};
+
+    #[test]
+    fn the_size_of_every_algorithms_agent_is_known_before_it_is_built() {
+        let spec = envs::Env::make("Hopper-v4").unwrap().spec().clone();
+        for Algorithm { name: algo, .. } in &ALGORITHMS {
+            for preset in Algorithm::find(algo).unwrap().preset_names() {
+                let set = ["actor.width=40".into(), "critic.width=72".into()];
+                let (preset, set) = (preset.as_str(), set.as_slice());
+                let sources = Sources { algo, env: "Hopper-v4", preset, set, ..Default::default() };
+                let document = resolve(&sources).unwrap().document;
+                let found = predicted(algo, &document, &spec).unwrap();
+                let built = counted(algo, &document, &spec, [40, 72]).unwrap();
+                assert!((found - built).abs() < 0.5, "{algo} {preset}: {found}, {built}");
+            }
+        }
+    }
 }

@@ -6,7 +6,7 @@ pub mod history;
 mod idle;
 mod interval;
 pub mod logs;
-mod memory;
+pub mod memory;
 pub mod progress;
 pub mod registry;
 mod rollout;
@@ -89,7 +89,7 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
     if let Some(model) = model {
         remark_on(env, model)?;
     }
-    memory::check_networks(&settings.document, envs.spec().obs_dim + envs.spec().act_dim)?;
+    memory::check_agent(&spec.algo, settings, envs.spec())?;
     let device = device::available(&spec.device)?;
     device::check_precision(settings.train.precision, device)?;
     // A third of a second, before a run of hours that depends on these files.
@@ -171,12 +171,17 @@ pub fn run(spec: &RunSpec) -> Outcome<()> {
         message(format!("warning: {}: {line}", spec.label()));
     }
     let (steps, warmup_steps) = (settings.train.steps, settings.train.warmup_steps);
-    if steps.saturating_sub(warmup_steps) as f64 * settings.train.updates_per_step < 1.0 {
-        message(format!(
-            "warning: {}: no update will be made: train.steps is {steps}, and the first comes after \
-             train.warmup_steps, {warmup_steps}",
-            spec.label()
-        ));
+    let (after, rate) = (steps.saturating_sub(warmup_steps), settings.train.updates_per_step);
+    if after as f64 * rate < 1.0 {
+        let why = match after {
+            0 => format!(
+                "train.steps is {steps}, and the first comes after train.warmup_steps, {warmup_steps}"
+            ),
+            _ => format!(
+                "train.updates_per_step is {rate}, and {after} steps follow train.warmup_steps"
+            ),
+        };
+        message(format!("warning: {}: no update will be made: {why}", spec.label()));
     }
     let n = settings.train.envs as u64;
     if !steps.is_multiple_of(n) {

@@ -7,7 +7,7 @@ use crate::base::text::bytes;
 use crate::train::checkpoint::{
     self, Checkpoints, Counters, EnvironmentState, Identity, RunState, Streams,
 };
-use crate::train::evaluator::{Evaluator, to_rows};
+use crate::train::evaluator::{Evaluator, to_rows, wrong_action};
 use crate::train::history;
 use crate::train::interval::Interval;
 use crate::train::logs::{EVAL, Logs, TRAIN, is_empty, log};
@@ -319,7 +319,7 @@ impl<'a> Run<'a> {
 
     /// One step of every environment into the replay.
     fn interact(&mut self, warm: bool) -> Outcome<()> {
-        let actions = self.explore(warm);
+        let actions = self.explore(warm)?;
         let step = self.counters.step;
         let stepped = self.parts.rollout.step(step, &actions, &mut self.replay)?;
         self.parts.agent.observe_returns(&stepped.returns);
@@ -344,16 +344,20 @@ impl<'a> Run<'a> {
     }
 
     /// Actions (n, act_dim) in [-1, 1]: uniform ones until the warm-up is over.
-    fn explore(&mut self, warm: bool) -> Vec<f32> {
+    fn explore(&mut self, warm: bool) -> Outcome<Vec<f32>> {
         let (rollout, rng) = (&self.parts.rollout, &mut self.streams.exploration);
         let (n, spec) = (rollout.count(), rollout.spec());
         if !warm {
             let count = n * spec.act_dim;
-            return (0..count).map(|_| rng.random::<f32>() * 2.0 - 1.0).collect();
+            return Ok((0..count).map(|_| rng.random::<f32>() * 2.0 - 1.0).collect());
         }
         let shape = [n as i64, spec.obs_dim as i64];
         let obs = tensor_from(rollout.observations(), &shape, self.parts.device);
-        to_rows(&self.parts.agent.act(&obs, ActMode::Explore, rng))
+        let actions = to_rows(&self.parts.agent.act(&obs, ActMode::Explore, rng));
+        match wrong_action(spec, &actions) {
+            Some(what) => Err(self.diverged(&what)),
+            None => Ok(actions),
+        }
     }
 
     /// One update from the replay.
@@ -412,8 +416,11 @@ impl<'a> Run<'a> {
         let mut rows = Vec::new();
         let Parts { config, evaluator, agent, stop, .. } = &mut self.parts;
         for mode in config.modes().map_err(Failure::Usage)? {
-            let Some(found) = evaluator.run(agent.as_ref(), mode, stop)? else {
-                return Ok(false);
+            let found = match evaluator.run(agent.as_ref(), mode, stop) {
+                Ok(Some(found)) => found,
+                Ok(None) => return Ok(false),
+                Err(Failure::Diverged(what)) => return Err(self.diverged(&what)),
+                Err(failure) => return Err(failure),
             };
             if let Some(remark) = found.remark() {
                 self.progress.note(step, &format!("warning: {remark}"));

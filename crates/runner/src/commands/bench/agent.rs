@@ -250,6 +250,7 @@ fn subjects(args: &BenchAgentArgs) -> Outcome<Vec<Subject>> {
                 set: &args.set,
                 ..Sources::default()
             })?;
+            train::memory::check_agent(algo, &settings, env.spec())?;
             let agent = train::make_agent(settings.algorithm.as_ref(), env.spec(), 0, device);
             let (obs_dim, act_dim) = (env.spec().obs_dim as i64, env.spec().act_dim as i64);
             Ok(Subject { algo: algo.into(), settings, agent, obs_dim, act_dim, device })
